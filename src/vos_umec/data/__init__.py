@@ -1,0 +1,1 @@
+"""Clips for training, sequences for evaluation, the pseudo-mask store, the transformation Phi."""

@@ -1,0 +1,1 @@
+"""Frames in, masks out: video and frame-folder readers, indexed PNG, overlays, video writing."""

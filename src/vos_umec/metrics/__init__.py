@@ -1,0 +1,1 @@
+"""Region similarity J, boundary measure F, and the DAVIS statistics over them."""

@@ -1,0 +1,1 @@
+"""What is minimised: the segmentation loss and the correspondence objectives behind one interface."""

@@ -1,0 +1,93 @@
+"""The encoder E: keys for correspondence, trunk features and skips for segmentation (UMEC eq. 2)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vos_umec.errors import ConfigError
+from vos_umec.models.resnet import ResNetTrunk
+
+
+@dataclass(frozen=True)
+class Features:
+    """What E says of a batch of frames.
+
+    Attributes:
+        key: Unit-norm keys I (B, D, h, w).
+        trunk: Features of the last stage (B, C, h, w), joined into the frame-mask encoder.
+        skips: Earlier features for the decoder, coarse to fine, each (B, C_i, h_i, w_i).
+    """
+
+    key: Tensor
+    trunk: Tensor
+    skips: tuple[Tensor, ...]
+
+    def __getitem__(self, rows: slice | Tensor) -> "Features":
+        """The same features for some rows of the batch."""
+        return Features(self.key[rows], self.trunk[rows], tuple(skip[rows] for skip in self.skips))
+
+
+class Encoder(nn.Module):
+    """E: a ResNet trunk and a 1x1-conv MLP head that ends in unit-norm keys.
+
+    Any module with this forward and the attributes `stride`, `key_dim`, `trunk_dim` and `skip_dims` may stand
+    in its place.
+
+    Args:
+        blocks: Residual blocks in each stage, 2 to 4 stages.
+        strides: Stride of each stage on top of the stem's 4.
+        bottleneck: Bottleneck blocks, as ResNet-50 has.
+        key_dim: D, the key width.
+        trunk_dim: Width to which a 1x1 conv reduces the trunk; None keeps the last stage's width.
+
+    Example:
+        >>> import torch
+        >>> E = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
+        >>> f = E(torch.rand(2, 3, 32, 48))
+        >>> tuple(f.key.shape), E.stride, torch.allclose(f.key.norm(dim=1), torch.ones(2, 8, 12))
+        ((2, 16, 8, 12), 4, True)
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[int] = (2, 2, 2, 2),
+        strides: Sequence[int] = (1, 2, 1, 1),
+        bottleneck: bool = False,
+        key_dim: int = 128,
+        trunk_dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        if len(blocks) < 2:
+            raise ConfigError(f"the encoder needs at least 2 stages for its skips; found blocks {tuple(blocks)}")
+        self.net = ResNetTrunk(blocks, strides, bottleneck)
+        channels = self.net.channels[-1]
+        self.reduce = nn.Identity() if trunk_dim is None else _conv_bn_relu(channels, trunk_dim)
+        self.stride = self.net.stride
+        self.key_dim = key_dim
+        self.trunk_dim = trunk_dim or channels
+        self.skip_dims = (self.net.channels[1], self.net.channels[0])
+        self.head = nn.Sequential(
+            *_conv_bn_relu(self.trunk_dim, self.trunk_dim), nn.Conv2d(self.trunk_dim, key_dim, kernel_size=1)
+        )
+
+    def forward(self, x: Tensor) -> Features:
+        """Encode frames.
+
+        Args:
+            x: Frames (B, 3, H, W), normalised with ImageNet's mean and deviation, sides multiples of `stride`.
+
+        Returns:
+            Keys, trunk and skips; the skips are the second and the first stage (1/8 and 1/4 in ResNet-18).
+        """
+        stages = self.net(x)
+        trunk = self.reduce(stages[-1])  # (B, C, h, w)
+        key = F.normalize(self.head(trunk).float(), dim=1)  # (B, D, h, w), fp32 under autocast too
+        return Features(key=key, trunk=trunk, skips=(stages[1], stages[0]))
+
+
+def _conv_bn_relu(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel_size=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )

@@ -1,0 +1,66 @@
+"""The frame-mask encoder V: what a frame and one object's mask say together (UMEC eq. 3 and 5)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vos_umec.errors import ConfigError
+from vos_umec.models.blocks import ResidualBlock
+from vos_umec.models.resnet import ResNetTrunk
+
+
+class MaskEncoder(nn.Module):
+    """V: a trunk of its own on RGB and one mask, joined with E's trunk features at stride s.
+
+    Args:
+        blocks: Residual blocks in each stage of the trunk.
+        strides: Stride of each stage; the trunk's stride must equal E's.
+        bottleneck: Bottleneck blocks in the trunk.
+        trunk_dim: C, the width of E's trunk features that are joined in.
+        mask_dim: Dv, the width of the mask embedding.
+
+    Example:
+        >>> import torch
+        >>> V = MaskEncoder(blocks=(1,), strides=(1,), trunk_dim=8, mask_dim=4)
+        >>> tuple(V(torch.rand(2, 3, 32, 32), torch.rand(2, 1, 32, 32), torch.rand(2, 8, 8, 8)).shape)
+        (2, 4, 8, 8)
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[int] = (2, 2, 2),
+        strides: Sequence[int] = (1, 2, 1),
+        bottleneck: bool = False,
+        trunk_dim: int = 512,
+        mask_dim: int = 512,
+    ) -> None:
+        super().__init__()
+        self.net = ResNetTrunk(blocks, strides, bottleneck, in_channels=4)
+        self.stride = self.net.stride
+        self.mask_dim = mask_dim
+        self.join = nn.Conv2d(self.net.channels[-1] + trunk_dim, mask_dim, kernel_size=1)
+        self.fuse = nn.Sequential(ResidualBlock(mask_dim, mask_dim), ResidualBlock(mask_dim, mask_dim))
+
+    def forward(self, frame: Tensor, mask: Tensor, trunk: Tensor) -> Tensor:
+        """Embed one mask a row.
+
+        Args:
+            frame: Normalised frames (B, 3, H, W).
+            mask: Soft masks (B, 1, H, W) in [0, 1].
+            trunk: E's trunk features of the same frames (B, C, h, w).
+
+        Returns:
+            Mask embeddings (B, Dv, h, w).
+
+        Raises:
+            ConfigError: If the trunk's stride is not that of E's features.
+        """
+        own: Tensor = self.net(torch.cat([frame, mask.to(frame.dtype)], dim=1))[-1]  # (B, C', h, w)
+        if own.shape[-2:] != trunk.shape[-2:]:
+            raise ConfigError(
+                f"the frame-mask encoder gives a grid of {tuple(own.shape[-2:])} cells where the encoder gives "
+                f"{tuple(trunk.shape[-2:])}; give both the same total stride"
+            )
+        joined: Tensor = self.fuse(self.join(torch.cat([own, trunk], dim=1)))  # (B, Dv, h, w)
+        return joined

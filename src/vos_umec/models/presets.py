@@ -1,0 +1,70 @@
+"""Networks by name: the paper's two, and a small one made by arguments alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vos_umec.errors import ConfigError
+from vos_umec.models.decoder import Decoder
+from vos_umec.models.encoder import Encoder
+from vos_umec.models.mask_encoder import MaskEncoder
+from vos_umec.models.umec import UMEC
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    # UMEC section 2: all four stages, the last two at stride 1, s = 8, 512 channels.
+    "resnet18": {
+        "encoder": {"blocks": (2, 2, 2, 2), "strides": (1, 2, 1, 1)},
+        "mask_encoder": {"blocks": (2, 2, 2), "strides": (1, 2, 1)},
+        "decoder": {},
+    },
+    # Cut after stage 3, its stride 1, s = 8, reduced from 1024 to 512 channels.
+    "resnet50": {
+        "encoder": {"blocks": (3, 4, 6), "strides": (1, 2, 1), "bottleneck": True, "trunk_dim": 512},
+        "mask_encoder": {"blocks": (3, 4, 6), "strides": (1, 2, 1), "bottleneck": True},
+        "decoder": {},
+    },
+    # Two stages at s = 4 for CPUs, tests and small clips; 0.7 M parameters.
+    "tiny": {
+        "encoder": {"blocks": (1, 1), "strides": (1, 1), "key_dim": 64},
+        "mask_encoder": {"blocks": (1,), "strides": (1,), "mask_dim": 48},
+        "decoder": {"dims": (48, 48, 48), "residual": True},
+    },
+}
+
+
+def network_from_preset(preset: str, tau: float = 0.05, **changes: Mapping[str, Any]) -> UMEC:
+    """Build a randomly initialised network.
+
+    Args:
+        preset: "resnet18", "resnet50" or "tiny".
+        tau: Temperature of the affinity.
+        **changes: Arguments of Encoder, MaskEncoder or Decoder that differ from the preset's, as
+            `encoder={"key_dim": 32}`.
+
+    Returns:
+        The network, with V's and D's widths fitted to E's.
+
+    Raises:
+        ConfigError: If the preset, a part or an argument is unknown.
+
+    Example:
+        >>> network_from_preset("tiny", encoder={"strides": (1, 2)}, mask_encoder={"blocks": (1, 1),
+        ...     "strides": (1, 2)}).stride
+        8
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"unknown network '{preset}'; the presets are {', '.join(PRESETS)}")
+    if unknown := changes.keys() - PRESETS[preset].keys():
+        raise ConfigError(f"unknown part {sorted(unknown)} of a network; the parts are {list(PRESETS[preset])}")
+    settings = {part: {**values, **changes.get(part, {})} for part, values in PRESETS[preset].items()}
+    try:
+        encoder = Encoder(**settings["encoder"])
+        mask_encoder = MaskEncoder(trunk_dim=encoder.trunk_dim, **settings["mask_encoder"])
+        decoder = Decoder(mask_encoder.mask_dim, encoder.skip_dims, **settings["decoder"])
+    except TypeError as error:
+        raise ConfigError(f"network '{preset}' cannot be built with {dict(changes)}: {error}") from error
+    if encoder.stride != mask_encoder.stride:
+        raise ConfigError(
+            f"the encoder has stride {encoder.stride} and the frame-mask encoder {mask_encoder.stride}; "
+            "change the strides of one so that they agree"
+        )
+    return UMEC(encoder, mask_encoder, decoder, tau)

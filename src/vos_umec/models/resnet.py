@@ -1,0 +1,83 @@
+"""ResNet trunks with altered strides: torchvision's networks, cut and re-strided, never pretrained."""
+
+from collections.abc import Sequence
+from math import prod
+
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from vos_umec.errors import ConfigError
+
+
+class ResNetTrunk(nn.Module):
+    """A randomly initialised ResNet without its classifier, with a chosen stride in every stage.
+
+    The stem halves the image twice; `strides` says how much each stage adds, so the whole trunk has
+    stride `4 * prod(strides)`. ResNet-18 with strides (1, 2, 1, 1) is the paper's encoder (s = 8).
+
+    Args:
+        blocks: Residual blocks in each stage, 2 to 4 stages.
+        strides: Stride of each stage's first block, 1 or 2.
+        bottleneck: Bottleneck blocks (ResNet-50 and deeper) instead of basic ones.
+        in_channels: Channels of the input; 4 for RGB and a mask.
+
+    Raises:
+        ConfigError: If `blocks` and `strides` do not describe 1 to 4 stages of the same number.
+
+    Example:
+        >>> import torch
+        >>> trunk = ResNetTrunk(blocks=(1, 1), strides=(1, 2))
+        >>> [tuple(f.shape) for f in trunk(torch.zeros(1, 3, 64, 64))]
+        [(1, 64, 16, 16), (1, 128, 8, 8)]
+        >>> trunk.stride
+        8
+    """
+
+    def __init__(
+        self, blocks: Sequence[int], strides: Sequence[int], bottleneck: bool = False, in_channels: int = 3
+    ) -> None:
+        super().__init__()
+        if not 1 <= len(blocks) <= 4 or len(strides) != len(blocks) or not set(strides) <= {1, 2}:
+            raise ConfigError(
+                f"a ResNet trunk takes 1 to 4 stages and one stride of 1 or 2 for each; found blocks "
+                f"{tuple(blocks)} and strides {tuple(strides)}"
+            )
+        # torchvision always builds four stages; those beyond `blocks` are made as small as can be and dropped.
+        net = ResNet(Bottleneck if bottleneck else BasicBlock, [*blocks, *[1] * (4 - len(blocks))])
+        stages = [net.layer1, net.layer2, net.layer3, net.layer4][: len(blocks)]
+        for stage, stride in zip(stages, strides, strict=True):
+            _set_stride(stage[0], stride)
+        if in_channels != 3:
+            net.conv1 = nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+            nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
+        self.stages = nn.ModuleList(stages)
+        self.stride = 4 * prod(strides)
+        expansion = Bottleneck.expansion if bottleneck else BasicBlock.expansion
+        self.channels = [64 * 2**i * expansion for i in range(len(blocks))]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Outputs of all stages, first to last.
+
+        Args:
+            x: Images (B, in_channels, H, W), H and W multiples of `stride`.
+
+        Returns:
+            One tensor (B, channels[i], H / s_i, W / s_i) a stage.
+        """
+        x = self.stem(x)  # (B, 64, H/4, W/4)
+        outputs = []
+        for stage in self.stages:
+            x = stage(x)
+            outputs.append(x)
+        return outputs
+
+
+def _set_stride(block: BasicBlock | Bottleneck, stride: int) -> None:
+    """Change the stride of a stage's first block; a shape-changing block also strides its shortcut."""
+    strided = block.conv2 if isinstance(block, Bottleneck) else block.conv1
+    strided.stride = (stride, stride)
+    if block.downsample is not None:
+        block.downsample[0].stride = (stride, stride)
+    elif stride != 1:
+        raise ConfigError("the first stage of basic blocks has no shortcut that could stride; give it stride 1")

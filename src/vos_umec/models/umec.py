@@ -1,0 +1,101 @@
+"""UMEC, the network: encoder E, frame-mask encoder V, affinity A and decoder D joined (UMEC eq. 2 to 6)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vos_umec.models.aggregation import soft_aggregate
+from vos_umec.models.decoder import Decoder
+from vos_umec.models.encoder import Encoder, Features
+from vos_umec.models.mask_encoder import MaskEncoder
+
+
+class UMEC(nn.Module):
+    """Unified mask embedding and correspondence network.
+
+    E and A run once a frame; V and D run per object, with the K objects folded into the batch.
+
+    Args:
+        encoder: E. Any module with Encoder's attributes may stand here.
+        mask_encoder: V.
+        decoder: D.
+        tau: Temperature of the affinity.
+
+    Example:
+        >>> from vos_umec.models.presets import network_from_preset
+        >>> network = network_from_preset("tiny")
+        >>> sum(p.numel() for p in network.parameters()) < 1_000_000
+        True
+    """
+
+    def __init__(self, encoder: Encoder, mask_encoder: MaskEncoder, decoder: Decoder, tau: float = 0.05) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.mask_encoder = mask_encoder
+        self.decoder = decoder
+        self.tau = tau
+
+    @property
+    def stride(self) -> int:
+        """s, pixels to a side of a cell."""
+        return self.encoder.stride
+
+    def to_grid(self, masks: Tensor) -> Tensor:
+        """Soft masks (..., H, W) averaged over the cells of the feature grid (..., h, w)."""
+        flat = masks.flatten(0, -3)[:, None].float() if masks.dim() > 2 else masks[None, None].float()
+        return F.avg_pool2d(flat, self.stride).reshape(
+            *masks.shape[:-2], masks.shape[-2] // self.stride, masks.shape[-1] // self.stride
+        )
+
+    def embed(self, frame: Tensor, features: Features, masks: Tensor) -> Tensor:
+        """V([I, Y]) of every object (UMEC eq. 3; eq. 5 with a query's coarse masks).
+
+        Args:
+            frame: Normalised frames (B, 3, H, W).
+            features: E's features of them.
+            masks: Soft masks (B, K, H, W) in [0, 1].
+
+        Returns:
+            Mask embeddings (B, K, Dv, h, w).
+        """
+        K = masks.shape[1]
+        values: Tensor = self.mask_encoder(
+            frame.repeat_interleave(K, dim=0),
+            masks.flatten(0, 1)[:, None],
+            features.trunk.repeat_interleave(K, dim=0),
+        )  # (B*K, Dv, h, w)
+        return values.reshape(-1, K, *values.shape[1:])
+
+    def decode(
+        self,
+        frame: Tensor,
+        features: Features,
+        values: Tensor,
+        coarse: Tensor,
+        rounds: int = 3,
+        valid: Tensor | None = None,
+    ) -> list[Tensor]:
+        """Yhat^k = D([V_q, V([I_q, Yhat^(k-1)])]) from Yhat^0, the coarse mask (UMEC eq. 5, 6 and table 4e).
+
+        Args:
+            frame: Normalised query frames (B, 3, H, W).
+            features: E's features of them.
+            values: V_q, what the affinity carried over (B, K, Dv, h, w).
+            coarse: Ybar_q, the coarse masks (B, K, h, w) in [0, 1].
+            rounds: R, refinement rounds; 0 gives the coarse mask alone.
+            valid: (B, K) bool, which objects exist; None means all.
+
+        Returns:
+            R + 1 aggregated logits (B, K+1, H, W), one a round, channel 0 the background.
+        """
+        K, size = coarse.shape[1], frame.shape[-2:]
+        masks = F.interpolate(coarse.float(), size=size, mode="bilinear", align_corners=False).clamp(0, 1)
+        logits = [soft_aggregate(masks, valid)]
+        skips = [skip.repeat_interleave(K, dim=0) for skip in features.skips] if rounds else []
+        for _ in range(rounds):
+            again = self.embed(frame, features, masks)  # (B, K, Dv, h, w)
+            embeddings = torch.cat([values.to(again.dtype), again], dim=2).flatten(0, 1)  # (B*K, 2 Dv, h, w)
+            p = torch.sigmoid(self.decoder(embeddings, skips, masks.flatten(0, 1)[:, None]))  # (B*K, 1, H, W)
+            logits.append(soft_aggregate(p.view(-1, K, *size), valid))
+            masks = logits[-1].softmax(dim=1)[:, 1:]  # (B, K, H, W)
+        return logits

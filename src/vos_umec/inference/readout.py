@@ -66,11 +66,12 @@ def top_k_affinity(
     scores = key_q.new_empty(h, w, top_k, dtype=torch.float32)
     index = torch.empty(h, w, top_k, dtype=torch.int64, device=key_q.device)
     for rows, columns in _tiles(h, w):
-        found = [
-            _tile_top_k(key_q[rows, columns], keys, rows, columns, top_k, reach, offset)
-            for offset, keys, reach in groups
-            if len(keys)
-        ]
+        with torch.autocast(key_q.device.type, enabled=False):  # rounded scores would choose other cells
+            found = [
+                _tile_top_k(key_q[rows, columns], keys, rows, columns, top_k, reach, offset)
+                for offset, keys, reach in groups
+                if len(keys)
+            ]
         merged = torch.cat([s for s, _ in found], dim=1)  # (n, k or 2k)
         merged, order = merged.topk(min(top_k, merged.shape[1]), dim=1)
         chosen = torch.cat([i for _, i in found], dim=1).gather(1, order)

@@ -1,0 +1,87 @@
+"""`vos-umec segment`: one video, one mask, every frame."""
+
+import argparse
+from pathlib import Path
+
+from vos_umec.errors import ConfigError, MaskError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command.
+
+    Args:
+        parser: Parser of `vos-umec segment`.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_arguments(parser)
+        >>> parser.parse_args(["a.mp4", "--mask", "a.png", "--checkpoint", "c.ckpt", "--out", "out"]).rounds
+        3
+    """
+    parser.add_argument("video", type=Path, help="a video file or a folder of frames")
+    parser.add_argument(
+        "--mask", type=Path, required=True, help="mask of one frame: an indexed PNG, 0 = background"
+    )
+    parser.add_argument("--checkpoint", type=Path, required=True, help="a .ckpt file that training wrote")
+    parser.add_argument("--out", type=Path, required=True, help="folder for masks/*.png and overlay.mp4")
+    parser.add_argument("--frame", type=int, default=0, help="index of the frame the mask is of (default: 0)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="refinement rounds; 0 = label propagation (default: 3)"
+    )
+    parser.add_argument("--references", type=int, default=20, help="last frames kept in memory (default: 20)")
+    parser.add_argument("--radius", type=float, default=12, help="window on them, in cells (default: 12)")
+    parser.add_argument("--anchor-radius", type=float, help="window on the mask's frame (default: none)")
+    parser.add_argument("--top-k", type=int, default=10, help="cells read for each cell (default: 10)")
+    parser.add_argument("--short-side", type=int, help="segment at this short side (default: the video's own)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Segment a video; write one indexed PNG a frame and an overlay video.
+
+    Args:
+        args: What `add_arguments` parsed.
+
+    Returns:
+        0, the exit status.
+
+    Raises:
+        VosUmecError: If the video, the mask or the checkpoint cannot be used.
+    """
+    from rich.progress import track
+
+    from vos_umec.cli.device import pick_device
+    from vos_umec.inference.segmenter import VideoSegmenter
+    from vos_umec.io.masks import read_mask, write_mask
+    from vos_umec.io.overlay import overlay
+    from vos_umec.io.source import open_source
+    from vos_umec.io.video import VideoWriter
+    from vos_umec.training.checkpoint import load_network
+
+    source = open_source(args.video)
+    if not 0 <= args.frame < len(source):
+        raise ConfigError(f"--frame {args.frame} is not in the video, which has frames 0 to {len(source) - 1}")
+    mask = read_mask(args.mask)
+    if mask.shape != source.size:
+        raise MaskError(
+            f"{args.mask} has {mask.shape} pixels (H, W) where {args.video} has {source.size}; "
+            "give the mask at the video's own size"
+        )
+    if not ((mask > 0) & (mask < 255)).any():
+        raise MaskError(f"{args.mask} shows no object; mark each object with an id of 1 to 254")
+    segmenter = VideoSegmenter(
+        load_network(args.checkpoint).to(pick_device(args.device)),
+        rounds=args.rounds,
+        references=args.references,
+        radius=args.radius,
+        anchor_radius=args.anchor_radius,
+        top_k=args.top_k,
+        short_side=args.short_side,
+    )
+    results = segmenter.segment(source, {args.frame: mask})
+    with VideoWriter(args.out / "overlay.mp4", source.fps) as writer:
+        for index, ids in track(results, total=len(source), description="segmenting"):
+            write_mask(args.out / "masks" / f"{source.names[index]}.png", ids)
+            writer.write(overlay(source.read([index])[0], ids))
+    print(f"{len(source)} masks in {args.out / 'masks'}, picture in motion in {args.out / 'overlay.mp4'}")
+    return 0

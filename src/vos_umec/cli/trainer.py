@@ -1,0 +1,137 @@
+"""`vos-umec fit | validate | test | predict`: LightningCLI over UMECModule and any data module."""
+
+import copy
+import logging
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from vos_umec.errors import ConfigError
+from vos_umec.training.module import UMECModule
+from vos_umec.training.refresh import PseudoMaskRefresh
+
+log = logging.getLogger(__name__)
+
+# How a checkpoint is scored is the command's choice, not the checkpoint's.
+_PROTOCOL = ("segmenter", "baselines")
+
+
+class _Parser(LightningArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise ConfigError(_useful_line(str(message))) from ex
+
+
+class _SaveConfig(SaveConfigCallback):
+    """Also hands the whole configuration to every logger (W&B would otherwise know the hyperparameters only)."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        for logger in trainer.loggers:
+            logger.log_hyperparams({"config": self.parser.dump(self.config, skip_none=False)})
+
+
+class UMECCLI(LightningCLI):
+    """The four commands; `model` and `data` are named by class_path, `refresh` configures the clustering."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Make the refresh callback part of every run."""
+        parser.add_lightning_class_args(PseudoMaskRefresh, "refresh")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and remember what was asked before a checkpoint's hyperparameters replace it."""
+        super().parse_arguments(parser, args)
+        self._asked = copy.deepcopy(self.config)
+
+    def before_instantiate_classes(self) -> None:
+        """Keep the protocol that was asked for; say which other settings the checkpoint's replace."""
+        asked = _model_settings(self._asked[self.subcommand])
+        now = _model_settings(self.config[self.subcommand])
+        for name in _PROTOCOL:
+            if self.subcommand != "fit" and name in asked:
+                now[name] = asked[name]
+        replaced = [name for name in asked if name in now and now[name] != asked[name]]
+        if replaced:
+            log.warning("the checkpoint's own settings replace those given for: %s", ", ".join(replaced))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The Trainer, in bf16 where the hardware computes in it and no precision is asked for."""
+        if self._get(self.config_init, "trainer").get("precision") is None:
+            kwargs["precision"] = best_precision(self._get(self.config_init, "trainer").get("accelerator"))
+            log.info("precision: %s", kwargs["precision"])
+        return super().instantiate_trainer(**kwargs)
+
+
+def best_precision(accelerator: str = "auto") -> str:
+    """The Trainer precision that suits this machine.
+
+    Args:
+        accelerator: The Trainer's accelerator.
+
+    Returns:
+        "bf16-mixed" where CUDA or the CPU multiplies in bf16 in hardware, else "32-true".
+
+    Example:
+        >>> best_precision("mps")
+        '32-true'
+    """
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif accelerator in ("auto", "cpu") and not torch.backends.mps.is_available():
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than our floor of torch
+        fast = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
+    else:
+        fast = False
+    return "bf16-mixed" if fast else "32-true"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one of the Trainer's commands.
+
+    Args:
+        arguments: The subcommand and its arguments.
+
+    Returns:
+        0, the exit status.
+
+    Raises:
+        ConfigError: If an argument or a key of a YAML file is unknown or does not fit.
+    """
+    _require_configs(arguments)
+    UMECCLI(
+        UMECModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_callback=_SaveConfig,
+        save_config_kwargs={"overwrite": True},  # W&B runs share one log_dir
+        seed_everything_default=0,
+        parser_class=_Parser,
+        args=list(arguments),
+    )
+    return 0
+
+
+def _require_configs(arguments: Sequence[str]) -> None:
+    for flag, value in pairwise(arguments):
+        if flag in ("--config", "-c") and not Path(value).is_file():
+            raise ConfigError(f"no configuration file {value}; the ones that come along are in configs/")
+        if flag == "--ckpt_path" and value not in ("best", "last", "hpc") and not Path(value).is_file():
+            raise ConfigError(f"no checkpoint at {value}; give a .ckpt file that training wrote")
+
+
+def _model_settings(config: Any) -> Any:
+    """The model's arguments within a parsed configuration (a namespace that can be written to)."""
+    return config["model"]["init_args"]
+
+
+def _useful_line(message: str) -> str:
+    """The line of jsonargparse's message that names what is wrong."""
+    lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
+    telling = [line for line in lines if "not accepted" in line or "Key" in line or "does not" in line]
+    return (telling or lines)[0]

@@ -1,0 +1,121 @@
+"""Scoring a network on annotated sequences, with the simplest baselines beside it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from vos_umec.data.layouts import VideoSequence
+from vos_umec.errors import ConfigError
+from vos_umec.inference.segmenter import VideoSegmenter
+from vos_umec.io.masks import read_mask
+from vos_umec.metrics.davis import DavisScore
+from vos_umec.metrics.sequence import Row, SequenceScorer
+from vos_umec.models.umec import UMEC
+
+COPY, PROPAGATION, WHOLE = "copy_first_mask", "label_propagation", "umec"
+
+
+class SequenceEvaluation:
+    """J&F of the whole model and, where asked, of its two baselines, sequence by sequence.
+
+    Args:
+        network: The network.
+        segmenter: Arguments of VideoSegmenter, the same for the model and for label propagation.
+        baselines: Score also copying the given masks, and the encoder alone (no refinement round).
+
+    Raises:
+        ConfigError: If VideoSegmenter has no such argument.
+    """
+
+    def __init__(self, network: UMEC, segmenter: Mapping[str, Any], baselines: bool) -> None:
+        self.network = network
+        self.segmenter = dict(segmenter)
+        device = next(network.parameters()).device
+        methods = [COPY, PROPAGATION, WHOLE] if baselines else [WHOLE]
+        self.scores = {method: DavisScore().to(device) for method in methods}
+        self._new_segmenter(WHOLE)  # a wrong setting shows before the first sequence
+
+    def update(self, sequence: VideoSequence) -> None:
+        """Segment one sequence by every method and score it."""
+        for method, score in self.scores.items():
+            scorer = SequenceScorer(sequence.name)
+            for index, prediction in self._segment(method, sequence):
+                if index in sequence.annotations:
+                    scorer.update(prediction, read_mask(sequence.annotations[index]))
+            score.update_rows(scorer.rows())
+
+    def compute(self) -> dict[str, dict[str, Tensor]]:
+        """The seven figures by method; call it on every process."""
+        return {method: score.compute() for method, score in self.scores.items()}
+
+    def rows(self) -> dict[str, list[Row]]:
+        """Figures of every object by method; call it on every process."""
+        return {method: score.rows() for method, score in self.scores.items()}
+
+    def _segment(self, method: str, sequence: VideoSequence) -> Iterator[tuple[int, np.ndarray]]:
+        if method == COPY:
+            return copy_first_mask(sequence)
+        return self._new_segmenter(method).segment(sequence.source(), sequence.given)
+
+    def _new_segmenter(self, method: str) -> VideoSegmenter:
+        settings = self.segmenter if method == WHOLE else {**self.segmenter, "rounds": 0}
+        try:
+            return VideoSegmenter(self.network, **settings)
+        except TypeError as error:
+            raise ConfigError(f"the segmenter settings {self.segmenter} do not fit: {error}") from error
+
+
+def copy_first_mask(sequence: VideoSequence) -> Iterator[tuple[int, np.ndarray]]:
+    """The baseline that does nothing: every object stays where it was first shown.
+
+    Args:
+        sequence: A sequence with its given masks.
+
+    Yields:
+        (frame index, ids (H, W) uint8).
+    """
+    result: np.ndarray | None = None
+    for index in range(len(sequence.source())):
+        if index in sequence.given:
+            mask = read_mask(sequence.given[index])
+            told = (mask != 0) & (mask != 255)
+            result = np.where(told, mask, 0 if result is None else result).astype(np.uint8)
+        if result is not None:
+            yield index, result
+
+
+def score_table(rows: Mapping[str, list[Row]]) -> Table:
+    """J&F in per cent, an object a line and a method a column, the mean over objects last.
+
+    Args:
+        rows: For each method the rows of `SequenceEvaluation.rows()`.
+
+    Returns:
+        A table for a terminal or a notebook.
+
+    Example:
+        >>> row = {"sequence": "dog", "object": 1, "J&F": 0.5}
+        >>> score_table({"umec": [row], "copy": [{**row, "J&F": 0.25}]}).row_count
+        2
+    """
+    table = Table("sequence", "object", caption="J&F in per cent; mean over objects", caption_justify="left")
+    for method in rows:
+        table.add_column(method.replace("_", " "), justify="right")
+    for line in zip(*rows.values(), strict=True):
+        figures = [f"{100 * float(row['J&F']):.1f}" for row in line]
+        table.add_row(str(line[0]["sequence"]), str(line[0]["object"]), *figures)
+    table.add_section()
+    means = [f"{100 * float(np.mean([row['J&F'] for row in of])):.1f}" for of in rows.values()]
+    table.add_row("all", str(len(next(iter(rows.values())))), *means, style="bold")
+    return table
+
+
+def print_table(table: Table) -> None:
+    """Print a table whole, also where the terminal is narrow or output goes to a file."""
+    console = Console()
+    console.width = max(console.width, console.measure(table).maximum)
+    console.print(table)

@@ -1,0 +1,216 @@
+"""UMECModule, the thin LightningModule around the network and its losses."""
+
+import logging
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from vos_umec.data.layouts import VideoSequence
+from vos_umec.models.presets import network_from_preset
+from vos_umec.models.rollout import carry_masks
+from vos_umec.models.umec import UMEC
+from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
+from vos_umec.objectives.segmentation import segmentation_loss
+from vos_umec.objectives.targets import choose_targets
+from vos_umec.training.checkpoint import check_fits
+from vos_umec.training.evaluation import WHOLE, SequenceEvaluation, print_table, score_table
+from vos_umec.training.instantiate import instantiate
+
+log = logging.getLogger(__name__)
+
+Batch = dict[str, Any]
+
+
+class UMECModule(LightningModule):
+    """Trains UMEC on clips of unlabelled video and scores it on annotated ones: L = L_seg + L_corr.
+
+    Correspondence learns from the first step. L_seg joins in as soon as a batch brings pseudo masks, which
+    `PseudoMaskRefresh` first makes at the end of `warmup_epochs`. All arguments are plain values, so a checkpoint
+    rebuilds its module alone: `UMECModule.load_from_checkpoint(path)`.
+
+    To change a part, override one hook: `build_network`, `build_objectives`, `segmentation_step` or
+    `configure_optimizers`.
+
+    Args:
+        network: A preset's name: "resnet18", "resnet50" or "tiny".
+        network_args: Changes to the preset, by part, as {"encoder": {"key_dim": 64}}.
+        objectives: class_path dictionaries of the correspondence objectives, whose losses are added; None for
+            EquivarianceObjective alone.
+        warmup_epochs: Epochs of correspondence only, before the first clustering.
+        max_objects: K at most, pseudo objects drawn for each clip.
+        queries: Query frames a clip on which L_seg is taken.
+        references: N at most in training.
+        rounds: Refinement rounds unrolled in training.
+        feedback: Probability that a later reference carries the network's own prediction (open in the paper).
+        tau: Temperature of the affinity.
+        learning_rate: Of AdamW.
+        weight_decay: Of AdamW, not on biases and norms.
+        halve_every: The learning rate is halved every so many epochs.
+        segmenter: Arguments of VideoSegmenter for validation, test and prediction.
+        baselines: In `test`, score also copying the first mask and label propagation.
+
+    Raises:
+        ConfigError: If a part cannot be built from its arguments.
+
+    Example:
+        >>> module = UMECModule(network="tiny", learning_rate=1e-3)
+        >>> module.hparams["learning_rate"], module.network.stride
+        (0.001, 4)
+    """
+
+    def __init__(
+        self,
+        network: str = "resnet18",
+        network_args: dict[str, Any] | None = None,
+        objectives: list[dict[str, Any]] | None = None,
+        warmup_epochs: int = 10,
+        max_objects: int = 3,
+        queries: int = 2,
+        references: int = 3,
+        rounds: int = 2,
+        feedback: float = 0.5,
+        tau: float = 0.05,
+        learning_rate: float = 1e-4,
+        weight_decay: float = 5e-4,
+        halve_every: int = 100,
+        segmenter: dict[str, Any] | None = None,
+        baselines: bool = True,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.network = self.build_network()
+        self.objectives = nn.ModuleList(self.build_objectives())
+
+    # --- hooks to override -------------------------------------------------------------------------------------
+
+    def build_network(self) -> UMEC:
+        """The network, randomly initialised."""
+        changes = self.hparams["network_args"] or {}
+        return network_from_preset(self.hparams["network"], tau=self.hparams["tau"], **changes)
+
+    def build_objectives(self) -> list[CorrespondenceObjective]:
+        """The correspondence objectives, whose sum is L_corr."""
+        specs = self.hparams["objectives"] or [{"class_path": "vos_umec.EquivarianceObjective"}]
+        # An ABC is a fine bound for issubclass, whatever the type checker says of it.
+        return [instantiate(spec, CorrespondenceObjective) for spec in specs]  # type: ignore[type-abstract]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW, the rate halved every `halve_every` epochs, no decay on biases and norms."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            [
+                {
+                    "params": [p for p in parameters if p.dim() > 1],
+                    "weight_decay": self.hparams["weight_decay"],
+                },
+                {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+            ],
+            lr=self.hparams["learning_rate"],
+        )
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, self.hparams["halve_every"], gamma=0.5)
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def segmentation_step(self, clip: EncodedClip, segments: Tensor) -> Tensor | None:
+        """L_seg of a batch (UMEC section 2).
+
+        Args:
+            clip: Encoded clips.
+            segments: Pseudo masks (B, T, H, W) uint8, 255 where nothing is known.
+
+        Returns:
+            The loss, or None where no clip has a segment fit to be an object.
+        """
+        hp = self.hparams
+        T = segments.shape[1]
+        later = torch.randperm(T - 1)[: hp["queries"]].sort().values + 1
+        chosen = [0, *later.tolist()]
+        masks, valid = choose_targets(segments, hp["max_objects"])  # (B, T, K, H, W), (B, K)
+        rows = valid.any(dim=1).nonzero()[:, 0]  # clips with an object
+        if len(rows) == 0:
+            return None
+        cells = (rows[:, None] * T + torch.tensor(chosen, device=rows.device)).flatten()
+        masks, valid = masks[rows][:, chosen].float(), valid[rows]
+        known = segments[rows][:, chosen] != 255  # (B', T', H, W)
+        outputs = carry_masks(
+            self.network,
+            clip.frames[rows][:, chosen],
+            clip.features[cells],
+            masks,
+            valid,
+            hp["rounds"],
+            hp["references"],
+            hp["feedback"],
+        )
+        losses = [
+            segmentation_loss(logits, masks[:, q], valid, known[:, q])
+            for q, rounds in enumerate(outputs, start=1)
+            for logits in rounds
+        ]
+        return torch.stack(losses).mean()
+
+    # --- Lightning ---------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """L = L_seg + L_corr on a batch of clips."""
+        clip = EncodedClip(self.network.encoder, batch["frames"], batch["frame_indices"])
+        loss = clip.frames.new_zeros(())
+        for objective in self.objectives:
+            parts = objective(clip)
+            loss = loss + parts.pop("loss")
+            self.log_dict({f"train/{name}": part for name, part in parts.items()})
+        segmentation = self.segmentation_step(clip, batch["segments"]) if "segments" in batch else None
+        if segmentation is not None:
+            self.log("train/seg", segmentation)
+            loss = loss + segmentation
+        elif self.trainer.world_size > 1:
+            # DDP wants a gradient for every parameter on every rank, also for V and D where they had no part.
+            loss = loss + 0 * sum(p.sum() for p in _segmentation_parameters(self.network))
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say in one line what does not fit, before torch lists every tensor."""
+        check_fits(checkpoint["state_dict"], self.state_dict())
+
+    def on_validation_epoch_start(self) -> None:
+        """Start a fresh score."""
+        self._evaluation = SequenceEvaluation(self.network, self.hparams["segmenter"] or {}, baselines=False)
+
+    def validation_step(self, batch: VideoSequence, batch_idx: int) -> None:
+        """Segment and score one annotated sequence."""
+        self._evaluation.update(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log J&F under a name that says which split it is of."""
+        self._log_scores(self._evaluation)
+
+    def on_test_epoch_start(self) -> None:
+        """Start a fresh score, with the baselines beside it."""
+        self._evaluation = SequenceEvaluation(
+            self.network, self.hparams["segmenter"] or {}, baselines=self.hparams["baselines"]
+        )
+
+    def test_step(self, batch: VideoSequence, batch_idx: int) -> None:
+        """Segment and score one annotated sequence."""
+        self._evaluation.update(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores and print them by object."""
+        self._log_scores(self._evaluation)
+        rows = self._evaluation.rows()  # on every rank: it gathers
+        if self.trainer.is_global_zero:
+            print_table(score_table(rows))
+
+    def _log_scores(self, evaluation: SequenceEvaluation) -> None:
+        datamodule = getattr(self.trainer, "datamodule", None)
+        split = getattr(datamodule, "split_name", "val")
+        for method, scores in evaluation.compute().items():
+            prefix = split if method == WHOLE else f"{split}/{method}"
+            self.log_dict({f"{prefix}/{name}": value for name, value in scores.items()}, rank_zero_only=True)
+
+
+def _segmentation_parameters(network: UMEC) -> list[nn.Parameter]:
+    return [*network.mask_encoder.parameters(), *network.decoder.parameters()]

@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vos_umec.errors import ConfigError, MaskError
+from vos_umec.inference.segmenter import VideoSegmenter
+from vos_umec.models.encoder import Features
+from vos_umec.models.presets import network_from_preset
+
+SIZE = (48, 64)
+COLOURS = {0: (40, 40, 40), 3: (220, 30, 30), 9: (30, 220, 30), 200: (30, 30, 220)}
+
+
+class ColourEncoder(nn.Module):
+    """Keys that say the colour of a cell and nothing else: correspondence without learning."""
+
+    stride, key_dim, trunk_dim, skip_dims = 4, 3, 128, (128, 64)
+
+    def forward(self, x):
+        key = F.normalize(F.avg_pool2d(x, 4) + torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1), dim=1)
+        B, _, h, w = key.shape
+        return Features(key, x.new_zeros(B, 128, h, w), (x.new_zeros(B, 128, h, w), x.new_zeros(B, 64, h, w)))
+
+
+@pytest.fixture
+def network():
+    network = network_from_preset("tiny")
+    network.encoder = ColourEncoder()
+    return network
+
+
+def scene(squares):
+    """A picture and its exact mask: id -> (top, left) of a 16 x 16 square on cell borders."""
+    ids = np.zeros(SIZE, np.uint8)
+    for i, (y, x) in squares.items():
+        ids[y : y + 16, x : x + 16] = i
+    frame = np.zeros((*SIZE, 3), np.uint8)
+    for i, colour in COLOURS.items():
+        frame[ids == i] = colour
+    return frame, ids
+
+
+def iou(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_moving_squares_are_followed_and_keep_the_callers_ids(network, rounds):
+    segmenter = VideoSegmenter(network, rounds=rounds, references=4)
+    for t in range(8):
+        frame, truth = scene({3: (4 * t, 0), 200: (16, 16 + 4 * t)})
+        result = segmenter.step(frame, truth if t == 0 else None)
+        assert result.dtype == np.uint8
+        assert set(np.unique(result)) <= {0, 3, 200}
+        for i in (3, 200):
+            assert iou(result == i, truth == i) > 0.9
+    assert segmenter.ids == [3, 200]
+
+
+def test_an_object_may_appear_on_any_frame_and_zero_says_nothing(network):
+    segmenter = VideoSegmenter(network, rounds=0, references=2)
+    for t in range(7):
+        frame, truth = scene({3: (0, 4 * t), 9: (24, 4 * t)})
+        given = None
+        if t == 0:
+            given = np.where(truth == 3, truth, 0)
+        if t == 3:
+            given = np.where(truth == 9, truth, 0)  # 0 where object 3 is: nothing said of it
+        result = segmenter.step(frame, given)
+        assert iou(result == 3, truth == 3) > 0.9
+        if t >= 3:
+            assert iou(result == 9, truth == 9) > 0.9
+        else:
+            assert not (result == 9).any()
+    assert segmenter.memory.anchors == 2
+    assert len(segmenter.memory) == 4
+
+
+def test_a_correction_replaces_only_the_objects_it_names(network):
+    segmenter = VideoSegmenter(network, rounds=0)
+    frame, truth = scene({3: (0, 0), 9: (24, 0)})
+    segmenter.step(frame, truth)
+    gone = segmenter.step(frame, np.zeros(SIZE, np.uint8), ids=[3])
+    assert not (gone == 3).any()
+    assert iou(gone == 9, truth == 9) > 0.9
+
+
+def test_given_masks_come_back_to_the_pixel_and_255_says_nothing(network):
+    frame, truth = scene({3: (1, 1)})
+    truth[5:9, 40:44] = 255
+    result = VideoSegmenter(network, rounds=0).step(frame, truth)
+    assert np.array_equal(result, np.where(truth == 255, 0, truth))
+
+
+def test_odd_sizes_and_a_smaller_working_size_give_masks_at_the_videos_own_size(network):
+    frame, truth = scene({3: (8, 8)})
+    frame, truth = frame[:47, :61], truth[:47, :61]
+    for short_side in (None, 24):
+        segmenter = VideoSegmenter(network, rounds=0, short_side=short_side)
+        segmenter.step(frame, truth)
+        result = segmenter.step(frame)
+        assert result.shape == (47, 61)
+        assert iou(result == 3, truth == 3) > 0.8
+
+
+def test_memory_does_not_grow_with_the_video(network):
+    segmenter = VideoSegmenter(network, rounds=1, references=3)
+    frame, truth = scene({3: (8, 8)})
+    segmenter.step(frame, truth)
+    for _ in range(9):
+        segmenter.step(frame)
+    assert len(segmenter.memory) == 4
+    assert segmenter.memory.values.shape == (4, 12, 16, 1, 48)
+
+
+def test_before_the_first_mask_there_is_nothing(network):
+    frame, _ = scene({})
+    segmenter = VideoSegmenter(network)
+    assert not segmenter.step(frame).any()
+    assert len(segmenter.memory) == 0
+
+
+def test_segment_yields_frame_by_frame_and_reads_in_batches(network):
+    frames = np.stack([scene({3: (4 * t, 0)})[0] for t in range(5)])
+
+    class Source:
+        reads: list = []
+
+        def __len__(self):
+            return len(frames)
+
+        def read(self, indices, size=None):
+            self.reads.append(list(indices))
+            return frames[list(indices)]
+
+    results = VideoSegmenter(network, rounds=0).segment(Source(), {1: scene({3: (4, 0)})[1]}, batch=2)
+    first, ids = next(results)
+    assert (first, ids.any(), Source.reads) == (0, False, [[0, 1]])
+    assert [i for i, _ in results] == [1, 2, 3, 4]
+
+
+def test_wrong_input_says_what_is_wrong(network):
+    frame, truth = scene({3: (8, 8)})
+    with pytest.raises(MaskError, match="its frame has"):
+        VideoSegmenter(network).step(frame, truth[:20])
+    with pytest.raises(MaskError, match="1 to 254"):
+        VideoSegmenter(network).step(frame, truth.astype(np.int64) * 100)
+    with pytest.raises(ConfigError, match="top_k must be 1 or more"):
+        VideoSegmenter(network, top_k=0)
+    with pytest.raises(ConfigError, match="radius must be above 0"):
+        VideoSegmenter(network, radius=-1)
+    segmenter = VideoSegmenter(network, rounds=0)
+    segmenter.step(frame, truth)
+    with pytest.raises(ConfigError, match="another video"):
+        segmenter.step(frame[:20])

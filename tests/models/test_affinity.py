@@ -1,0 +1,88 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vos_umec.models.affinity import affinity, read_out
+from vos_umec.models.aggregation import soft_aggregate
+
+B, N, D, h, w, C, tau = 2, 3, 5, 3, 4, 2, 0.3
+
+
+def keys(*shape):
+    return F.normalize(torch.randn(*shape, dtype=torch.float64), dim=-3).requires_grad_()
+
+
+def slow_read_out(keys_r, keys_q, values):
+    """V_q[c, q] = sum over (n, y, x) of exp(I_r . I_q / tau) / Z_q * V_r, one query pixel at a time."""
+    rows = []
+    for b in range(B):
+        for c in range(C):
+            for qy in range(h):
+                for qx in range(w):
+                    weights, found = [], []
+                    for n in range(N):
+                        for y in range(h):
+                            for x in range(w):
+                                score = (keys_r[b, n, :, y, x] * keys_q[b, :, qy, qx]).sum() / tau
+                                weights.append(score.exp())
+                                found.append(values[b, n, c, y, x])
+                    weight = torch.stack(weights)
+                    rows.append((weight / weight.sum() * torch.stack(found)).sum())
+    return torch.stack(rows).view(B, C, h, w)
+
+
+def test_read_out_and_its_gradients_equal_the_loop_of_equation_4():
+    keys_r, keys_q = keys(B, N, D, h, w), keys(B, D, h, w)
+    values = torch.randn(B, N, C, h, w, dtype=torch.float64, requires_grad=True)
+    slow = slow_read_out(keys_r, keys_q, values)
+    A = torch.softmax(
+        torch.einsum("bdr,bdq->brq", keys_r.transpose(1, 2).flatten(2), keys_q.flatten(2)) / tau, dim=1
+    )
+    torch.testing.assert_close(read_out(A, values, (h, w)), slow)
+    # The affinity itself ends in fp32, so its gradients agree to single precision.
+    fast = read_out(affinity(keys_r, keys_q, tau), values, (h, w))
+    torch.testing.assert_close(fast.double(), slow, atol=1e-5, rtol=1e-5)
+    weight = torch.randn(B, C, h, w, dtype=torch.float64)
+    inputs = (keys_r, keys_q, values)
+    for got, expected in zip(
+        torch.autograd.grad((fast * weight).sum(), inputs),
+        torch.autograd.grad((slow * weight).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_columns_sum_to_one_over_all_references_jointly():
+    A = affinity(keys(B, N, D, h, w), keys(B, D, h, w))
+    assert A.shape == (B, N * h * w, h * w)
+    torch.testing.assert_close(A.sum(dim=1), torch.ones(B, h * w))
+
+
+def test_soft_aggregation_equals_the_loop():
+    p = torch.rand(2, 3, 2, 2, dtype=torch.float64).clamp(0.01, 0.99).requires_grad_()
+    valid = torch.tensor([[True, True, True], [True, False, True]])
+    slow = []
+    for b in range(2):
+        for y in range(2):
+            for x in range(2):
+                own = [p[b, k, y, x] for k in range(3) if valid[b, k]]
+                background = math.prod(1 - q for q in own)
+                odds = [q / (1 - q) for q in [background, *own]]
+                total = sum(odds)
+                full = iter([o / total for o in odds])
+                slow += [next(full), *(next(full) if valid[b, k] else p[b, k, y, x] * 0 for k in range(3))]
+    slow = torch.stack(slow).view(2, 2, 2, 4).permute(0, 3, 1, 2)
+    fast = soft_aggregate(p, valid).softmax(dim=1)
+    torch.testing.assert_close(fast.double(), slow, atol=1e-5, rtol=1e-5)
+    weight = torch.randn_like(slow)
+    (got,) = torch.autograd.grad((fast * weight).sum(), p)
+    (expected,) = torch.autograd.grad((slow * weight).sum(), p)
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_soft_aggregation_is_finite_at_the_ends(p):
+    logits = soft_aggregate(torch.full((1, 2, 1, 1), p))
+    assert logits.isfinite().all()

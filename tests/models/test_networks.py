@@ -1,0 +1,95 @@
+import pytest
+import torch
+
+from vos_umec.errors import ConfigError
+from vos_umec.models.presets import network_from_preset
+from vos_umec.models.resnet import ResNetTrunk
+from vos_umec.models.rollout import carry_masks
+
+
+@pytest.mark.parametrize(("preset", "stride", "D", "C"), [("resnet18", 8, 128, 512), ("resnet50", 8, 128, 512)])
+def test_the_papers_encoders_have_stride_8_and_its_widths(preset, stride, D, C):
+    network = network_from_preset(preset).eval()
+    with torch.no_grad():
+        features = network.encoder(torch.rand(1, 3, 64, 96))
+    assert network.stride == stride
+    assert features.key.shape == (1, D, 8, 12)
+    assert features.trunk.shape == (1, C, 8, 12)
+    assert [tuple(skip.shape[-2:]) for skip in features.skips] == [(8, 12), (16, 24)]
+
+
+def test_altered_strides_keep_what_a_stride_1_network_computes():
+    """A strided first block sees the same weights: its output is the dense one, sub-sampled."""
+    torch.manual_seed(1)
+    dense = ResNetTrunk((1, 1), (1, 1)).eval()
+    strided = ResNetTrunk((1, 1), (1, 2)).eval()
+    strided.load_state_dict(dense.state_dict())
+    x = torch.rand(1, 3, 32, 32)
+    block = dense.stages[1][0]
+    with torch.no_grad():
+        inner = torch.relu(block.bn1(block.conv1(dense(x)[0])))[..., ::2, ::2]
+        own = torch.relu(strided.stages[1][0].bn1(strided.stages[1][0].conv1(strided(x)[0])))
+    torch.testing.assert_close(own, inner)
+
+
+def test_objects_do_not_see_each_other_in_embeddings():
+    network = network_from_preset("tiny").eval()
+    frame, masks = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        features = network.encoder(frame)
+        together = network.embed(frame, features, masks)
+        alone = network.embed(frame, features, masks[:, 1:2])
+    torch.testing.assert_close(together[:, 1:2], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_round_0_is_the_coarse_mask_and_a_fresh_residual_decoder_keeps_it():
+    network = network_from_preset("tiny").eval()
+    frame, coarse = torch.rand(1, 3, 32, 32), torch.zeros(1, 2, 8, 8)
+    coarse[0, 0, :4], coarse[0, 1, 4:, 4:] = 1, 1
+    with torch.no_grad():
+        features = network.encoder(frame)
+        values = network.embed(frame, features, torch.zeros(1, 2, 32, 32))
+        rounds = network.decode(frame, features, values, coarse, rounds=3)
+    assert len(rounds) == 4
+    for logits in rounds:
+        label = logits.argmax(dim=1)[0, 2::4, 2::4]  # (8, 8), at the cells' centres
+        expected = coarse[0, 0] + 2 * coarse[0, 1]
+        assert torch.equal(label, expected.long())
+
+
+def test_gradients_of_segmentation_reach_encoder_mask_encoder_and_decoder():
+    network = network_from_preset("tiny", decoder={"residual": False})
+    frames, masks = torch.rand(1, 3, 3, 32, 32), torch.rand(1, 3, 2, 32, 32).round()
+    outputs = carry_masks(network, frames, network.encoder(frames[0]), masks, torch.ones(1, 2, dtype=torch.bool))
+    torch.stack([logits[:, 1].mean() for rounds in outputs for logits in rounds]).sum().backward()
+    for part in (network.encoder, network.mask_encoder, network.decoder):
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in part.parameters())
+        assert any(p.grad.abs().sum() > 0 for p in part.parameters())
+
+
+def test_feedback_is_detached():
+    """With feedback 1 nothing of the second query's loss flows through the first query's prediction."""
+    network = network_from_preset("tiny", decoder={"residual": False})
+    frames = torch.rand(1, 3, 3, 32, 32)
+    masks = torch.rand(1, 3, 1, 32, 32).round().requires_grad_()
+    outputs = carry_masks(
+        network, frames, network.encoder(frames[0]), masks, torch.ones(1, 1, dtype=torch.bool), feedback=1.0
+    )
+    (grad,) = torch.autograd.grad(outputs[1][-1][:, 1].sum(), masks)
+    assert grad[:, 0].abs().sum() > 0
+    assert grad[:, 1:].abs().sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"preset": "resnet19"}, "unknown network 'resnet19'"),
+        ({"preset": "tiny", "encodr": {}}, "unknown part"),
+        ({"preset": "tiny", "encoder": {"key_dims": 3}}, "key_dims"),
+        ({"preset": "tiny", "encoder": {"strides": (1, 2)}}, "stride"),
+        ({"preset": "tiny", "decoder": {"dims": (8, 8)}}, "one width more"),
+    ],
+)
+def test_wrong_settings_say_what_is_wrong(arguments, words):
+    with pytest.raises(ConfigError, match=words):
+        network_from_preset(**arguments)

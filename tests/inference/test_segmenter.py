@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -126,7 +128,7 @@ def test_segment_yields_frame_by_frame_and_reads_in_batches(network):
     frames = np.stack([scene({3: (4 * t, 0)})[0] for t in range(5)])
 
     class Source:
-        reads: list = []
+        reads: ClassVar[list] = []
 
         def __len__(self):
             return len(frames)

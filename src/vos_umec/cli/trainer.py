@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from vos_umec.cli.configs import find_config
 from vos_umec.errors import ConfigError
 from vos_umec.training.module import UMECModule
 from vos_umec.training.refresh import PseudoMaskRefresh
@@ -102,8 +104,21 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         ConfigError: If an argument or a key of a YAML file is unknown or does not fit.
     """
-    _require_configs(arguments)
-    UMECCLI(
+    run_cli(arguments)
+    return 0
+
+
+def run_cli(arguments: Sequence[str]) -> UMECCLI:
+    """The same, giving back the command line with its trainer, model and data module.
+
+    Args:
+        arguments: The subcommand and its arguments.
+
+    Raises:
+        ConfigError: If an argument or a key of a YAML file is unknown or does not fit.
+    """
+    sys.path.insert(0, str(Path.cwd()))  # so that class_path finds the user's own modules, as `python -m` does
+    return UMECCLI(
         UMECModule,
         LightningDataModule,
         subclass_mode_model=True,
@@ -112,17 +127,19 @@ def run(arguments: Sequence[str]) -> int:
         save_config_kwargs={"overwrite": True},  # W&B runs share one log_dir
         seed_everything_default=0,
         parser_class=_Parser,
-        args=list(arguments),
+        args=_with_files(arguments),
     )
-    return 0
 
 
-def _require_configs(arguments: Sequence[str]) -> None:
-    for flag, value in pairwise(arguments):
-        if flag in ("--config", "-c") and not Path(value).is_file():
-            raise ConfigError(f"no configuration file {value}; the ones that come along are in configs/")
+def _with_files(arguments: Sequence[str]) -> list[str]:
+    """The arguments with configurations found and checkpoints checked."""
+    found = list(arguments)
+    for i, (flag, value) in enumerate(pairwise(arguments), start=1):
+        if flag in ("--config", "-c"):
+            found[i] = str(find_config(value))
         if flag == "--ckpt_path" and value not in ("best", "last", "hpc") and not Path(value).is_file():
             raise ConfigError(f"no checkpoint at {value}; give a .ckpt file that training wrote")
+    return found
 
 
 def _model_settings(config: Any) -> Any:

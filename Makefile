@@ -1,0 +1,43 @@
+# One virtual environment, .venv, made on first use and again when pyproject.toml changes.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench notebooks clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */|/' | \
+		while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+setup: $(READY)  ## the virtual environment with everything, .venv
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade "pip>=24"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: $(READY)  ## train on made video, segment held-out clips, print J&F, write runs/demo (minutes)
+	$(BIN)/vos-umec demo --out runs/demo
+
+test: $(READY)  ## every test, configuration and notebook
+	$(BIN)/pytest
+
+lint: $(READY)  ## formatting, linting, strict types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY)  ## let ruff mend what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)  ## speed and memory against plain references
+	$(BIN)/python benchmarks/run.py
+
+notebooks: $(READY)  ## make the notebooks from their sources and run them
+	$(BIN)/python notebooks/build.py
+
+clean:  ## remove the environment and all caches; runs/ stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -1,0 +1,118 @@
+"""`vos-umec demo`: the whole way on made video, from nothing, in minutes."""
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vos_umec.data.layouts import VideoSequence
+    from vos_umec.models.umec import UMEC
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command.
+
+    Args:
+        parser: Parser of `vos-umec demo`.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_arguments(parser)
+        >>> parser.parse_args([]).seed
+        0
+    """
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for all of it")
+    parser.add_argument("--seed", type=int, default=0, help="of the videos and of the training (default: 0)")
+    parser.add_argument("--epochs", type=int, help="fewer or more epochs than configs/quickstart.yaml has")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make videos, train with mask refresh, segment held-out videos, score, and write pictures.
+
+    Args:
+        args: What `add_arguments` parsed.
+
+    Returns:
+        0, the exit status.
+
+    Raises:
+        VosUmecError: If the configuration or the output folder cannot be used.
+    """
+    from pytorch_lightning import seed_everything
+
+    from vos_umec.cli.trainer import run_cli
+    from vos_umec.training.evaluation import (
+        COPY,
+        PROPAGATION,
+        SequenceEvaluation,
+        print_table,
+        score_table,
+    )
+    from vos_umec.training.module import UMECModule
+
+    start = time.monotonic()
+    fit = ["fit", "--config", "configs/quickstart.yaml", f"--seed_everything={args.seed}"]
+    fit += [
+        f"--data.root={args.out / 'videos'}",
+        f"--data.seed={args.seed}",
+        f"--trainer.logger.save_dir={args.out}",
+    ]
+    if args.epochs is not None:
+        fit.append(f"--trainer.max_epochs={args.epochs}")
+    cli = run_cli(fit)
+    trained = cli.model
+    print(f"trained in {(time.monotonic() - start) / 60:.1f} minutes; now segmenting the held-out videos")
+
+    seed_everything(args.seed)
+    untrained = UMECModule(**trained.hparams_initial)
+    sequences = cli.datamodule.sequences
+    settings = trained.hparams["segmenter"] or {}
+    before = SequenceEvaluation(untrained.network, {**settings, "rounds": 0}, baselines=False)
+    after = SequenceEvaluation(trained.network, settings, baselines=True)
+    for sequence in sequences:
+        before.update(sequence)
+        after.update(sequence)
+    rows = after.rows()
+    (untrained_rows,) = before.rows().values()
+    columns = {
+        COPY: rows[COPY],
+        "untrained_label_propagation": untrained_rows,
+        "trained_label_propagation": rows[PROPAGATION],
+        "trained_umec": rows["umec"],
+    }
+    print_table(score_table(columns))
+    picture, video = _show(args.out, sequences[0], untrained.network, trained.network, settings)
+    print(f"look at {picture} and {video}")
+    print(f"checkpoint: {cli.trainer.checkpoint_callback.last_model_path}")
+    print(f"{(time.monotonic() - start) / 60:.1f} minutes in all")
+    return 0
+
+
+def _show(
+    out: Path, sequence: "VideoSequence", untrained: "UMEC", trained: "UMEC", settings: dict[str, Any]
+) -> tuple[Path, Path]:
+    """Write one held-out video as a picture (truth, untrained, trained) and the trained result as a video."""
+    from vos_umec.inference.segmenter import VideoSegmenter
+    from vos_umec.io.masks import read_mask
+    from vos_umec.io.overlay import overlay
+    from vos_umec.io.video import VideoWriter
+    from vos_umec.viz.sheets import contact_sheet, save_picture
+
+    source = sequence.source()
+    shown = [round(i * (len(source) - 1) / 5) for i in range(6)]
+    frames = dict(zip(shown, source.read(shown), strict=True))
+    rows = [[overlay(frames[i], read_mask(sequence.annotations[i])) for i in shown]]
+    plain = VideoSegmenter(untrained, **{**settings, "rounds": 0}).segment(source, sequence.given)
+    rows.append([overlay(frames[i], ids) for i, ids in plain if i in frames])
+    rows.append([])
+    video = out / "overlay.mp4"
+    with VideoWriter(video, source.fps) as writer:
+        for i, ids in VideoSegmenter(trained, **settings).segment(source, sequence.given):
+            picture = overlay(source.read([i])[0], ids)
+            writer.write(picture)
+            if i in frames:
+                rows[-1].append(picture)
+    sheet = out / "result.png"
+    save_picture(sheet, contact_sheet(rows, labels=["truth", "untrained", "trained"]))
+    return sheet, video

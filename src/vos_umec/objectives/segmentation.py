@@ -1,0 +1,34 @@
+"""L_seg, the loss of mask-embedded segmentation (UMEC section 2)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def segmentation_loss(logits: Tensor, masks: Tensor, valid: Tensor, known: Tensor) -> Tensor:
+    """Cross-entropy of the aggregated map against the pseudo mask, over the pixels that have one.
+
+    Args:
+        logits: Aggregated logits (B, K+1, H, W), channel 0 the background; -inf is fine for absent objects.
+        masks: Pseudo masks (B, K, H, W), one object a pixel at most.
+        valid: (B, K) bool, which objects exist; the channels of others take no part.
+        known: (B, H, W) bool, pixels with a pseudo label.
+
+    Returns:
+        The mean over known pixels of clips with an object; 0, with its graph intact, when there is none.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([0.0, 0.0, 50.0]).view(1, 3, 1, 1)
+        >>> masks, valid = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1), torch.tensor([[True, False]])
+        >>> round(float(segmentation_loss(logits, masks, valid, torch.ones(1, 1, 1).bool())), 4)  # log 2
+        0.6931
+    """
+    exists = valid[:, :, None, None]  # (B, K, 1, 1)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    objects = logits[:, 1:].masked_fill(~exists, torch.finfo(logits.dtype).min)
+    claimed = (masks > 0.5) & exists  # (B, K, H, W)
+    target = torch.where(claimed.any(dim=1), claimed.long().argmax(dim=1) + 1, 0)  # (B, H, W)
+    loss = F.cross_entropy(torch.cat([logits[:, :1], objects], dim=1), target, reduction="none")  # (B, H, W)
+    counted = known & valid.any(dim=1)[:, None, None]
+    return torch.where(counted, loss, 0.0).sum() / counted.sum().clamp(min=1)

@@ -1,0 +1,61 @@
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vos_umec.objectives.targets import choose_targets
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), K=st.integers(1, 4), ids=st.integers(1, 8), unknown=st.floats(0, 1))
+def test_every_object_is_a_fitting_segment_and_nothing_else(seed, K, ids, unknown):
+    rng = np.random.default_rng(seed)
+    segments = rng.integers(0, ids, (3, 2, 6, 7)).astype(np.uint8)
+    segments[rng.random(segments.shape) < unknown] = 255
+    generator = torch.Generator().manual_seed(seed)
+    masks, valid = choose_targets(torch.from_numpy(segments), K, area=(0.1, 0.5), generator=generator)
+    assert masks.shape == (3, 2, K, 6, 7)
+    for b in range(3):
+        sizes = {i: (segments[b, 0] == i).sum() / 42 for i in range(255)}
+        fitting = {i for i, share in sizes.items() if 0.1 <= share <= 0.5}
+        assert int(valid[b].sum()) <= min(K, len(fitting))
+        assert bool(valid[b].any()) == bool(fitting)
+        chosen = set()
+        for k in range(K):
+            if not valid[b, k]:
+                assert not masks[b, :, k].any()
+                assert not valid[b, k:].any()
+                continue
+            inside = set(segments[b][masks[b, :, k].bool().numpy()].tolist())
+            assert len(inside) == 1
+            (i,) = inside
+            assert i in fitting - chosen
+            assert np.array_equal(segments[b] == i, masks[b, :, k].bool().numpy())
+            chosen.add(i)
+
+
+def test_numbers_and_segments_are_drawn_evenly():
+    segments = torch.arange(4, dtype=torch.uint8).repeat_interleave(4).view(1, 1, 4, 4).expand(6000, 1, 4, 4)
+    masks, valid = choose_targets(segments, 3, generator=torch.Generator().manual_seed(0))
+    counts = torch.bincount(valid.sum(dim=1), minlength=4)
+    assert counts[0] == 0
+    assert (counts[1:] - 2000).abs().max() < 200
+    first = masks[:, 0, 0].flatten(1).argmax(dim=1) // 4
+    assert (torch.bincount(first, minlength=4) - 1500).abs().max() < 200
+
+
+def test_a_seed_repeats_the_draw():
+    segments = torch.randint(0, 5, (8, 3, 16, 16), dtype=torch.uint8)
+    draws = [choose_targets(segments, generator=torch.Generator().manual_seed(s))[0] for s in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+def test_the_bounds_of_the_area_are_included_and_nothing_known_gives_nothing():
+    half = torch.zeros(1, 1, 10, 10, dtype=torch.uint8)
+    half[..., :5] = 1
+    half[0, 0, 0, 0] = 2  # exactly 1 %; segment 1 now 49 %
+    _, valid = choose_targets(half.repeat(64, 1, 1, 1), 3)
+    assert int(valid.sum(dim=1).max()) == 3
+    _, valid = choose_targets(torch.full((2, 3, 8, 8), 255, dtype=torch.uint8))
+    assert not valid.any()

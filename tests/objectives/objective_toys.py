@@ -1,0 +1,96 @@
+"""Small encoders and clips whose right answer is known."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vos_umec.models.encoder import Features
+
+
+class PooledEncoder(nn.Module):
+    """Average pooling of the image, lifted to unit vectors of any width: exactly equivariant to flips, and to crops
+    that fit the stride."""
+
+    def __init__(self, stride: int = 4, dim: int = 16, dtype: torch.dtype = torch.float64, spread: float = 3.0):
+        super().__init__()
+        self.stride = stride
+        generator = torch.Generator().manual_seed(7)
+        self.weight = nn.Parameter(spread * torch.randn(dim, 3, generator=generator, dtype=dtype))
+        self.bias = nn.Parameter(torch.rand(dim, generator=generator, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Features:
+        pooled = F.avg_pool2d(x.to(self.weight.dtype), self.stride)
+        lifted = torch.einsum("dc,nchw->ndhw", self.weight, pooled) + self.bias[:, None, None]
+        key = F.normalize(torch.sin(lifted), dim=1)
+        return Features(key=key, trunk=key, skips=())
+
+
+class ConvEncoder(nn.Module):
+    """A few convolutions at stride 4, small enough to learn something in seconds."""
+
+    def __init__(self, dim: int = 32):
+        super().__init__()
+        self.stride = 4
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 24, 5, stride=2, padding=2),
+            nn.BatchNorm2d(24),
+            nn.ReLU(),
+            nn.Conv2d(24, 48, 3, stride=2, padding=1),
+            nn.BatchNorm2d(48),
+            nn.ReLU(),
+            nn.Conv2d(48, dim, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Features:
+        key = F.normalize(self.net(x).float(), dim=1)
+        return Features(key=key, trunk=key, skips=())
+
+
+def still_clip(B: int, T: int, side: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Frames (B, T, 3, side, side) in which nothing moves."""
+    return torch.rand(B, 1, 3, side, side, dtype=dtype).expand(B, T, 3, side, side).clone()
+
+
+def moving_clip(B: int, T: int, side: int, step: int = 2) -> Tensor:
+    """Smooth random textures (B, T, 3, side, side) that drift by up to `step` pixels a frame, under noise."""
+    reach = step * T
+    full = side + 2 * reach
+    texture = F.interpolate(torch.randn(B, 3, full // 4, full // 4), (full, full), mode="bilinear")
+    frames = torch.empty(B, T, 3, side, side)
+    for b in range(B):
+        dy, dx = torch.randint(-step, step + 1, (2,)).tolist()
+        for t in range(T):
+            y, x = reach + dy * t, reach + dx * t
+            frames[b, t] = texture[b, :, y : y + side, x : x + side]
+    return frames + 0.3 * torch.randn_like(frames)
+
+
+def slow_info_nce(x, y, cells, valid, width, tau, radius):
+    """The equation, pair by pair."""
+    B, S = valid.shape
+    total, right, count = 0.0, 0, 0
+    for a in range(B):
+        for i in range(S):
+            if not valid[a, i]:
+                continue
+            positive = torch.dot(x[a, i], y[a, i]) / tau
+            terms = [torch.exp(positive)]
+            found = True
+            for b in range(B):
+                for j in range(S):
+                    if (a, i) == (b, j) or not valid[b, j]:
+                        continue
+                    if a == b:
+                        y0, x0 = divmod(int(cells[a, i]), width)
+                        y1, x1 = divmod(int(cells[b, j]), width)
+                        if math.hypot(y0 - y1, x0 - x1) <= radius:
+                            continue
+                    other = torch.dot(x[a, i], y[b, j]) / tau
+                    found = found and bool(positive > other)
+                    terms.append(torch.exp(other))
+            total = total - torch.log(terms[0] / torch.stack(terms).sum())
+            right += found
+            count += 1
+    return total / max(count, 1), right / max(count, 1)

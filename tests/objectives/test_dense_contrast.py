@@ -1,0 +1,107 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from objective_toys import ConvEncoder, PooledEncoder, moving_clip, slow_info_nce, still_clip
+
+from vos_umec.data.geometry import GeometricTransform
+from vos_umec.errors import ConfigError
+from vos_umec.objectives.base import EncodedClip
+from vos_umec.objectives.cells import jittered_grid
+from vos_umec.objectives.dense_contrast import DenseContrastObjective
+
+
+def slow_dense_contrast(E, frames, anchors, cross_anchors, tau, cross_tau, w_cross, **phi_settings):
+    """METHOD section 3, cell by cell, with the same draws in the same order."""
+    B, T, _, H, W = frames.shape
+    phi = GeometricTransform.sample(B, (H, W), **phi_settings)
+    keys = [[E(frames[b, t][None]).key[0] for t in range(T)] for b in range(B)]
+    views = phi.apply_image(frames)
+    seen = [[E(views[b, t][None]).key[0] for t in range(T)] for b in range(B)]
+    h, w = keys[0][0].shape[1:]
+    warped = [
+        [
+            F.normalize(
+                GeometricTransform(phi.matrix[b][None], (H, W), (H, W)).apply_features(keys[b][t][None])[0], dim=0
+            )
+            for t in range(T)
+        ]
+        for b in range(B)
+    ]
+    lattice = jittered_grid(B, (h, w), anchors)
+    every = [(b, keys[b][0][:, c // w, c % w]) for b in range(B) for c in lattice[b].tolist()]
+    total, count, agree = 0.0, 0, 0
+    for b in range(B):
+        for t in range(1, T):
+            for y in range(h):
+                for x in range(w):
+                    teacher = seen[b][t][:, y, x].detach()
+                    own = [k for k, (owner, _) in enumerate(every) if owner == b]
+                    label = max(own, key=lambda k: float(torch.dot(teacher, every[k][1]).detach()))
+                    scores = torch.stack([torch.dot(warped[b][t][:, y, x], a) / tau for _, a in every])
+                    total = total - torch.log(torch.exp(scores[label]) / torch.exp(scores).sum())
+                    agree += int(scores.argmax()) == label
+                    count += 1
+    lattice = jittered_grid(B, (h, w), cross_anchors)
+    pick = [[(c // w, c % w) for c in lattice[b].tolist()] for b in range(B)]
+    x = torch.stack([torch.stack([warped[b][0][:, i, j] for i, j in pick[b]]) for b in range(B)])
+    y = torch.stack([torch.stack([seen[b][0][:, i, j] for i, j in pick[b]]) for b in range(B)])
+    cross, _ = slow_info_nce(x, y, lattice, torch.ones_like(lattice, dtype=torch.bool), w, cross_tau, 0.0)
+    return total / count + w_cross * cross, agree / count
+
+
+def test_equals_the_loop_with_gradients():
+    E = PooledEncoder(dim=5)
+    frames = torch.rand(2, 3, 3, 24, 16, dtype=torch.float64)
+    settings = {"anchors": 2, "cross_anchors": 3, "tau": 0.2, "cross_tau": 0.3, "w_cross": 0.7}
+    objective = DenseContrastObjective(**settings)
+    torch.manual_seed(5)
+    fast = objective(EncodedClip(E, frames, torch.arange(3).expand(2, 3)))
+    torch.manual_seed(5)
+    slow, agree = slow_dense_contrast(E, frames, scale=(0.5, 1.0), flip=0.5, **settings)
+    torch.testing.assert_close(fast["loss"], slow)
+    torch.testing.assert_close(fast["loss"].detach(), fast["dense"] + 0.7 * fast["cross"])
+    assert float(fast["dense_accuracy"]) == pytest.approx(agree)
+    weights = list(E.parameters())
+    got, expected = (torch.autograd.grad(loss, weights) for loss in (fast["loss"], slow))
+    for g, e in zip(got, expected, strict=True):
+        torch.testing.assert_close(g, e)
+
+
+def test_still_clips_agree_with_their_labels_under_flips():
+    E = PooledEncoder(dim=256, spread=50.0)
+    objective = DenseContrastObjective(anchors=8, phi_scale=(1.0, 1.0), tau=0.01, cross_tau=0.01)
+    parts = objective(EncodedClip(E, still_clip(2, 3, 32), torch.arange(3).expand(2, 3)))
+    assert float(parts["dense_accuracy"]) == 1  # 8 x 8 anchors on an 8 x 8 grid: every cell is an anchor
+    assert float(parts["loss"].detach()) < 1e-5
+    assert float(parts["cross_accuracy"]) == 1
+
+
+def test_autocast_and_one_cell_grids_stay_finite():
+    for side in (4, 32):
+        E = PooledEncoder(dtype=torch.float32)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            parts = DenseContrastObjective()(EncodedClip(E, torch.rand(2, 2, 3, side, side), torch.zeros(2, 2)))
+        parts["loss"].backward()
+        assert all(p.isfinite().all() for p in parts.values())
+        assert all(p.grad.isfinite().all() for p in E.parameters())
+
+
+def test_settings_and_clips_that_cannot_work_are_refused():
+    with pytest.raises(ConfigError, match="temperatures"):
+        DenseContrastObjective(tau=0.0)
+    with pytest.raises(ConfigError, match="2 frames"):
+        DenseContrastObjective()(EncodedClip(PooledEncoder(), torch.rand(1, 1, 3, 16, 16), torch.zeros(1, 1)))
+
+
+@pytest.mark.slow
+def test_a_small_encoder_learns():
+    E, objective = ConvEncoder(), DenseContrastObjective()
+    optimiser = torch.optim.Adam(E.parameters(), lr=2e-3)
+    history = []
+    for _ in range(80):
+        parts = objective(EncodedClip(E, moving_clip(4, 3, 48), torch.arange(3).expand(4, 3)))
+        optimiser.zero_grad()
+        parts["loss"].backward()
+        optimiser.step()
+        history.append(float(parts["dense_accuracy"]))
+    assert sum(history[-10:]) / 10 > sum(history[:10]) / 10 + 0.1, history

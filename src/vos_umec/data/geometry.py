@@ -204,6 +204,16 @@ class GeometricTransform:
         output = self._output_grid(grid)
         return self._valid(self._conjugated(grid, output), grid, output)
 
+    def inverse(self) -> "GeometricTransform":
+        """The transformation from the output back to the source; its valid mask says what Phi kept in view.
+
+        Example:
+            >>> phi = GeometricTransform.sample(1, (32, 32), scale=(0.5, 0.5))
+            >>> int(phi.inverse().valid_mask((16, 16)).sum())  # a quarter of the source's cells
+            64
+        """
+        return GeometricTransform(torch.linalg.inv(self.matrix), self.output_size, self.size)
+
     def _check(self, x: Tensor, size: tuple[int, int] | None) -> None:
         if x.shape[0] != self.matrix.shape[0] or (size is not None and tuple(x.shape[-2:]) != size):
             raise ConfigError(

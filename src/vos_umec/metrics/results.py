@@ -1,0 +1,169 @@
+"""Scores of a folder of results against the ground truth of its sequences. Imports no torch."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from vos_umec.data.layouts import VideoSequence
+from vos_umec.errors import DataError, MaskError
+from vos_umec.io.masks import read_mask
+from vos_umec.metrics.sequence import FIGURES, Row, SequenceScorer, overall
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Figures of a data set and of each of its objects.
+
+    Args:
+        objects: One row per object: ``sequence``, ``object`` and the seven figures as fractions.
+
+    Example:
+        >>> scores = Scores([{"sequence": "dog", "object": 1, **dict.fromkeys(FIGURES, 0.5)}])
+        >>> scores.overall["J&F"], scores.table().row_count
+        (0.5, 2)
+        >>> sorted(json.loads(scores.to_json()))
+        ['F-Decay', 'F-Mean', 'F-Recall', 'J&F', 'J-Decay', 'J-Mean', 'J-Recall', 'objects']
+    """
+
+    objects: list[Row]
+
+    @property
+    def overall(self) -> dict[str, float]:
+        """Mean of each figure over all objects."""
+        return overall(self.objects)
+
+    def to_json(self) -> str:
+        """The figures over all objects, and the rows under ``objects``, as fractions at full precision."""
+        return json.dumps({**self.overall, "objects": self.objects}, indent=2) + "\n"
+
+    def table(self) -> Table:
+        """Table for a terminal or a notebook, in per cent: a row per object, and the means below."""
+        table = Table("sequence", "object", caption="per cent; means over objects", caption_justify="left")
+        for name in FIGURES:
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in self.objects:
+            table.add_row(str(row["sequence"]), str(row["object"]), *_per_cent(row))
+        table.add_section()
+        table.add_row("all", str(len(self.objects)), *_per_cent(self.overall), style="bold")
+        return table
+
+
+def evaluate_results(
+    results: str | Path,
+    sequences: Sequence[VideoSequence],
+    progress: Callable[[Sequence[VideoSequence]], Iterable[VideoSequence]] = iter,
+) -> Scores:
+    """Score indexed PNGs in ``results/<sequence>/<frame>.png`` by the DAVIS rules.
+
+    A result is needed for every frame that has a ground truth, save the first and the last, which are not
+    scored. All sequences are checked for missing files before the first is read.
+
+    Args:
+        results: Folder with one folder per sequence.
+        sequences: The sequences with their ground truth.
+        progress: Wrapper of the loop over the sequences, such as ``tqdm`` or ``rich.progress.track``.
+
+    Returns:
+        The scores; objects in the order of the sequences.
+
+    Raises:
+        DataError: Results are missing, or a sequence cannot be scored.
+        MaskError: A mask cannot be read as object ids, or has another size than its ground truth.
+
+    Source:
+        METHOD section 6, the semi-supervised task of DAVIS 2017.
+
+    Example:
+        >>> dog = VideoSequence("dog", Path("frames/dog"), annotations={}, given={})
+        >>> evaluate_results("no/such/folder", [dog])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        vos_umec.errors.DataError: no folder no/such/folder: expected results as <sequence>/<frame>.png...
+    """
+    results = Path(results)
+    _require_results(results, sequences)
+    objects: list[Row] = []
+    for sequence in progress(sequences):
+        objects += _score(results / sequence.name, sequence)
+    return Scores(objects)
+
+
+def print_table(table: Table) -> None:
+    """Print a table whole, also where the terminal is narrow or the output is a file (80 columns to rich).
+
+    Args:
+        table: Such as :meth:`Scores.table` gives.
+
+    Example:
+        >>> table = Table("object", box=None)
+        >>> table.add_row("x" * 100)
+        >>> print_table(table)  # doctest: +NORMALIZE_WHITESPACE
+        object
+        xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+    """
+    console = Console()
+    unbounded = console.options.update(max_width=10_000)  # a measure is cut to the options' width
+    console.width = max(console.width, console.measure(table, options=unbounded).maximum)
+    console.print(table)
+
+
+def _require_results(results: Path, sequences: Sequence[VideoSequence]) -> None:
+    if not results.is_dir():
+        raise DataError(f"no folder {results}: expected results as <sequence>/<frame>.png; check the path")
+    missing = [sequence.name for sequence in sequences if not (results / sequence.name).is_dir()]
+    if missing:
+        raise DataError(
+            f"{results} has no results of {len(missing)} of {len(sequences)} sequences ({_few(missing)}): "
+            "expected a folder of each; segment them, or choose the split that was segmented"
+        )
+    for sequence in sequences:
+        folder = results / sequence.name
+        there = {path.name for path in folder.iterdir()}
+        scored = [path.name for path in _truths(sequence)[1:-1]]
+        missing = [name for name in scored if name not in there]
+        if missing:
+            raise DataError(
+                f"{folder} lacks {len(missing)} of the {len(scored)} scored frames ({_few(missing)}): "
+                "expected one indexed PNG for each, named as its frame; segment the whole sequence again"
+            )
+
+
+def _score(folder: Path, sequence: VideoSequence) -> list[Row]:
+    """Rows of one sequence whose results are all there."""
+    scorer = SequenceScorer(sequence.name)
+    truths = _truths(sequence)
+    for i, path in enumerate(truths):
+        target = read_mask(path)
+        # The first and the last frame are not scored: there need not be a result, nor a sound one.
+        scored = 0 < i < len(truths) - 1
+        scorer.update(_read_result(folder / path.name, target) if scored else target, target)
+    return scorer.rows()
+
+
+def _read_result(path: Path, target: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    result = read_mask(path)
+    if result.shape != target.shape:
+        found, expected = ("{1} x {0}".format(*mask.shape) for mask in (result, target))
+        raise MaskError(
+            f"{path} is {found} pixels, its ground truth {expected}: write results at the size of the frames"
+        )
+    return result
+
+
+def _truths(sequence: VideoSequence) -> list[Path]:
+    """Ground-truth files in the order of the frames."""
+    return [sequence.annotations[i] for i in sorted(sequence.annotations)]
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _per_cent(figures: dict[str, float] | Row) -> list[str]:
+    return [f"{100 * float(figures[name]):z.1f}" for name in FIGURES]

@@ -1,0 +1,81 @@
+import argparse
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vos_umec.cli.evaluate import add_arguments, run
+from vos_umec.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A flat DAVIS root of one long-named sequence, and perfect results."""
+    name = "a-sequence-with-quite-a-long-name-indeed"
+    root, results = tmp_path / "davis", tmp_path / "results"
+    ids = np.zeros((24, 32), np.uint8)
+    ids[4:14, 5:15], ids[15:20, 20:30] = 1, 2
+    for t in range(5):
+        for path in (root / "Annotations", results):
+            (path / name).mkdir(parents=True, exist_ok=True)
+            image = Image.new("P", (32, 24))
+            image.putdata(ids.ravel().tolist())
+            image.putpalette(list(range(256)) * 3)
+            image.save(path / name / f"{t:05d}.png")
+        (root / "JPEGImages" / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 24)).save(root / "JPEGImages" / name / f"{t:05d}.jpg")
+    return root, results, name
+
+
+def evaluate(*words):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return run(parser.parse_args([str(word) for word in words]))
+
+
+def test_prints_a_table_and_writes_json(folders, tmp_path, capsys):
+    root, results, name = folders
+    assert evaluate(results, "--root", root, "--dataset", "davis17", "--json", tmp_path / "scores.json") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    header = ["sequence", "object", "J&F", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay"]
+    figures = ["100.0", "100.0", "100.0", "0.0", "100.0", "100.0", "0.0"]
+    words = [[word for word in line if word.isascii()] for line in lines]
+    assert header in words
+    for label in ([name, "1"], [name, "2"], ["all", "2"]):
+        assert [*label, *figures] in words
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert list(scores) == [*header[2:], "objects"]
+    assert scores["J&F"] == 1
+    assert [list(row) for row in scores["objects"]] == [header, header]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["davis", "results", "scores.json"]
+
+
+def test_json_that_cannot_be_written(folders, tmp_path):
+    root, results, _ = folders
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot write .*scores.json: "):
+        evaluate(results, "--root", root, "--json", tmp_path / "file" / "scores.json")
+
+
+def test_missing_data_is_one_clear_error(folders, tmp_path):
+    root, results, _ = folders
+    with pytest.raises(DataError, match=r"no folder .*absent"):
+        evaluate(tmp_path / "absent", "--root", root)
+    with pytest.raises(DataError, match="JPEGImages"):
+        evaluate(results, "--root", tmp_path / "absent")
+
+
+def test_needs_no_torch(folders):
+    root, results, _ = folders
+    program = (
+        "import argparse, sys; from vos_umec.cli.evaluate import add_arguments, run;"
+        "parser = argparse.ArgumentParser(); add_arguments(parser); run(parser.parse_args());"
+        "sys.exit(' '.join({'torch', 'torchmetrics', 'decord', 'av', 'kornia'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(results), "--root", str(root)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

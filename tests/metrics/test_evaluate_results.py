@@ -1,0 +1,153 @@
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vos_umec.data.layouts import davis_sequences
+from vos_umec.errors import DataError, MaskError
+from vos_umec.metrics.results import evaluate_results
+from vos_umec.metrics.sequence import FIGURES, SequenceScorer
+
+# Columns of the official file, by our names.
+COLUMNS = {
+    "J-Mean": "J_mean",
+    "J-Recall": "J_recall",
+    "J-Decay": "J_decay",
+    "F-Mean": "F_mean",
+    "F-Recall": "F_recall",
+    "F-Decay": "F_decay",
+}
+
+
+def write_ids(path, ids):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.new("P", ids.shape[::-1])
+    image.putdata(ids.ravel().tolist())
+    image.putpalette([value for i in range(256) for value in (i, 255 - i, i // 2)])
+    image.save(path)
+
+
+def blocks(seed, T=6, K=2, size=(24, 32)):
+    ids = np.random.default_rng(seed).integers(0, K + 1, (T, size[0] // 8, size[1] // 8), dtype=np.uint8)
+    ids[0, 0, : K + 1] = range(K + 1)
+    return ids.repeat(8, axis=1).repeat(8, axis=2)
+
+
+@pytest.fixture
+def davis(tmp_path):
+    """A DAVIS root and a folder of results of two sequences of 6 frames, 24 x 32; gives both and the ids."""
+    root, results, ids = tmp_path / "davis", tmp_path / "results", {}
+    for n, name in enumerate(("dog", "cat")):
+        prediction, target = blocks(n, K=n + 1), blocks(n + 10, K=n + 1)
+        target[target == 0] = np.where(blocks(n + 20)[target == 0] == 1, 255, 0)
+        for t in range(len(target)):
+            frame = root / "JPEGImages" / "480p" / name / f"{t:05d}.jpg"
+            frame.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 24)).save(frame)
+            write_ids(root / "Annotations" / "480p" / name / f"{t:05d}.png", target[t])
+            write_ids(results / name / f"{t:05d}.png", prediction[t])
+        ids[name] = prediction, target
+    listing = root / "ImageSets" / "2017" / "val.txt"
+    listing.parent.mkdir(parents=True)
+    listing.write_text("dog\ncat\n")
+    return root, results, ids
+
+
+def test_scores_of_files_are_those_of_the_arrays(davis):
+    root, results, ids = davis
+    expected = []
+    for name, (prediction, target) in ids.items():
+        scorer = SequenceScorer(name)
+        for frame, truth in zip(prediction, target, strict=True):
+            scorer.update(frame, truth)
+        expected += scorer.rows()
+    scores = evaluate_results(str(results), davis_sequences(root))
+    assert scores.objects == expected
+    assert [(row["sequence"], row["object"]) for row in scores.objects] == [("dog", 1), ("cat", 1), ("cat", 2)]
+    text = json.loads(scores.to_json())
+    assert text.pop("objects") == expected
+    assert text == scores.overall
+    assert list(text) == list(FIGURES)
+
+
+def test_progress_wraps_the_loop(davis):
+    root, results, _ = davis
+    seen = []
+
+    def progress(sequences):
+        for sequence in sequences:
+            seen.append(sequence.name)
+            yield sequence
+
+    evaluate_results(results, davis_sequences(root), progress=progress)
+    assert seen == ["dog", "cat"]
+
+
+def test_first_and_last_result_are_not_needed(davis):
+    root, results, _ = davis
+    expected = evaluate_results(results, davis_sequences(root))
+    (results / "dog" / "00000.png").unlink()
+    (results / "dog" / "00005.png").write_bytes(b"not a picture")
+    assert evaluate_results(results, davis_sequences(root)) == expected
+
+
+def fails(davis, error, match):
+    root, results, _ = davis
+    with pytest.raises(error, match=match) as caught:
+        evaluate_results(results, davis_sequences(root))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_folders(davis):
+    _, results, _ = davis
+    shutil.rmtree(results / "cat")
+    fails(davis, DataError, r"no results of 1 of 2 sequences \(cat\)")
+    shutil.rmtree(results)
+    fails(davis, DataError, "no folder .*results: expected results as <sequence>/<frame>.png")
+
+
+def test_missing_frames_are_found_before_scoring(davis):
+    root, results, _ = davis
+    (results / "cat" / "00002.png").unlink()
+    (results / "cat" / "00004.png").unlink()
+    fails(davis, DataError, r"cat lacks 2 of the 4 scored frames \(00002.png, 00004.png\)")
+    with pytest.raises(DataError, match="lacks 2"):
+        evaluate_results(results, davis_sequences(root), progress=lambda sequences: pytest.fail("has begun"))
+
+
+def test_results_of_another_size(davis):
+    _, results, _ = davis
+    write_ids(results / "dog" / "00003.png", np.zeros((12, 16), np.uint8))
+    fails(davis, MaskError, r"dog/00003.png is 16 x 12 pixels, its ground truth 32 x 24")
+
+
+def test_results_that_are_colours(davis):
+    _, results, _ = davis
+    colours = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    Image.fromarray(colours).save(results / "dog" / "00003.png")
+    fails(davis, MaskError, "00003.png")
+
+
+def test_hidden_ground_truth(davis):
+    root, _, _ = davis
+    for t in range(1, 6):
+        (root / "Annotations" / "480p" / "dog" / f"{t:05d}.png").unlink()
+    fails(davis, DataError, r"dog has 1 frame\(s\) with a ground truth.*hidden test set")
+
+
+def test_equals_the_official_tool(real_data):
+    """Figures of a published method, scored by the official tool and printed with 6 decimals."""
+    scores = evaluate_results(real_data / "golden" / "osvos", davis_sequences(real_data / "davis"))
+    with (real_data / "golden" / "osvos_official.csv").open(newline="") as file:
+        official = {(row["sequence"], int(row["object"])): row for row in csv.DictReader(file)}
+    assert {(row["sequence"], row["object"]) for row in scores.objects} == set(official)
+    for row in scores.objects:
+        for name, column in COLUMNS.items():
+            theirs = float(official[row["sequence"], row["object"]][column])
+            assert row[name] == pytest.approx(theirs, abs=5.1e-7, rel=0), (row["sequence"], name)
+    for measure in "JF":
+        mean = np.mean([float(row[f"{measure}_mean"]) for row in official.values()])
+        assert scores.overall[f"{measure}-Mean"] == pytest.approx(mean, abs=1e-6)

@@ -1,0 +1,120 @@
+import logging
+
+import numpy as np
+import pytest
+
+from vos_umec.errors import DataError, MaskError
+from vos_umec.metrics.boundary import boundary_f
+from vos_umec.metrics.jaccard import jaccard
+from vos_umec.metrics.sequence import FIGURES, SequenceScorer, overall
+from vos_umec.metrics.statistics import mean_recall_decay
+
+
+def random_ids(seed, T=7, ids=(0, 1, 5), size=(24, 36)):
+    """Blocky random ids, (T, H, W) uint8."""
+    blocks = np.random.default_rng(seed).choice(np.array(ids, np.uint8), (T, size[0] // 6, size[1] // 6))
+    return blocks.repeat(6, axis=1).repeat(6, axis=2)
+
+
+def score(prediction, target):
+    scorer = SequenceScorer("dog")
+    for frame, truth in zip(prediction, target, strict=True):
+        scorer.update(frame, truth)
+    return scorer.rows()
+
+
+def test_rows_are_the_figures_of_the_middle_frames():
+    prediction, target = random_ids(0), random_ids(1)
+    rows = score(prediction, target)
+    assert [(row["sequence"], row["object"]) for row in rows] == [("dog", 1), ("dog", 5)]
+    for row in rows:
+        mask, truth = (ids[1:-1] == row["object"] for ids in (prediction, target))
+        J, F = mean_recall_decay(jaccard(mask, truth)), mean_recall_decay(boundary_f(mask, truth))
+        assert [row[name] for name in FIGURES] == pytest.approx([(J.mean + F.mean) / 2, *J, *F])
+
+
+def test_first_and_last_prediction_do_not_count():
+    prediction, target = random_ids(0), random_ids(1)
+    altered = prediction.copy()
+    altered[0], altered[-1] = 0, 1
+    assert score(altered, target) == score(prediction, target)
+    altered[1] = 0
+    assert score(altered, target) != score(prediction, target)
+
+
+def test_objects_are_the_ids_of_the_first_frame():
+    target = random_ids(1, ids=(0, 1))
+    target[0, :3] = 9
+    target[1:, :3] = 4  # 9 leaves, 4 comes later and is nobody's object
+    rows = score(target, target)
+    assert [row["object"] for row in rows] == [1, 9]
+    assert rows[1]["J&F"] == 1  # correctly absent
+
+
+def test_void_is_background():
+    target = random_ids(1, ids=(0, 1))
+    void = np.where((target == 0) & (random_ids(2) == 5), 255, target).astype(np.uint8)
+    prediction = random_ids(3, ids=(0, 1))
+    assert score(prediction, void) == score(prediction, target)
+
+
+def test_unknown_ids_are_background_and_warned_of_once(caplog):
+    prediction, target = random_ids(0), random_ids(1)
+    strange = np.where(prediction == 0, random_ids(2, ids=(0, 3, 255)), prediction)
+    with caplog.at_level(logging.WARNING):
+        assert score(strange, target) == score(prediction, target)
+    assert [record.getMessage() for record in caplog.records] == [
+        "dog: predicted ids 3, 255 are not in the ground truth (1, 5) and count as background"
+    ]
+
+
+def test_no_warning_for_known_ids(caplog):
+    target = random_ids(1, ids=(0, 1))
+    target[3:, :3] = 4
+    with caplog.at_level(logging.WARNING):
+        score(target, target)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint16])
+def test_any_integer_type(dtype):
+    prediction, target = random_ids(0), random_ids(1)
+    assert score(prediction.astype(dtype), target) == score(prediction, target)
+    assert score(prediction, target.astype(dtype)) == score(prediction, target)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "found"),
+    [
+        (np.zeros((24, 30), np.uint8), r"frame 1 of dog: the prediction is \(24, 30\) uint8"),
+        (np.zeros((24, 36), np.float32), "float32"),
+        (np.zeros((1, 24, 36), np.uint8), r"\(1, 24, 36\)"),
+    ],
+)
+def test_refuses_what_is_not_an_id_map_of_that_size(prediction, found):
+    target = random_ids(1)
+    scorer = SequenceScorer("dog")
+    scorer.update(target[0], target[0])
+    with pytest.raises(MaskError, match=found):
+        scorer.update(prediction, target[1])
+
+
+def test_refuses_sequences_that_cannot_be_scored():
+    target = random_ids(1)
+    with pytest.raises(DataError, match=r"dog has 2 frame\(s\)"):
+        score(target[:2], target[:2])
+    with pytest.raises(DataError, match=r"dog has 0 frame\(s\)"):
+        SequenceScorer("dog").rows()
+    target[0] = 255
+    with pytest.raises(DataError, match="no object in its first ground truth"):
+        score(target, target)
+
+
+def test_overall_is_the_mean_over_objects():
+    rows = score(random_ids(0), random_ids(1)) + score(random_ids(2, ids=(0, 1)), random_ids(3, ids=(0, 1)))
+    assert len(rows) == 3
+    figures = overall(rows)
+    for name in FIGURES:
+        assert figures[name] == pytest.approx(sum(row[name] for row in rows) / 3)
+    assert figures["J&F"] == pytest.approx((figures["J-Mean"] + figures["F-Mean"]) / 2)
+    assert all(np.isnan(value) for value in overall([]).values())

@@ -1,0 +1,221 @@
+"""The list of videos below a folder, with their length, size and rate, kept on disk between runs."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.progress import track
+
+from vos_umec.data.probe import describe_all
+from vos_umec.data.search import VIDEO_SUFFIXES, find_videos
+from vos_umec.errors import DataError
+from vos_umec.io.atomic import atomic_path
+from vos_umec.io.frames import SourceFacts
+from vos_umec.io.source import FrameSource, open_source
+
+log = logging.getLogger(__name__)
+
+_CACHE_NAME = ".vos_umec_index.json"
+_CACHE_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class VideoEntry:
+    """One readable video of an index.
+
+    Attributes:
+        id: Path relative to the root, with ``/``; the same on every machine.
+        path: Video file or folder of frames.
+        frames: Number of frames, at least 2.
+        size: (H, W) as displayed.
+        fps: Frames a second.
+        reader: The reader that is right for it; found out again when opened if None.
+        step: Usual distance of the numbers in the frames' names; 5 if only every fifth frame is there.
+
+    Example:
+        >>> VideoEntry("zoo/bear.mp4", Path("videos/zoo/bear.mp4"), frames=82, size=(480, 854), fps=24.0).step
+        1
+    """
+
+    id: str
+    path: Path
+    frames: int
+    size: tuple[int, int]
+    fps: float
+    reader: Literal["folder", "decord", "pyav"] | None = None
+    step: int = 1
+
+    def source(self) -> FrameSource:
+        """Open the frames, without decoding the whole video again to count them.
+
+        Returns:
+            A new reader.
+
+        Raises:
+            VideoReadError: The video is gone or has changed.
+            DataError: A frame folder is empty now.
+        """
+        facts = SourceFacts(self.reader, self.frames, self.size, self.fps) if self.reader else None
+        return open_source(self.path, facts)
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """The videos below a folder.
+
+    Attributes:
+        root: The folder.
+        entries: Readable videos, sorted by id; at least one.
+        broken: (path, reason) of each video that cannot be used.
+
+    Example:
+        >>> bear = VideoEntry("bear.mp4", Path("bear.mp4"), frames=82, size=(480, 854), fps=24.0)
+        >>> index = VideoIndex(Path("."), entries=(bear,))
+        >>> len(index), [entry.id for entry in index]
+        (1, ['bear.mp4'])
+    """
+
+    root: Path
+    entries: tuple[VideoEntry, ...]
+    broken: tuple[tuple[Path, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[VideoEntry]:
+        return iter(self.entries)
+
+
+def scan(root: str | Path, cache: bool = True) -> VideoIndex:
+    """List every video below a folder; see :func:`~vos_umec.data.search.find_videos` for what counts as one.
+
+    A video that cannot be read is listed with its reason, skipped, and counted in one warning. Another warning
+    tells when the names show that only every fifth frame is there (the usual YouTube-VOS download).
+
+    Args:
+        root: Folder to search, or a folder of frames.
+        cache: Remember what was found, in ``.vos_umec_index.json`` in the folder, or in the user's cache folder if
+            that cannot be written. A video is looked into again only when its time or size changed.
+
+    Returns:
+        The index.
+
+    Raises:
+        DataError: There is no such folder, no video in it, or none that can be read.
+
+    Example:
+        >>> scan("no/such/folder")
+        Traceback (most recent call last):
+        ...
+        vos_umec.errors.DataError: video folder no/such/folder is missing: give the path of a folder of videos
+    """
+    root = Path(root)
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "is missing"
+        raise DataError(f"video folder {root} {what}: give the path of a folder of videos")
+    found = {_id(root, path): (path, stamp) for path, stamp in find_videos(root)}
+    if not found:
+        raise DataError(
+            f"no video in {root}: expected video files ({' '.join(sorted(VIDEO_SUFFIXES))}) or folders of at "
+            "least two images, at any depth"
+        )
+    described = _described(root, found, cache)
+    index = VideoIndex(
+        root,
+        entries=tuple(
+            _entry(name, found[name][0], item) for name, item in sorted(described.items()) if "reason" not in item
+        ),
+        broken=tuple(
+            (found[name][0], item["reason"]) for name, item in sorted(described.items()) if "reason" in item
+        ),
+    )
+    _warn(index)
+    return index
+
+
+def _described(root: Path, found: Mapping[str, tuple[Path, list[int]]], cache: bool) -> dict[str, dict[str, Any]]:
+    """What is in each video: from the cache where the stamp still fits, else by looking."""
+    known = _read_cache(root) if cache else {}
+    described = {name: known[name] for name, (_, stamp) in found.items() if _fits(known.get(name), stamp)}
+    new = [name for name in found if name not in described]
+    if not new:
+        return described
+    answers = describe_all([found[name][0] for name in new], processes=min(4, os.cpu_count() or 1))
+    shown = track(answers, f"Indexing {root.name}", len(new), console=Console(stderr=True), transient=True)
+    try:
+        for name, answer in zip(new, shown, strict=True):
+            described[name] = {"stamp": found[name][1], **answer}
+    finally:
+        if cache:  # also when interrupted: what was seen need not be looked at again
+            _write_cache(root, described)
+    return described
+
+
+def _id(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix() if path != root else root.resolve().name
+
+
+def _entry(name: str, path: Path, item: Mapping[str, Any]) -> VideoEntry:
+    height, width = item["size"]
+    return VideoEntry(name, path, item["frames"], (height, width), item["fps"], item["reader"], item["step"])
+
+
+def _fits(item: Mapping[str, Any] | None, stamp: list[int]) -> bool:
+    return item is not None and item.get("stamp") == stamp
+
+
+def _warn(index: VideoIndex) -> None:
+    total = len(index.entries) + len(index.broken)
+    if index.broken:
+        path, reason = index.broken[0]
+        first = f"first {path}: {reason}"
+        if not index.entries:
+            raise DataError(f"none of the {total} videos in {index.root} can be used: {first}")
+        log.warning("%d of %d videos in %s cannot be used (%s)", len(index.broken), total, index.root, first)
+    thinned = [entry for entry in index if entry.step == 5]
+    if 2 * len(thinned) > len(index.entries):
+        log.warning(
+            "only every 5th frame is there in %d of %d videos in %s (names go in steps of 5): successive frames "
+            "lie far apart; the all-frames download has the true neighbours",
+            len(thinned),
+            len(index.entries),
+            index.root,
+        )
+
+
+def _cache_files(root: Path) -> tuple[Path, Path]:
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vos_umec"
+    digest = sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+    return root / _CACHE_NAME, user / f"index-{digest}.json"
+
+
+def _read_cache(root: Path) -> dict[str, dict[str, Any]]:
+    known: dict[str, dict[str, Any]] = {}
+    for path in _cache_files(root):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["format"] == _CACHE_FORMAT:
+                known.update(content["videos"])
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("the index %s is not readable (%s): looking into all videos again", path, error)
+    return known
+
+
+def _write_cache(root: Path, described: Mapping[str, Mapping[str, Any]]) -> None:
+    text = json.dumps({"format": _CACHE_FORMAT, "videos": described}, indent=1)
+    for path in _cache_files(root):
+        try:
+            with atomic_path(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+            return
+        except OSError as error:
+            log.debug("no index kept in %s (%s)", path, error)
+    log.warning("the index of %s could not be kept on disk; the next start looks into all videos again", root)

@@ -1,0 +1,224 @@
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vos_umec.data import index as index_module
+from vos_umec.data import probe
+from vos_umec.data.index import scan
+from vos_umec.data.search import find_videos
+from vos_umec.errors import DataError, VosUmecError
+
+FrameFolder = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes any look into a video an error."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a video was looked into")
+
+    monkeypatch.setattr(index_module, "describe_all", refuse)
+
+
+def names(root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path, _ in find_videos(root)]
+
+
+def test_search_finds_files_and_folders_at_any_depth(tmp_path: Path, frame_folder: FrameFolder) -> None:
+    frame_folder(tmp_path / "a" / "b" / "frames", frames=2)
+    frame_folder(tmp_path / "a" / "b" / "frames" / "not descended into", frames=2)
+    frame_folder(tmp_path / "one picture", frames=1)
+    frame_folder(tmp_path / ".hidden", frames=3)
+    frame_folder(tmp_path / "with thumbnails", frames=3)
+    for name in ("a/b/x.MP4", "z.webm", "z.txt", "z.csv", "z.mp3", ".z.mp4", "with thumbnails/w.mkv"):
+        (tmp_path / name).write_bytes(b"")
+    assert names(tmp_path) == ["z.webm", "a/b/x.MP4", "a/b/frames", "with thumbnails/w.mkv"]
+
+
+def test_search_follows_links_but_not_in_circles(tmp_path: Path, frame_folder: FrameFolder) -> None:
+    frame_folder(tmp_path / "elsewhere" / "frames")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "first").symlink_to(tmp_path / "elsewhere")
+    (root / "second").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "up").symlink_to(root)
+    (root / "dangling.mp4").symlink_to(tmp_path / "nothing")
+    assert names(root) == ["first/frames"]
+
+
+def test_search_never_takes_labels_for_videos(tmp_path: Path, frame_folder: FrameFolder) -> None:
+    for kind in ("JPEGImages", "Annotations"):
+        frame_folder(tmp_path / "davis" / kind / "480p" / "dog")
+    frame_folder(tmp_path / "holiday" / "Annotations")  # just a name, no data set
+    assert names(tmp_path) == ["davis/JPEGImages/480p/dog", "holiday/Annotations"]
+
+
+def test_scan_gives_facts_and_a_reader(tmp_path: Path, frame_folder: FrameFolder) -> None:
+    frame_folder(tmp_path / "b" / "frames", frames=7, size=(20, 30))
+    frame_folder(tmp_path / "a", frames=3, size=(40, 24))
+    index = scan(tmp_path)
+    assert [entry.id for entry in index] == ["a", "b/frames"]
+    assert [(entry.frames, entry.size, entry.fps) for entry in index] == [(3, (40, 24), 24.0), (7, (20, 30), 24.0)]
+    assert index.broken == ()
+    source = index.entries[1].source()
+    assert len(source) == 7
+    assert source.read([5])[0, 0, 0].tolist() == [5, 0, 0]
+
+
+def test_a_frame_folder_may_be_the_root(tmp_path: Path, frame_folder: FrameFolder) -> None:
+    assert [entry.id for entry in scan(frame_folder(tmp_path / "dog"))] == ["dog"]
+
+
+def test_broken_videos_are_listed_and_counted_in_one_warning(
+    tmp_path: Path, frame_folder: FrameFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    frame_folder(tmp_path / "good")
+    frame_folder(tmp_path / "tiny", size=(1, 1))
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "noise.mkv").write_bytes(np.random.default_rng(0).bytes(5000))
+    mixed = frame_folder(tmp_path / "mixed sizes", frames=2)
+    Image.new("RGB", (50, 50)).save(mixed / "99.png")
+    with caplog.at_level(logging.WARNING):
+        index = scan(tmp_path)
+    assert [entry.id for entry in index] == ["good"]
+    reasons = {path.name: reason for path, reason in index.broken}
+    assert sorted(reasons) == ["empty.mp4", "mixed sizes", "noise.mkv", "tiny"]
+    assert "one size" in reasons["mixed sizes"]
+    assert all(reason and "\n" not in reason for reason in reasons.values())
+    assert [record.getMessage()[:17] for record in caplog.records] == ["4 of 5 videos in "]
+
+
+def test_only_what_changed_is_looked_into_again(
+    tmp_path: Path, frame_folder: FrameFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changing, _ = frame_folder(tmp_path / "changing"), frame_folder(tmp_path / "stable")
+    (tmp_path / "broken.mp4").write_bytes(b"")
+    before = scan(tmp_path)
+    asked: list[str] = []
+
+    def spy(paths: list[Path], processes: int) -> list[dict[str, object]]:
+        asked.extend(path.name for path in paths)
+        return [probe.describe(path) for path in paths]
+
+    monkeypatch.setattr(index_module, "describe_all", spy)
+    assert scan(tmp_path) == before
+    assert asked == []
+    Image.new("RGB", (30, 20)).save(changing / "99999.png")
+    after = scan(tmp_path)
+    assert asked == ["changing"]
+    assert [entry.frames for entry in after] == [10, 9]
+    scan(tmp_path, cache=False)
+    assert sorted(asked) == ["broken.mp4", "changing", "changing", "stable"]
+
+
+@pytest.mark.usefixtures("no_probe")
+def test_the_kept_index_is_enough(tmp_path: Path, frame_folder: FrameFolder) -> None:
+    folder = frame_folder(tmp_path / "dog")
+    facts = {"reader": "folder", "frames": 9, "size": [20, 30], "fps": 24.0, "step": 1}
+    stamp = [folder.stat().st_mtime_ns, 9]
+    kept = {"format": 1, "videos": {"dog": {"stamp": stamp, **facts}, "gone": {"stamp": [0, 0], **facts}}}
+    (tmp_path / ".vos_umec_index.json").write_text(json.dumps(kept))
+    assert [entry.id for entry in scan(tmp_path)] == ["dog"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 99, "videos": {}}'])
+def test_a_useless_kept_index_is_made_again(tmp_path: Path, frame_folder: FrameFolder, text: str) -> None:
+    frame_folder(tmp_path / "dog")
+    (tmp_path / ".vos_umec_index.json").write_text(text)
+    assert len(scan(tmp_path)) == 1
+    assert "dog" in json.loads((tmp_path / ".vos_umec_index.json").read_text())["videos"]
+
+
+def test_a_folder_that_cannot_be_written_has_its_index_elsewhere(
+    tmp_path: Path, frame_folder: FrameFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame_folder(tmp_path / "dog")
+    (tmp_path / ".vos_umec_index.json").mkdir()  # cannot be replaced, whoever runs the test
+    first = scan(tmp_path)
+    assert [path.suffix for path in Path(os.environ["XDG_CACHE_HOME"], "vos_umec").iterdir()] == [".json"]
+    monkeypatch.setattr(index_module, "describe_all", lambda *_, **__: pytest.fail("looked into a video"))
+    assert scan(tmp_path) == first
+
+
+@pytest.mark.parametrize(("step", "warned"), [(5, True), (1, False)])
+def test_every_fifth_frame_is_told(
+    tmp_path: Path, frame_folder: FrameFolder, caplog: pytest.LogCaptureFixture, step: int, warned: bool
+) -> None:
+    frame_folder(tmp_path / "003234408d", step=step)
+    with caplog.at_level(logging.WARNING):
+        index = scan(tmp_path)
+    assert index.entries[0].step == step
+    assert any("only every 5th frame" in record.getMessage() for record in caplog.records) == warned
+
+
+def test_nothing_to_train_on_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is missing"):
+        scan(tmp_path / "nowhere")
+    (tmp_path / "file.mp4").write_bytes(b"")
+    with pytest.raises(DataError, match="is a file, not a folder"):
+        scan(tmp_path / "file.mp4")
+    with pytest.raises(DataError, match=r"none of the 1 videos in .* can be used: first .*file\.mp4"):
+        scan(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no video in"):
+        scan(tmp_path / "empty")
+
+
+def _pretend(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """Puts another program in the place of the process that looks into videos."""
+    original = probe.subprocess.Popen
+    command = [sys.executable, "-c", program]
+    monkeypatch.setattr(probe.subprocess, "Popen", lambda _, **kwargs: original(command, **kwargs))
+
+
+def test_a_decoder_that_hangs_costs_one_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _pretend(monkeypatch, "print('ready', flush=True); import time; time.sleep(60)")
+    start = time.monotonic()
+    answers = list(probe.describe_all([tmp_path / "a.mp4", tmp_path / "b.mp4"], processes=1, seconds=0.3))
+    assert answers == [{"reason": "no answer in 0 s"}] * 2
+    assert time.monotonic() - start < 30
+
+
+def test_a_decoder_that_crashes_costs_one_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _pretend(
+        monkeypatch,
+        "import os, sys; print('ready', flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    os.abort() if 'bad' in line else print('{\"frames\": 5, \"warnings\": []}', flush=True)",
+    )
+    answers = list(probe.describe_all([tmp_path / f"{name}.mp4" for name in ("bad", "good", "bad")], processes=1))
+    assert answers == [{"reason": "the decoder crashed (exit code -6)"}, {"frames": 5}, answers[0]]
+
+
+def test_a_helper_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _pretend(monkeypatch, "raise SystemExit(3)")
+    with pytest.raises(VosUmecError, match="did not start"):
+        list(probe.describe_all([tmp_path / "a.mp4"], processes=1))
+
+
+@pytest.mark.slow
+def test_real_videos(real_data: Path, tmp_path: Path) -> None:
+    """The folder is full of broken and odd files: each ends up as a video or with a reason."""
+    for part in ("odd", "videos", "ytvos"):
+        (tmp_path / part).symlink_to(real_data / part)
+    index = scan(tmp_path)
+    frames = {entry.id: entry.frames for entry in index}
+    assert len(index) + len(index.broken) == 69
+    assert frames["videos/davis_train/bus.avi"] == 80
+    assert frames["videos/various/shiba_frames"] == 30
+    assert frames["ytvos/train/JPEGImages/038c15a5dd"] == 15
+    assert not any("Annotations" in name for name in frames)

@@ -1,0 +1,191 @@
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vos_umec.data.pseudo_masks import PseudoMaskStore
+from vos_umec.errors import ConfigError, DataError
+
+VIDEOS = ("zoo/bear.mp4", "zoo/bear", "ünï côdé 100%.mkv", "-dash", "a\\b:c?.mov", "x" * 300)
+
+
+def segments_of(generation: int, video: str, frames: int = 3) -> np.ndarray:
+    """A map per frame (frames, 4, 6) that differs by generation, video and frame."""
+    base = np.arange(frames)[:, None, None] + np.arange(24).reshape(4, 6) + 10 * generation + len(video)
+    return (base % 251).astype(np.uint8)
+
+
+def write_generation(store: PseudoMaskStore, generation: int, videos: tuple[str, ...] = VIDEOS) -> None:
+    store.begin(generation)
+    for video in videos:
+        store.write(generation, video, np.array([0, 2, 7]), segments_of(generation, video))
+    store.commit(generation, {"clusters": 5, "seed": generation})
+
+
+def check_whole(store: PseudoMaskStore, videos: tuple[str, ...] = VIDEOS) -> None:
+    for video in videos:
+        np.testing.assert_array_equal(store.frame_indices(video), [0, 2, 7])
+        np.testing.assert_array_equal(store.read(video, [0, 2, 7]), segments_of(store.generation, video))
+
+
+def test_what_is_written_is_read_back_in_any_order(tmp_path: Path) -> None:
+    store = PseudoMaskStore(tmp_path / "masks")
+    write_generation(store, 1)
+    assert store.reload() == 1
+    check_whole(store)
+    expected = segments_of(1, VIDEOS[0])[[2, 0, 2]]
+    np.testing.assert_array_equal(store.read(VIDEOS[0], [7, 0, 7]), expected)
+    assert store.manifest == {"clusters": 5, "seed": 1, "generation": 1, "videos": len(VIDEOS)}
+
+
+@settings(max_examples=40, deadline=None)
+@given(names=st.sets(st.text(min_size=1, max_size=90), min_size=2, max_size=4))
+def test_any_two_ids_are_kept_apart(names: set[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    store = PseudoMaskStore(tmp_path_factory.mktemp("masks"))
+    store.begin(1)
+    for value, name in enumerate(sorted(names)):
+        store.write(1, name, np.array([value]), np.full((1, 2, 2), value, np.uint8))
+    store.commit(1, {})
+    store.reload()
+    for value, name in enumerate(sorted(names)):
+        assert store.frame_indices(name).tolist() == [value]
+        assert store.read(name, [value]).max() == value
+
+
+def test_names_that_are_not_valid_text_are_kept(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.mp4")  # Latin-1 on a UTF-8 system
+    store = PseudoMaskStore(tmp_path)
+    write_generation(store, 1, (name,))
+    store.reload()
+    check_whole(store, (name,))
+
+
+def test_a_store_never_written_is_empty_and_leaves_no_trace(tmp_path: Path) -> None:
+    store = PseudoMaskStore(tmp_path / "masks")
+    assert store.generation == 0
+    assert store.frame_indices("any").shape == (0,)
+    assert store.manifest == {}
+    assert not (tmp_path / "masks").exists()
+
+
+def test_a_generation_shows_after_commit_and_reload_only(tmp_path: Path) -> None:
+    store, other = PseudoMaskStore(tmp_path), PseudoMaskStore(tmp_path)
+    store.begin(1)
+    store.write(1, "bear", np.array([0]), np.zeros((1, 2, 2), np.uint8))
+    assert other.reload() == 0
+    store.commit(1, {})
+    assert other.generation == 0
+    assert other.reload() == 1
+    assert store.generation == 0, "the process that commits reloads, too"
+
+
+def test_the_last_two_generations_stay(tmp_path: Path) -> None:
+    store = PseudoMaskStore(tmp_path)
+    for generation in (1, 2, 3, 7):
+        write_generation(store, generation)
+        store.reload()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "generation_0003",
+        "generation_0007",
+        "manifest.json",
+    ]
+    np.testing.assert_array_equal(store.read("-dash", [2], generation=3)[0], segments_of(3, "-dash")[1])
+
+
+def test_leftovers_of_a_killed_run_are_not_taken_over(tmp_path: Path) -> None:
+    killed = PseudoMaskStore(tmp_path)
+    killed.begin(1)
+    killed.write(1, "stale", np.array([0]), np.zeros((1, 2, 2), np.uint8))
+    (tmp_path / "generation_0001").mkdir()  # killed between the rename and the manifest
+    (tmp_path / "generation_0001" / "stale.npz").write_bytes(b"")
+    store = PseudoMaskStore(tmp_path)
+    write_generation(store, 1)
+    store.reload()
+    check_whole(store)
+    assert store.frame_indices("stale").size == 0
+
+
+def test_adopting_copies_the_generation_in_force(tmp_path: Path) -> None:
+    old, new = PseudoMaskStore(tmp_path / "old"), PseudoMaskStore(tmp_path / "new")
+    new.adopt(old)
+    assert new.reload() == 0, "there was nothing to adopt"
+    write_generation(old, 4)
+    old.reload()
+    new.adopt(old)
+    assert new.reload() == 4
+    check_whole(new)
+    assert new.manifest == old.manifest
+
+
+@pytest.mark.parametrize(
+    ("indices", "segments", "message"),
+    [
+        ([0, 1], np.zeros((3, 2, 2), np.uint8), "one map a frame"),
+        ([], np.zeros((0, 2, 2), np.uint8), "one map a frame"),
+        ([0], np.zeros((1, 2, 2), np.int64), "uint8"),
+        ([3, 3], np.zeros((2, 2, 2), np.uint8), "do not ascend"),
+    ],
+)
+def test_segments_that_do_not_fit_are_refused(
+    tmp_path: Path, indices: list[int], segments: np.ndarray, message: str
+) -> None:
+    store = PseudoMaskStore(tmp_path)
+    store.begin(1)
+    with pytest.raises(ConfigError, match=message):
+        store.write(1, "bear", np.array(indices), segments)
+
+
+def test_misuse_is_told(tmp_path: Path) -> None:
+    store = PseudoMaskStore(tmp_path)
+    with pytest.raises(ConfigError, match=r"call begin\(1\)"):
+        store.write(1, "bear", np.array([0]), np.zeros((1, 2, 2), np.uint8))
+    store.begin(1)
+    with pytest.raises(DataError, match="no pseudo mask"):
+        store.commit(1, {})
+    write_generation(store, 1)
+    store.reload()
+    for call in (lambda: store.begin(1), lambda: store.commit(1, {})):
+        with pytest.raises(ConfigError, match=r"store\.generation \+ 1"):
+            call()
+    with pytest.raises(DataError, match=r"for frames \[0, 1\]"):
+        store.read("-dash", [0, 1])
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"generation": "x"}', '{"generation": 3}'])
+def test_a_broken_manifest_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(DataError, match=r"manifest\.json"):
+        PseudoMaskStore(tmp_path)
+
+
+def _write_for_ever(root: Path) -> None:
+    store = PseudoMaskStore(root)
+    while True:
+        write_generation(store, store.generation + 1)
+        store.reload()
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_last_whole_generation_is_in_force(tmp_path: Path) -> None:
+    """Kill -9 a writer again and again; what is in force must be whole, and later generations must work."""
+    moments = np.random.default_rng(0).uniform(0.03, 0.15, size=15)
+    seen = [0]
+    for moment in moments:
+        writer = multiprocessing.get_context("fork").Process(target=_write_for_ever, args=(tmp_path,))
+        writer.start()
+        time.sleep(moment)
+        assert writer.pid is not None
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+        store = PseudoMaskStore(tmp_path)
+        seen.append(store.generation)
+        if store.generation:
+            check_whole(store)
+    assert seen == sorted(seen)
+    assert seen[-1] >= len(moments), "the writer hardly got anywhere: the test shows nothing"

@@ -1,0 +1,119 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # First steps
+#
+# From unlabelled video to masks, in minutes on two cores: make some videos, train a small network on them without
+# any label, look at the pseudo masks it learns from, then segment a held-out video from one mask and score it.
+
+# %%
+import os
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+from PIL import Image
+
+import vos_umec
+from vos_umec.io.masks import read_mask
+from vos_umec.io.overlay import overlay
+from vos_umec.training.evaluation import SequenceEvaluation, score_table
+from vos_umec.viz.segments import segment_sheet
+from vos_umec.viz.sheets import contact_sheet
+
+EPOCHS = int(os.environ.get("VOS_UMEC_EPOCHS", "12"))  # fewer only make a quicker look, not a result
+OUT = Path(os.environ.get("VOS_UMEC_OUT", "../runs/first_steps"))
+
+# %% [markdown]
+# ## Video without labels
+#
+# `SyntheticModule` makes h264 files and reads them back. For your own videos use
+# `vos_umec.VideoFolderModule(root="my_videos")`; the rest stays the same.
+
+# %%
+pl.seed_everything(0)
+data = vos_umec.SyntheticModule(
+    root=str(OUT / "videos"),
+    train_videos=min(24, 4 * EPOCHS),
+    val_videos=min(6, EPOCHS),
+    frames=40 if EPOCHS > 2 else 12,
+    short_side=160,
+    crop=128,
+    crop_scale=(0.6, 1.0),
+    batch_size=8,
+    clips_per_video=4 if EPOCHS > 2 else 2,
+)
+data.prepare_data()
+data.setup("fit")
+clips = [vos_umec.open_source(entry.path) for entry in data.index.entries[:3]]
+Image.fromarray(contact_sheet([list(clip.read([0, 3, 6, 9, 11])) for clip in clips]))
+
+# %% [markdown]
+# ## Training
+#
+# Correspondence alone for `warmup_epochs`; then space-time clusters become pseudo masks, refreshed every few
+# epochs, and the frame-mask encoder and the decoder learn to carry them from frame to frame.
+
+# %%
+module = vos_umec.UMECModule(
+    network="tiny",
+    warmup_epochs=max(1, EPOCHS // 3),
+    learning_rate=1e-3,
+    weight_decay=1e-4,
+    halve_every=max(1, EPOCHS // 3),
+    segmenter={"rounds": 3, "references": 7, "anchor_radius": 24},
+)
+refresh = vos_umec.PseudoMaskRefresh(every_n_epochs=max(1, EPOCHS // 3), clusters=5)
+logger = pl.loggers.CSVLogger(str(OUT), name="run")
+trainer = pl.Trainer(
+    max_epochs=EPOCHS, logger=logger, callbacks=[refresh], limit_val_batches=0, log_every_n_steps=5
+)
+trainer.fit(module, datamodule=data)
+
+# %% [markdown]
+# ## Pseudo masks
+#
+# The segments that the network learns to carry. No label was read: colours are clusters, numbered at random.
+
+# %%
+entry = data.index.entries[0]
+frame_indices = data.store.frame_indices(entry.id)[::4]
+segments = data.store.read(entry.id, frame_indices)
+frames = vos_umec.open_source(entry.path).read(frame_indices.tolist(), segments.shape[1:])
+Image.fromarray(segment_sheet(frames, segments))
+
+# %% [markdown]
+# ## Segmenting a held-out video from one mask
+#
+# One `step` a frame; only the first is told where the objects are.
+
+# %%
+sequence = data.sequences[0]
+source = sequence.source()
+segmenter = vos_umec.VideoSegmenter(module.network, rounds=3, references=7, anchor_radius=24)
+results = []
+for index in range(len(source)):
+    (frame,) = source.read([index])
+    mask = read_mask(sequence.given[index]) if index in sequence.given else None
+    results.append(overlay(frame, segmenter.step(frame, mask)))
+shown = np.linspace(0, len(source) - 1, 5).round().astype(int)
+Image.fromarray(contact_sheet([[results[i] for i in shown]]))
+
+# %% [markdown]
+# ## Scores
+#
+# J&F by the rules of DAVIS 2017, beside copying the first mask and the encoder alone (label propagation).
+
+# %%
+evaluation = SequenceEvaluation(module.network, module.hparams["segmenter"], baselines=True)
+for sequence in data.sequences:
+    evaluation.update(sequence)
+score_table(evaluation.rows())

@@ -1,9 +1,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from objective_toys import PooledEncoder, slow_info_nce
+from objective_toys import ConvEncoder, PooledEncoder, moving_clip, slow_info_nce, still_clip
 
 from vos_umec.data.geometry import GeometricTransform
+from vos_umec.errors import ConfigError
 from vos_umec.objectives.base import EncodedClip
 from vos_umec.objectives.cells import random_cells
 from vos_umec.objectives.equivariance import EquivarianceObjective
@@ -91,3 +92,123 @@ def test_equals_the_equations_with_gradients(symmetric, w_short, w_long):
     got, expected = (torch.autograd.grad(loss, weights) for loss in (fast["loss"], slow))
     for g, e in zip(got, expected, strict=True):
         torch.testing.assert_close(g, e, atol=1e-5, rtol=1e-5)
+
+
+def far_apart(B, T):
+    return (6 * torch.arange(T)).expand(B, T)
+
+
+class RollingEncoder(PooledEncoder):
+    """Not equivariant at all: moves every other batch of frames sideways."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x.roll(12 * (self.calls % 2), dims=-1))
+
+
+@pytest.mark.parametrize("terms", [(1.0, 0.0), (0.0, 1.0)])
+def test_an_equivariant_encoder_on_still_clips_pays_nothing_and_another_much(terms):
+    settings = {"tau": 0.01, "samples": 16, "phi_scale": (1.0, 1.0), "flip": 0.5}
+    clip = still_clip(4, 3, 32)
+    right = EquivarianceObjective(*terms, **settings)(
+        EncodedClip(PooledEncoder(dim=256, spread=50.0), clip, far_apart(4, 3))
+    )
+    assert float(right["loss"].detach()) < 1e-5
+    assert float(right["short_accuracy"]) == float(right["long_accuracy"]) == 1
+    torch.manual_seed(0)
+    wrong = EquivarianceObjective(*terms, **settings)(
+        EncodedClip(RollingEncoder(dim=256, spread=50.0), clip, far_apart(4, 3))
+    )
+    assert float(wrong["loss"].detach()) > 1
+
+
+def test_frames_in_another_order_of_content_cost_more():
+    E = PooledEncoder(dim=64, spread=20.0)
+    objective = EquivarianceObjective()
+    still = still_clip(4, 3, 32)
+    shuffled = torch.rand(4, 3, 3, 32, 32, dtype=torch.float64)  # no frame shows what another shows
+    costs = []
+    for frames in (still, shuffled):
+        torch.manual_seed(1)
+        costs.append(float(objective(EncodedClip(E, frames, far_apart(4, 3)))["loss"].detach()))
+    assert costs[1] > costs[0] + 1
+
+
+class RecordingEncoder(PooledEncoder):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.seen = {}
+
+    def forward(self, x):
+        features = super().forward(x)
+        features.key.retain_grad()
+        self.seen[len(x)] = features.key
+        return features
+
+
+def has_gradient(key):
+    return (key.grad if key.grad is not None else torch.zeros_like(key)).flatten(1).abs().amax(dim=1) > 0
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_gradients_reach_the_encoder_from_the_intended_side(symmetric):
+    E = RecordingEncoder()
+    clip = EncodedClip(E, torch.rand(3, 2, 3, 32, 32, dtype=torch.float64), far_apart(3, 2))
+    EquivarianceObjective(1.0, 0.0, symmetric=symmetric)(clip)["loss"].backward()
+    assert has_gradient(E.seen[3]).all()  # E(Phi(I_t))
+    assert has_gradient(E.seen[6]).any() == symmetric  # Phi(E(I_t+1))
+
+    E = RecordingEncoder()
+    clip = EncodedClip(E, torch.rand(3, 2, 3, 32, 32, dtype=torch.float64), far_apart(3, 2))
+    EquivarianceObjective(0.0, 1.0, symmetric=symmetric)(clip)["loss"].backward()
+    assert has_gradient(E.seen[3]).all()  # through A
+    frames = has_gradient(E.seen[6]).view(3, 2).sum(dim=1)  # E(I_t); E(I_t') too when symmetric
+    assert frames.tolist() == [2 if symmetric else 1] * 3
+
+
+def test_clips_too_short_for_the_long_term_are_left_out_of_it_alone():
+    E = PooledEncoder()
+    frames = torch.rand(2, 3, 3, 32, 32, dtype=torch.float64)
+    none = EquivarianceObjective()(EncodedClip(E, frames, torch.arange(3).expand(2, 3)))
+    none["loss"].backward()
+    assert float(none["long"]) == float(none["long_share"]) == float(none["long_accuracy"]) == 0
+    assert float(none["short"]) > 0
+    assert E.weight.grad.isfinite().all()
+    assert E.weight.grad.abs().sum() > 0
+    repeated = EquivarianceObjective()(EncodedClip(E, frames, torch.zeros(2, 3, dtype=torch.long)))
+    assert all(p.isfinite() for p in repeated.values())
+
+
+def test_one_cell_and_bfloat16_stay_finite():
+    for side in (4, 32):
+        E = PooledEncoder(dtype=torch.float32)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            parts = EquivarianceObjective()(EncodedClip(E, torch.rand(2, 2, 3, side, side), far_apart(2, 2)))
+        parts["loss"].backward()
+        assert parts["loss"].dtype == torch.float32
+        assert all(p.isfinite() for p in parts.values())
+        assert all(p.grad.isfinite().all() for p in E.parameters())
+
+
+def test_settings_and_clips_that_cannot_work_are_refused():
+    with pytest.raises(ConfigError, match="above 0"):
+        EquivarianceObjective(tau=0.0)
+    with pytest.raises(ConfigError, match="2 frames"):
+        EquivarianceObjective()(EncodedClip(PooledEncoder(), torch.rand(1, 1, 3, 16, 16), torch.zeros(1, 1)))
+
+
+@pytest.mark.slow
+def test_a_small_encoder_learns():
+    E, objective = ConvEncoder(), EquivarianceObjective(w_short=1.0)
+    optimiser = torch.optim.Adam(E.parameters(), lr=2e-3)
+    history = []
+    for _ in range(80):
+        parts = objective(EncodedClip(E, moving_clip(4, 3, 48), far_apart(4, 3)))
+        optimiser.zero_grad()
+        parts["loss"].backward()
+        optimiser.step()
+        history.append([float(parts["short_accuracy"]), float(parts["long_accuracy"])])
+    start, end = torch.tensor(history[:10]).mean(dim=0), torch.tensor(history[-10:]).mean(dim=0)
+    assert (end > start + 0.1).all(), (start, end)

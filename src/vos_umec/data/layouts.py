@@ -5,14 +5,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vos_umec.errors import DataError
-
-if TYPE_CHECKING:
-    from vos_umec.io.source import FrameSource
+from vos_umec.io.masks import read_mask
+from vos_umec.io.source import FrameSource, open_source
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +41,7 @@ class VideoSequence:
     given: Mapping[int, Path]
     required: tuple[int, ...] = ()
 
-    def source(self) -> "FrameSource":
+    def source(self) -> FrameSource:
         """Open the frames.
 
         Returns:
@@ -52,8 +50,6 @@ class VideoSequence:
         Raises:
             VideoReadError: The frames cannot be read.
         """
-        from vos_umec.io.source import open_source
-
         return open_source(self.path)
 
 
@@ -102,23 +98,17 @@ def davis_sequences(
         names = _folders(frames_root)
         log.info("%s has no ImageSets: taking all of its %d sequences", root, len(names))
     if not names:
-        raise DataError(
-            f"no sequence in {listing if listing.is_file() else frames_root}: expected at least one"
-        )
+        raise DataError(f"no sequence in {listing if listing.is_file() else frames_root}: expected at least one")
     sequences = []
     for name in names:
         annotations = _annotations(frames_root / name, masks_root / name)
         if 0 not in annotations:
-            raise DataError(
-                f"no mask of the first frame in {masks_root / name}: DAVIS gives one to every sequence"
-            )
+            raise DataError(f"no mask of the first frame in {masks_root / name}: DAVIS gives one to every sequence")
         sequences.append(VideoSequence(name, frames_root / name, annotations, given={0: annotations[0]}))
     return sequences
 
 
-def youtube_vos_sequences(
-    root: str | Path, split: str = "train", all_frames: bool = False
-) -> list[VideoSequence]:
+def youtube_vos_sequences(root: str | Path, split: str = "train", all_frames: bool = False) -> list[VideoSequence]:
     """Sequences of a YouTube-VOS folder: ``<split>/JPEGImages``, ``<split>/Annotations``, ``meta.json``.
 
     Which masks introduce an object is read from ``meta.json`` where it is there, else from the masks.
@@ -155,8 +145,6 @@ def youtube_vos_sequences(
         given = _given(annotations, meta.get(name, set()))
         required: tuple[int, ...] = ()
         if all_frames:
-            from vos_umec.io.source import open_source
-
             asked = set(open_source(root / split / "JPEGImages" / name).names)
             names = open_source(frames_root / name).names
             required = tuple(i for i, stem in enumerate(names) if stem in asked)
@@ -209,16 +197,12 @@ def _folders(root: Path) -> list[str]:
 
 def _annotations(frames: Path, masks: Path) -> dict[int, Path]:
     """Masks by frame index; a mask counts for the frame of the same name."""
-    from vos_umec.io.source import open_source
-
     _require_folder(masks, f"expected the masks of {frames.name}, one PNG per annotated frame")
     index = {name: i for i, name in enumerate(open_source(frames).names)}
     found = sorted(path for path in masks.glob("*.png") if not path.name.startswith("."))
     unknown = [path.name for path in found if path.stem not in index]
     if unknown:
-        raise DataError(
-            f"mask {masks / unknown[0]} has no frame of that name in {frames} ({len(unknown)} such)"
-        )
+        raise DataError(f"mask {masks / unknown[0]} has no frame of that name in {frames} ({len(unknown)} such)")
     return {index[path.stem]: path for path in found}
 
 
@@ -242,8 +226,6 @@ def _given(annotations: Mapping[int, Path], introduced: set[str]) -> dict[int, P
     """Masks that introduce an object: by the names ``meta.json`` gives, else found by reading every mask."""
     if introduced and introduced <= {path.stem for path in annotations.values()}:
         return {i: path for i, path in annotations.items() if path.stem in introduced}
-    from vos_umec.io.masks import read_mask
-
     seen = {0, 255}  # background, and "nothing known"
     given = {}
     for i, path in annotations.items():

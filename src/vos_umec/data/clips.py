@@ -1,0 +1,220 @@
+"""Training clips: a few frames of one video, cut to a square, with the pseudo masks in force."""
+
+import logging
+from collections.abc import Iterator
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, DistributedSampler
+
+from vos_umec.data.index import VideoEntry, VideoIndex
+from vos_umec.data.pseudo_masks import PseudoMaskStore
+from vos_umec.errors import ConfigError, DataError
+from vos_umec.io.frames import resized
+
+log = logging.getLogger(__name__)
+
+UNKNOWN = 255
+"""Segment id where nothing is known."""
+
+
+def clip_positions(frames: int, length: int, gap: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw the positions of a clip in a list of frames.
+
+    The start is uniform. A list too short for the gap gets the largest gap that fits; one shorter than the clip is
+    walked to and fro, so that successive frames always differ.
+
+    Args:
+        frames: Number of frames, at least 1.
+        length: T, frames of the clip.
+        gap: Steps from one frame of the clip to the next, at least 1.
+        rng: Generator of the draw.
+
+    Returns:
+        (T,) positions in 0 to frames - 1.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> clip_positions(9, length=5, gap=2, rng=rng).tolist(), clip_positions(3, 5, 2, rng).tolist()
+        ([0, 2, 4, 6, 8], [0, 1, 2, 1, 0])
+    """
+    if frames < length:
+        turns = np.arange(length) % max(2 * (frames - 1), 1)
+        return np.minimum(turns, np.abs(2 * (frames - 1) - turns))
+    gap = min(gap, max((frames - 1) // max(length - 1, 1), 1))
+    start = rng.integers(frames - (length - 1) * gap)
+    return np.asarray(start + gap * np.arange(length))
+
+
+class ClipDataset(Dataset[dict[str, Any]]):
+    """One random clip per item, the same for the same seed, epoch and item.
+
+    An item is a number, or a pair (epoch, number) as :class:`ClipSampler` gives it: the epoch travels with the
+    item, so it reaches data-loader workers, persistent ones too, without shared state.
+
+    Once the store has a generation, clips of a video that has segments are windows of its segmented frames. A
+    video that turns out unreadable is logged once and replaced by another.
+
+    Args:
+        index: Videos to draw from.
+        clip_length: T, frames of a clip.
+        gap: Steps from one frame of a clip to the next; smaller in short videos.
+        short_side: S, the frames' short side in pixels after resizing.
+        square: Cut a random S x S square, the same for all frames of the clip; else keep whole frames.
+        store: Pseudo masks; None for clips without.
+        seed: Start of all draws.
+        clips_per_video: Items per video.
+
+    Raises:
+        ConfigError: A number is out of range.
+
+    Example:
+        >>> from pathlib import Path
+        >>> bear = VideoEntry("bear.mp4", Path("bear.mp4"), frames=82, size=(480, 854), fps=24.0)
+        >>> len(ClipDataset(VideoIndex(Path("."), entries=(bear,)), clips_per_video=3))
+        3
+    """
+
+    def __init__(
+        self,
+        index: VideoIndex,
+        clip_length: int = 5,
+        gap: int = 2,
+        short_side: int = 319,
+        square: bool = True,
+        store: PseudoMaskStore | None = None,
+        seed: int = 0,
+        clips_per_video: int = 1,
+    ) -> None:
+        numbers = {"gap": gap, "short_side": short_side, "clips_per_video": clips_per_video}
+        for name, value in {"clip_length": clip_length, **numbers}.items():
+            if value < 1:
+                raise ConfigError(f"{name} is {value}; expected at least 1")
+        self.index = index
+        self.clip_length = clip_length
+        self.gap = gap
+        self.short_side = short_side
+        self.square = square
+        self.store = store
+        self.seed = seed
+        self.clips_per_video = clips_per_video
+        self._failed: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self.index) * self.clips_per_video
+
+    def __getitem__(self, item: int | tuple[int, int]) -> dict[str, Any]:
+        """Read one clip.
+
+        Args:
+            item: Number below ``len(self)``, or (epoch, number); a bare number is of epoch 0.
+
+        Returns:
+            ``frames`` (T, 3, S, S) uint8, ``frame_indices`` (T,) int64, ``video`` (id), ``generation`` (0 if there
+            are no pseudo masks), and with a store ``segments`` (T, S, S) uint8, 255 where nothing is known.
+
+        Raises:
+            DataError: No video of the index can be read any more.
+            IndexError: The number is out of range.
+        """
+        epoch, number = item if isinstance(item, tuple) else (0, item)
+        if not 0 <= number < len(self):
+            raise IndexError(f"item {number} of {len(self)} clips")
+        reason: DataError | None = None
+        for attempt, video in enumerate(self._candidates(epoch, number)):
+            if video.id in self._failed:
+                continue
+            try:
+                return self._clip(video, np.random.default_rng([self.seed, epoch, number, attempt]))
+            except DataError as error:
+                log.warning("%s; drawing another video", error)
+                self._failed.add(video.id)
+                reason = error
+        raise DataError(
+            f"none of the {len(self.index)} videos in {self.index.root} can be read any more"
+        ) from reason
+
+    def _candidates(self, epoch: int, number: int) -> Iterator[VideoEntry]:
+        """The video of this item, then all others in random order, should it turn out unreadable."""
+        entries = self.index.entries
+        first = number % len(entries)
+        yield entries[first]
+        order = np.random.default_rng([self.seed, epoch, number]).permutation(len(entries))
+        yield from (entries[i] for i in order.tolist() if i != first)
+
+    def _clip(self, video: VideoEntry, rng: np.random.Generator) -> dict[str, Any]:
+        # One look at the counter: a new generation may come into force while this clip is read.
+        generation = self.store.generation if self.store else 0
+        stored = self.store.frame_indices(video.id, generation) if self.store else np.empty(0, np.int64)
+        source = video.source()
+        if len(stored):
+            indices = stored[clip_positions(len(stored), self.clip_length, 1, rng)]
+        else:
+            indices = clip_positions(len(source), self.clip_length, self.gap, rng)
+        size = resized(source.size, self.short_side)
+        window = self._window(size, rng)
+        frames = source.read(indices.tolist(), size)[:, *window]  # (T, S, S, 3)
+        clip = {
+            "frames": torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous(),  # (T, 3, S, S)
+            "frame_indices": torch.from_numpy(indices),  # (T,)
+            "video": video.id,
+            "generation": generation,
+        }
+        if self.store and len(stored):
+            segments = self.store.read(video.id, indices, generation)  # (T, h, w)
+            clip["segments"] = torch.from_numpy(_nearest(segments, size, window))  # (T, S, S)
+        elif self.store:
+            clip["segments"] = torch.full(frames.shape[:3], UNKNOWN, dtype=torch.uint8)
+        return clip
+
+    def _window(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:
+        """Rows and columns of the square, at random along the longer side."""
+        if not self.square:
+            return slice(0, size[0]), slice(0, size[1])
+        side = min(size)
+        top, left = (int(rng.integers(n - side + 1)) for n in size)
+        return slice(top, top + side), slice(left, left + side)
+
+
+class ClipSampler(DistributedSampler[Any]):
+    """Shuffles the items of an epoch, gives each process its share, and sends the epoch along with each item.
+
+    Lightning leaves a ``DistributedSampler`` in place and calls its ``set_epoch`` before each epoch, except for the
+    one it resumes in, whose first items are drawn before: give that one as ``epoch``.
+
+    Args:
+        dataset: Where the items are read.
+        world_size: Number of processes.
+        rank: This process.
+        seed: Start of the shuffling.
+        epoch: The epoch to begin with.
+
+    Example:
+        >>> from pathlib import Path
+        >>> bear = VideoEntry("bear.mp4", Path("bear.mp4"), frames=82, size=(480, 854), fps=24.0)
+        >>> clips = ClipDataset(VideoIndex(Path("."), entries=(bear,)), clips_per_video=2)
+        >>> sorted(ClipSampler(clips, epoch=7))
+        [(7, 0), (7, 1)]
+    """
+
+    def __init__(
+        self, dataset: ClipDataset, world_size: int = 1, rank: int = 0, seed: int = 0, epoch: int = 0
+    ) -> None:
+        super().__init__(dataset, num_replicas=world_size, rank=rank, seed=seed)
+        self.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield (epoch, number) of this process's items."""
+        return zip(repeat(self.epoch), super().__iter__(), strict=False)
+
+
+def _nearest(segments: NDArray[np.uint8], size: tuple[int, int], window: tuple[slice, slice]) -> NDArray[np.uint8]:
+    """A window of (T, h, w) segments resized to ``size``, each pixel that of the cell it lies in."""
+    rows, columns = (
+        ((np.arange(part.start, part.stop) + 0.5) * cells / pixels).astype(np.int64)
+        for part, cells, pixels in zip(window, segments.shape[1:], size, strict=True)
+    )
+    return segments[:, rows[:, None], columns]

@@ -1,0 +1,343 @@
+"""Lightning data modules: training clips of any folder, and whole annotated sequences for evaluation."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule, Trainer
+from torch.utils.data import DataLoader
+
+from vos_umec.data.augment import ClipAugment
+from vos_umec.data.clips import ClipDataset, ClipSampler
+from vos_umec.data.index import VideoIndex, scan
+from vos_umec.data.layouts import VideoSequence, davis_sequences, youtube_vos_frames
+from vos_umec.data.pseudo_masks import PseudoMaskStore
+from vos_umec.data.synthetic import SyntheticVOS
+from vos_umec.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+class EvaluationModule(LightningDataModule):
+    """Base of all: validation, test and prediction give one whole :class:`VideoSequence` a step.
+
+    Subclasses override :meth:`find_sequences`.
+
+    Attributes:
+        sequences: What is evaluated, once ``setup`` ran.
+        split_name: Name of the split, for the names of logged scores.
+
+    Example:
+        >>> EvaluationModule().val_dataloader()
+        []
+    """
+
+    split_name: str = "val"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sequences: list[VideoSequence] = []
+
+    def find_sequences(self) -> list[VideoSequence]:
+        """The sequences to evaluate on; none here."""
+        return []
+
+    def setup(self, stage: str) -> None:
+        """List the sequences."""
+        self.sequences = self.find_sequences()
+
+    def val_dataloader(self) -> Any:
+        """A loader that gives one sequence a step, or an empty list if there are none."""
+        # batch_size=None: a step is a sequence, not a batch of them. Nothing is read here, so no workers.
+        return DataLoader(self.sequences, batch_size=None) if self.sequences else []  # type: ignore[arg-type]
+
+    def test_dataloader(self) -> Any:
+        """The same as for validation."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> Any:
+        """The same as for validation."""
+        return self.val_dataloader()
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch of clips; a sequence holds nothing but paths and stays."""
+        if isinstance(batch, VideoSequence):
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+
+class DavisModule(EvaluationModule):
+    """Evaluation on DAVIS; there is nothing to train on.
+
+    Args:
+        root: Folder that holds ``JPEGImages``, ``Annotations`` and ``ImageSets``.
+        split: List of sequences: ``val``, ``test-dev``, ...
+        year: Year of the list.
+        resolution: Folder below ``JPEGImages``.
+
+    Raises:
+        DataError: In ``setup``, if something is missing.
+
+    Example:
+        >>> DavisModule("davis", split="test-dev").hparams["year"]
+        '2017'
+    """
+
+    def __init__(self, root: str, split: str = "val", year: str = "2017", resolution: str = "480p") -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.split_name = split
+
+    def find_sequences(self) -> list[VideoSequence]:
+        """The sequences of the list."""
+        hp = self.hparams
+        return davis_sequences(hp["root"], hp["split"], hp["year"], hp["resolution"])
+
+
+class ClipModule(EvaluationModule):
+    """Base of the modules that train: clips of all videos below :meth:`train_root`, with their pseudo masks.
+
+    A batch holds ``frames`` (B, T, 3, crop, crop) float32 normalised, ``segments`` (B, T, crop, crop) uint8 with
+    255 where nothing is known, ``frame_indices`` (B, T) int64, ``video`` (B ids) and ``generation`` (B,) int64,
+    the generation of pseudo masks each clip was read with.
+
+    Args:
+        clip_length: T, frames of a clip.
+        gap: Steps from one frame of a clip to the next.
+        short_side: Short side in pixels to which frames are decoded.
+        crop: Side of the training square in pixels.
+        crop_scale: Smallest and largest part of the decoded square's side that is cut out for it.
+        batch_size: B, clips of a batch on each device.
+        clips_per_video: Clips drawn from each video in an epoch.
+        num_workers: Processes that read clips; None for one per core, at most 4.
+        store: Folder of the pseudo masks; None for ``pseudo_masks`` in the run's folder.
+        seed: Start of the drawing of clips, which depends on nothing but it, the epoch and the item.
+
+    Attributes:
+        index: The training videos, once ``setup("fit")`` ran.
+        store: Their pseudo masks, likewise.
+        gap: As given.
+        short_side: As given.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
+
+    index: VideoIndex
+    store: PseudoMaskStore
+
+    def __init__(
+        self,
+        clip_length: int = 5,
+        gap: int = 2,
+        short_side: int = 319,
+        crop: int = 256,
+        crop_scale: tuple[float, float] = (0.8, 1.0),
+        batch_size: int = 12,
+        clips_per_video: int = 1,
+        num_workers: int | None = None,
+        store: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()  # those of the subclass too
+        if batch_size < 1 or crop < 1:
+            raise ConfigError(f"batch_size is {batch_size} and crop is {crop}; expected at least 1")
+        self.gap = gap
+        self.short_side = short_side
+        self.augment = ClipAugment(crop, crop_scale)
+
+    def train_root(self) -> Path:
+        """Folder of the training videos."""
+        return Path(self.hparams["root"])
+
+    def prepare_data(self) -> None:
+        """Index the videos once per node; the other processes then find the index on disk."""
+        scan(self.train_root())
+
+    def setup(self, stage: str) -> None:
+        """List the sequences, and for training the videos and their pseudo masks."""
+        super().setup(stage)
+        if stage != "fit":
+            return
+        self.index = scan(self.train_root())
+        folder = self.hparams["store"] or _run_folder(self.trainer) / "pseudo_masks"
+        self.store = PseudoMaskStore(folder)
+        if self.store.generation:
+            log.info("generation %d of pseudo masks in %s is in force", self.store.generation, folder)
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Shuffled clips, this process's share of an epoch."""
+        hp, trainer = self.hparams, self.trainer
+        clips = ClipDataset(
+            self.index,
+            hp["clip_length"],
+            self.gap,
+            self.short_side,
+            store=self.store,
+            seed=hp["seed"],
+            clips_per_video=hp["clips_per_video"],
+        )
+        world_size, rank, epoch = (
+            (trainer.world_size, trainer.global_rank, trainer.current_epoch) if trainer else (1, 0, 0)
+        )
+        sampler = ClipSampler(clips, world_size, rank, hp["seed"], epoch)
+        if len(sampler) < hp["batch_size"]:
+            log.warning(
+                "an epoch has %d clips a device, less than batch_size %d: raise clips_per_video for full batches",
+                len(sampler),
+                hp["batch_size"],
+            )
+        workers = min(4, os.cpu_count() or 1) if hp["num_workers"] is None else hp["num_workers"]
+        return DataLoader(
+            clips,
+            batch_size=hp["batch_size"],
+            sampler=sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            drop_last=len(sampler) >= hp["batch_size"],
+        )
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Augment training clips, on the device; validation passes through."""
+        return self.augment(batch) if self.trainer and self.trainer.training else batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the pseudo masks are, so that a resumed run finds them."""
+        return {"store": str(self.store.root.resolve())} if hasattr(self, "store") else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the pseudo masks of the run that is resumed, unless there are some already."""
+        trainer = self.trainer
+        if trainer is None or trainer.state.fn != "fit" or self.store.generation:
+            return
+        if trainer.is_global_zero:
+            self.store.adopt(PseudoMaskStore(state_dict["store"]))
+        trainer.strategy.barrier("pseudo masks")
+        self.store.reload()
+
+
+class VideoFolderModule(ClipModule):
+    """Training on any folder of videos and frame folders, validation on a DAVIS folder if there is one.
+
+    Args:
+        root: Folder of videos, searched at any depth.
+        val_root: DAVIS folder to validate and test on.
+        val_split: Its list of sequences.
+        val_year: Year of the list.
+        val_resolution: Folder below its ``JPEGImages``.
+        **clip_options: How clips are drawn, see :class:`ClipModule`.
+
+    Raises:
+        DataError: In ``prepare_data`` or ``setup``, if something is missing.
+
+    Example:
+        >>> module = VideoFolderModule("videos", batch_size=4, gap=1)
+        >>> module.hparams["root"], module.hparams["batch_size"], module.gap
+        ('videos', 4, 1)
+    """
+
+    def __init__(
+        self,
+        root: str,
+        val_root: str | None = None,
+        val_split: str = "val",
+        val_year: str = "2017",
+        val_resolution: str = "480p",
+        **clip_options: Any,
+    ) -> None:
+        super().__init__(**clip_options)
+        self.split_name = val_split
+
+    def find_sequences(self) -> list[VideoSequence]:
+        """The DAVIS sequences of ``val_root``."""
+        hp = self.hparams
+        if hp["val_root"] is None:
+            return []
+        return davis_sequences(hp["val_root"], hp["val_split"], hp["val_year"], hp["val_resolution"])
+
+
+class YouTubeVOSModule(VideoFolderModule):
+    """Training on YouTube-VOS, whose labels are never read; validation on a DAVIS folder if there is one.
+
+    Args:
+        root: Folder that holds ``train/JPEGImages``.
+        all_frames: Train on ``train_all_frames/JPEGImages``, the separate download that has every frame.
+        **folder_options: Validation and clips, see :class:`VideoFolderModule`.
+
+    Raises:
+        DataError: In ``prepare_data`` or ``setup``, if something is missing.
+
+    Example:
+        >>> YouTubeVOSModule("ytvos", all_frames=True, batch_size=4).hparams["batch_size"]
+        4
+    """
+
+    def __init__(self, root: str, all_frames: bool = False, **folder_options: Any) -> None:
+        super().__init__(root, **folder_options)  # root and all_frames stay in hparams
+
+    def train_root(self) -> Path:
+        """``train/JPEGImages``, or the one of the all-frames download."""
+        return youtube_vos_frames(self.hparams["root"], "train", self.hparams["all_frames"])
+
+
+class SyntheticModule(ClipModule):
+    """Training and validation on synthetic videos, made on the spot.
+
+    Args:
+        root: Folder for the videos.
+        train_videos: Videos to train on.
+        val_videos: Videos with masks to validate and test on.
+        frames: Frames of each video.
+        size: Height and width.
+        video_seed: Start of all that is drawn in the videos.
+        **clip_options: How clips are drawn, see :class:`ClipModule`.
+
+    Raises:
+        ConfigError: A setting is out of range.
+
+    Example:
+        >>> SyntheticModule("data/synthetic", train_videos=3).train_root().name
+        'train'
+    """
+
+    def __init__(
+        self,
+        root: str = "data/synthetic",
+        train_videos: int = 24,
+        val_videos: int = 6,
+        frames: int = 40,
+        size: tuple[int, int] = (192, 320),
+        video_seed: int = 0,
+        **clip_options: Any,
+    ) -> None:
+        super().__init__(**clip_options)
+        self.videos = SyntheticVOS(root, train_videos, val_videos, frames, size, video_seed)
+
+    def train_root(self) -> Path:
+        """Folder of the training videos."""
+        return self.videos.train_root
+
+    def find_sequences(self) -> list[VideoSequence]:
+        """The held-out videos."""
+        return self.videos.val_sequences()
+
+    def prepare_data(self) -> None:
+        """Make the videos and index them."""
+        self.videos.prepare()
+        super().prepare_data()
+
+
+def _run_folder(trainer: Trainer | None) -> Path:
+    """Folder of this run, the same on every process: where its checkpoints go, too."""
+    if trainer is None:
+        return Path()
+    folder = Path(trainer.default_root_dir)
+    if trainer.logger is not None:
+        version = trainer.logger.version
+        name = version if isinstance(version, str) else f"version_{version}"
+        folder = Path(trainer.logger.save_dir or folder) / str(trainer.logger.name) / name
+    return Path(trainer.strategy.broadcast(folder))

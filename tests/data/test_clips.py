@@ -1,0 +1,245 @@
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from vos_umec.data.clips import UNKNOWN, ClipDataset, ClipSampler, clip_positions
+from vos_umec.data.index import VideoIndex, scan
+from vos_umec.data.pseudo_masks import PseudoMaskStore
+from vos_umec.errors import ConfigError, DataError
+
+FrameFolder = Callable[..., Path]
+
+
+@pytest.fixture
+def index(tmp_path: Path, frame_folder: FrameFolder) -> VideoIndex:
+    """Three videos of 20 x 30 pixels and 12 frames; see `frame_folder` for what is in the pixels."""
+    for number in range(3):
+        frame_folder(tmp_path / "videos" / f"v{number}", frames=12, first=50 * number)
+    return scan(tmp_path / "videos", cache=False)
+
+
+def dataset(index: VideoIndex, **options: Any) -> ClipDataset:
+    return ClipDataset(index, **{"clip_length": 4, "gap": 2, "short_side": 20, **options})
+
+
+def put_in_force(store: PseudoMaskStore, index: VideoIndex, generation: int, frames: list[int]) -> None:
+    """Segments at half the videos' resolution, whose value says where they are."""
+    store.begin(generation)
+    rows, columns = np.indices((10, 15))
+    for video in index:
+        maps = [(t + 16 * (rows % 4) + 64 * (columns % 3)).astype(np.uint8) for t in frames]
+        store.write(generation, video.id, np.array(frames), np.stack(maps))
+    store.commit(generation, {})
+    store.reload()
+
+
+@given(st.integers(1, 60), st.integers(1, 8), st.integers(1, 9), st.integers(0, 99))
+def test_positions_keep_their_gap_where_they_can(frames: int, length: int, gap: int, seed: int) -> None:
+    positions = clip_positions(frames, length, gap, np.random.default_rng(seed))
+    assert positions.shape == (length,)
+    assert positions.dtype == np.int64
+    assert positions.min() >= 0
+    assert positions.max() < frames
+    steps = np.diff(positions)
+    if frames > (length - 1) * gap:
+        assert (steps == gap).all()
+    elif frames >= length:
+        assert (steps == steps[0]).all(), "one gap for the whole clip"
+        assert (length - 1) * (steps[0] + 1) > frames - 1, "the largest that fits"
+    elif frames > 1:
+        assert (np.abs(steps) == 1).all(), "to and fro"
+
+
+def test_every_start_is_drawn() -> None:
+    rng = np.random.default_rng(0)
+    starts = [int(clip_positions(10, 4, 2, rng)[0]) for _ in range(400)]
+    assert np.bincount(starts, minlength=4).min() > 60
+    assert len(set(starts)) == 4
+
+
+def test_a_clip_shows_the_frames_it_names_in_one_square(index: VideoIndex) -> None:
+    clip = dataset(index)[1]
+    frames = clip["frames"]
+    assert frames.shape == (4, 3, 20, 20)
+    assert frames.dtype == torch.uint8
+    assert frames.is_contiguous()
+    assert clip["video"] == "v1"
+    assert clip["generation"] == 0
+    assert "segments" not in clip
+    assert clip["frame_indices"].diff().tolist() == [2, 2, 2]
+    left = int(frames[0, 2, 0, 0])
+    assert 0 <= left <= 10
+    for t, number in enumerate(clip["frame_indices"]):
+        assert frames[t, 0].unique().tolist() == [50 + number]
+        assert torch.equal(frames[t, 1], torch.arange(20, dtype=torch.uint8)[:, None].expand(20, 20))
+        assert torch.equal(frames[t, 2], torch.arange(left, left + 20, dtype=torch.uint8).expand(20, 20))
+
+
+def test_whole_frames_and_other_sizes(index: VideoIndex) -> None:
+    assert dataset(index, square=False)[0]["frames"].shape == (4, 3, 20, 30)
+    assert dataset(index, square=False, short_side=40)[0]["frames"].shape == (4, 3, 40, 60)
+    assert dataset(index, short_side=13)[0]["frames"].shape == (4, 3, 13, 13)
+
+
+def test_a_clip_depends_on_seed_epoch_and_number_alone(index: VideoIndex) -> None:
+    def draw(seed: int, epoch: int) -> list[tuple[int, int]]:
+        clips = dataset(index, seed=seed, clips_per_video=20)
+        drawn = [clips[epoch, number] for number in range(len(clips))]
+        return [(int(clip["frame_indices"][0]), int(clip["frames"][0, 2, 0, 0])) for clip in drawn]
+
+    once = draw(0, 0)
+    assert once == draw(0, 0)
+    assert once != draw(0, 1)
+    assert once != draw(1, 0)
+    assert len(set(once)) > 20, "clips of one video differ, too"
+
+
+def test_an_epoch_has_every_video_as_often_as_asked(index: VideoIndex) -> None:
+    clips = dataset(index, clips_per_video=2)
+    videos = [clips[number]["video"] for number in range(len(clips))]
+    assert sorted(videos) == ["v0", "v0", "v1", "v1", "v2", "v2"]
+    with pytest.raises(IndexError):
+        clips[6]
+
+
+def test_before_the_first_generation_nothing_is_known(index: VideoIndex, tmp_path: Path) -> None:
+    clip = dataset(index, store=PseudoMaskStore(tmp_path / "store"))[0]
+    assert clip["segments"].shape == (4, 20, 20)
+    assert clip["segments"].dtype == torch.uint8
+    assert (clip["segments"] == UNKNOWN).all()
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_segments_lie_on_the_pixels_they_were_made_of(index: VideoIndex, tmp_path: Path, scale: int) -> None:
+    store = PseudoMaskStore(tmp_path / "store")
+    put_in_force(store, index, 1, frames=[1, 4, 5, 7, 8, 11])
+    side = 20 * scale
+    clips = dataset(index, store=store, short_side=side, clips_per_video=5)
+    starts, lefts = set(), set()
+    for number in range(len(clips)):
+        clip = clips[number]
+        numbers = clip["frame_indices"].tolist()
+        assert numbers in ([1, 4, 5, 7], [4, 5, 7, 8], [5, 7, 8, 11]), "a window of the stored frames"
+        assert clip["generation"] == 1
+        # Blue is the column at the original size: it tells where the square begins.
+        blue = clip["frames"][0, 2, 0, 4:-4].double()
+        left = round(float(((blue + 0.5) * scale - 0.5 - torch.arange(4, side - 4)).mean()))
+        # A segment covers 2 x 2 pixels of the original.
+        row = torch.arange(side)[:, None] // (2 * scale)
+        column = (left + torch.arange(side)) // (2 * scale)
+        for t, segments in enumerate(clip["segments"]):
+            assert torch.equal(segments.long(), numbers[t] + 16 * (row % 4) + 64 * (column % 3))
+        starts.add(numbers[0])
+        lefts.add(left)
+    assert len(starts) > 1
+    assert len(lefts) > 1
+
+
+def test_a_video_without_segments_is_still_drawn(index: VideoIndex, tmp_path: Path) -> None:
+    store = PseudoMaskStore(tmp_path / "store")
+    put_in_force(store, VideoIndex(index.root, index.entries[:1]), 1, frames=[0, 2, 4, 6])
+    clips = dataset(index, store=store)
+    assert (clips[0]["segments"] != UNKNOWN).all()
+    assert (clips[1]["segments"] == UNKNOWN).all()
+    assert clips[1]["generation"] == 1
+
+
+def test_a_video_that_breaks_is_told_once_and_replaced(index: VideoIndex, caplog: pytest.LogCaptureFixture) -> None:
+    clips = dataset(index)
+    for picture in (index.root / "v1").iterdir():
+        picture.write_bytes(b"broken")
+    with caplog.at_level(logging.WARNING):
+        first = clips[1]
+        again = clips[1]
+    assert first["video"] in {"v0", "v2"}
+    assert again["video"] == first["video"]
+    assert torch.equal(first["frames"], again["frames"]), "the same whether it was known to be broken or not"
+    assert len(caplog.records) == 1
+    assert "v1" in caplog.text
+
+
+def test_when_no_video_is_left_it_is_an_error(index: VideoIndex) -> None:
+    clips = dataset(index)
+    for video in index:
+        for picture in video.path.iterdir():
+            picture.unlink()
+    with pytest.raises(DataError, match="none of the 3 videos"):
+        clips[0]
+
+
+@pytest.mark.parametrize("name", ["clip_length", "gap", "short_side", "clips_per_video"])
+def test_numbers_out_of_range_are_told(index: VideoIndex, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is 0"):
+        dataset(index, **{name: 0})
+
+
+def test_the_sampler_shares_an_epoch_among_processes(index: VideoIndex) -> None:
+    clips = dataset(index, clips_per_video=4)
+    ranks = [ClipSampler(clips, world_size=2, rank=rank, seed=3) for rank in (0, 1)]
+    orders = []
+    for epoch in (0, 1):
+        for sampler in ranks:
+            sampler.set_epoch(epoch)
+        shares = [list(sampler) for sampler in ranks]
+        assert {e for share in shares for e, _ in share} == {epoch}
+        assert sorted(number for share in shares for _, number in share) == list(range(12))
+        orders.append(shares)
+    assert [n for _, n in orders[0][0]] != [n for _, n in orders[1][0]]
+
+
+def _identity(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return batch
+
+
+@pytest.fixture(params=["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def context(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "fork" and not hasattr(os, "fork"):
+        pytest.skip("this system has no fork")
+    return request.param
+
+
+def test_persistent_workers_see_every_new_generation(index: VideoIndex, tmp_path: Path, context: str) -> None:
+    store = PseudoMaskStore(tmp_path / "store")
+    clips = dataset(index, store=store, clips_per_video=4)
+    sampler = ClipSampler(clips)
+    loader = DataLoader(
+        clips, sampler=sampler, num_workers=2, persistent_workers=True, multiprocessing_context=context
+    )
+    workers = set()
+    for generation in range(4):
+        if generation:
+            put_in_force(store, index, generation, frames=[generation, 4, 6, 8, 10])
+        sampler.set_epoch(generation)
+        batches = list(loader)
+        assert len(batches) == 12
+        workers.add(tuple(worker.pid for worker in loader._iterator._workers))  # type: ignore[union-attr]
+        for batch in batches:
+            assert batch["generation"].tolist() == [generation]
+            assert bool((batch["segments"] == UNKNOWN).all()) == (generation == 0)
+            assert generation == 0 or set(batch["frame_indices"][0].tolist()) <= {generation, 4, 6, 8, 10}
+    assert len(workers) == 1, "the workers were not persistent: the test shows nothing"
+
+
+def test_persistent_workers_read_the_clips_of_the_epoch(index: VideoIndex) -> None:
+    clips = dataset(index, clips_per_video=3)
+    sampler = ClipSampler(clips, seed=1)
+    loader = DataLoader(
+        clips, sampler=sampler, batch_size=2, num_workers=2, persistent_workers=True, collate_fn=_identity
+    )
+    for epoch in (0, 1, 2):
+        sampler.set_epoch(epoch)
+        expected = [clips[item] for item in sampler]
+        read = [clip for batch in loader for clip in batch]
+        assert len(read) == 9
+        for a, b in zip(expected, read, strict=True):
+            assert a["video"] == b["video"]
+            assert torch.equal(a["frames"], b["frames"])

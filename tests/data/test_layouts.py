@@ -1,0 +1,161 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vos_umec.data.layouts import davis_sequences, youtube_vos_frames, youtube_vos_sequences
+from vos_umec.errors import DataError
+
+FrameFolder = Callable[..., Path]
+
+
+def write_masks(folder: Path, masks: dict[str, list[int]]) -> None:
+    """An indexed PNG for each name, with these ids in it."""
+    folder.mkdir(parents=True)
+    for name, ids in masks.items():
+        image = Image.fromarray(np.resize(np.array(ids, np.uint8), (20, 30)))
+        image.putpalette([value for i in range(256) for value in (i, 255 - i, 0)])
+        image.save(folder / f"{name}.png")
+
+
+def davis(root: Path, frame_folder: FrameFolder, resolution: str, names: list[str]) -> Path:
+    for name in names:
+        frame_folder(root / "JPEGImages" / resolution / name, frames=3)
+        masks = {f"{t:05d}": [0, 1, 2] for t in range(3)}
+        write_masks(root / "Annotations" / resolution / name, masks)
+    return root
+
+
+def write_list(root: Path, split: str, names: list[str], year: str = "2017") -> None:
+    listing = root / "ImageSets" / year / f"{split}.txt"
+    listing.parent.mkdir(parents=True, exist_ok=True)
+    listing.write_text("\n".join(names) + "\n")
+
+
+def test_davis_follows_its_list(tmp_path: Path, frame_folder: FrameFolder) -> None:
+    root = davis(tmp_path, frame_folder, "480p", ["bear", "dog", "cat"])
+    write_list(root, "val", ["dog", "bear"])
+    write_list(root, "val", ["cat"], year="2016")
+    sequences = davis_sequences(root)
+    assert [sequence.name for sequence in sequences] == ["dog", "bear"]
+    dog = sequences[0]
+    masks = root / "Annotations" / "480p" / "dog"
+    assert dog.annotations == {t: masks / f"{t:05d}.png" for t in range(3)}
+    assert dog.given == {0: masks / "00000.png"}
+    assert len(dog.source()) == 3
+    assert [sequence.name for sequence in davis_sequences(root, year="2016")] == ["cat"]
+
+
+def test_davis_without_the_resolution_level(tmp_path: Path, frame_folder: FrameFolder) -> None:
+    root = davis(tmp_path, frame_folder, "", ["dog", "bear"])
+    assert [sequence.name for sequence in davis_sequences(root)] == ["bear", "dog"]
+    write_list(root, "val", ["dog"])
+    assert [sequence.name for sequence in davis_sequences(root)] == ["dog"]
+
+
+def test_davis_test_split_has_first_masks_alone(tmp_path: Path, frame_folder: FrameFolder) -> None:
+    frame_folder(tmp_path / "JPEGImages" / "480p" / "dog")
+    write_masks(tmp_path / "Annotations" / "480p" / "dog", {"00000": [0, 1]})
+    write_list(tmp_path, "test-dev", ["dog"])
+    (sequence,) = davis_sequences(tmp_path, "test-dev")
+    assert set(sequence.annotations) == set(sequence.given) == {0}
+
+
+def test_what_is_missing_in_davis_is_one_clear_line(tmp_path: Path, frame_folder: FrameFolder) -> None:
+    with pytest.raises(DataError, match=r"no folder .*JPEGImages"):
+        davis_sequences(tmp_path)
+    root = davis(tmp_path, frame_folder, "480p", ["dog"])
+    with pytest.raises(DataError, match=r"no split file .*val\.txt: found no list"):
+        davis_sequences(root)
+    write_list(root, "val", ["dog"])
+    with pytest.raises(DataError, match=r"no split file .*test-dev\.txt: found the splits val"):
+        davis_sequences(root, "test-dev")
+    write_list(root, "train", ["dog", "bear"])
+    with pytest.raises(DataError, match=r"no folder .*bear"):
+        davis_sequences(root, "train")
+    write_list(root, "none", [])
+    with pytest.raises(DataError, match="no sequence in"):
+        davis_sequences(root, "none")
+
+
+def test_a_mask_without_its_frame_is_told(tmp_path: Path, frame_folder: FrameFolder) -> None:
+    root = davis(tmp_path, frame_folder, "", ["dog"])
+    (root / "JPEGImages" / "dog" / "00001.png").unlink()
+    with pytest.raises(DataError, match=r"00001\.png has no frame of that name"):
+        davis_sequences(root)
+    (root / "Annotations" / "dog" / "00001.png").unlink()
+    (root / "Annotations" / "dog" / "00000.png").unlink()
+    with pytest.raises(DataError, match="no mask of the first frame"):
+        davis_sequences(root)
+
+
+@pytest.fixture
+def ytvos(tmp_path: Path, frame_folder: FrameFolder) -> Path:
+    """One video of six frames 00000 to 00025; object 2 enters on the third mask, 255 and 0 mean nothing."""
+    frame_folder(tmp_path / "train" / "JPEGImages" / "003234408d", frames=6, step=5)
+    frame_folder(tmp_path / "train" / "JPEGImages" / "unlabelled", frames=6, step=5)
+    masks = {"00005": [0, 1], "00010": [0, 1, 255], "00015": [0, 2], "00020": [0], "00025": [1, 2]}
+    write_masks(tmp_path / "train" / "Annotations" / "003234408d", masks)
+    return tmp_path
+
+
+def test_youtube_vos_gives_the_masks_that_introduce_an_object(ytvos: Path) -> None:
+    (sequence,) = youtube_vos_sequences(ytvos)
+    assert sequence.name == "003234408d"
+    assert sorted(sequence.annotations) == [1, 2, 3, 4, 5]
+    assert {i: path.stem for i, path in sequence.given.items()} == {1: "00005", 3: "00015"}
+    assert sequence.required == ()
+
+
+def test_youtube_vos_meta_names_them_without_reading_masks(ytvos: Path) -> None:
+    objects = {"1": {"frames": ["00010", "00025"]}, "2": {"frames": ["00020"]}}
+    meta = ytvos / "train" / "meta.json"
+    meta.write_text(json.dumps({"videos": {"003234408d": {"objects": objects}}}))
+    (sequence,) = youtube_vos_sequences(ytvos)
+    assert sorted(sequence.given) == [2, 4]
+    objects["2"]["frames"] = ["00000"]  # a mask that is not there: believe the masks instead
+    meta.write_text(json.dumps({"videos": {"003234408d": {"objects": objects}}}))
+    assert sorted(youtube_vos_sequences(ytvos)[0].given) == [1, 3]
+    meta.write_text('{"videos": 3}')
+    with pytest.raises(DataError, match=r"meta\.json"):
+        youtube_vos_sequences(ytvos)
+
+
+def test_youtube_vos_with_every_frame_asks_for_every_fifth(ytvos: Path, frame_folder: FrameFolder) -> None:
+    with pytest.raises(DataError, match="train_all_frames"):
+        youtube_vos_sequences(ytvos, all_frames=True)
+    frame_folder(ytvos / "train_all_frames" / "JPEGImages" / "003234408d", frames=30)
+    (sequence,) = youtube_vos_sequences(ytvos, all_frames=True)
+    assert sorted(sequence.annotations) == [5, 10, 15, 20, 25]
+    assert sorted(sequence.given) == [5, 15]
+    assert sequence.required == (0, 5, 10, 15, 20, 25)
+
+
+def test_youtube_vos_frames_need_no_labels(ytvos: Path) -> None:
+    assert youtube_vos_frames(ytvos) == ytvos / "train" / "JPEGImages"
+    with pytest.raises(DataError, match="valid"):
+        youtube_vos_frames(ytvos, "valid")
+    with pytest.raises(DataError, match="valid"):
+        youtube_vos_sequences(ytvos, "valid")
+
+
+def test_layouts_need_no_torch() -> None:
+    program = "import sys, vos_umec.data.layouts; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_real_layouts(real_data: Path) -> None:
+    davis17 = davis_sequences(real_data / "davis")
+    assert [sequence.name for sequence in davis17][:2] == ["blackswan", "bmx-trees"]
+    assert all(len(sequence.annotations) == len(sequence.source()) for sequence in davis17)
+    (jump,) = davis_sequences(real_data / "davis240p")
+    assert jump.name == "dogs-jump"
+    (ytvos,) = youtube_vos_sequences(real_data / "ytvos")
+    assert len(ytvos.annotations) == 15
+    assert 0 in ytvos.given

@@ -1,0 +1,248 @@
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+from PIL import Image
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.loggers import CSVLogger
+from torch import Tensor
+
+from vos_umec.data.layouts import VideoSequence
+from vos_umec.data.modules import ClipModule, DavisModule, SyntheticModule, VideoFolderModule, YouTubeVOSModule
+from vos_umec.data.pseudo_masks import PseudoMaskStore
+from vos_umec.errors import ConfigError, DataError
+
+FrameFolder = Callable[..., Path]
+TINY = {"clip_length": 3, "short_side": 20, "crop": 16, "batch_size": 2}
+
+
+class Recorder(LightningModule):
+    """Learns nothing, and remembers what it was given."""
+
+    def __init__(self, refresh_in: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.refresh_in = refresh_in
+        self.clips: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
+        self.batches: list[dict[str, Any]] = []
+        self.sequences: list[Any] = []
+
+    def on_train_epoch_start(self) -> None:
+        if self.current_epoch in self.refresh_in:
+            store = self.trainer.datamodule.store
+            put_in_force(store, self.trainer.datamodule)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        numbers = [tuple(row) for row in batch["frame_indices"].tolist()]
+        self.clips.setdefault(self.current_epoch, []).extend(zip(batch["video"], numbers, strict=True))
+        self.batches.append(batch)
+        return self.weight * batch["frames"].mean()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.sequences.append(batch)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> str:
+        return str(batch.name)
+
+    test_step = validation_step
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def put_in_force(store: PseudoMaskStore, module: ClipModule) -> None:
+    generation = store.generation + 1
+    store.begin(generation)
+    for video in module.index:
+        store.write(generation, video.id, np.arange(4) * 2, np.full((4, 10, 15), generation, np.uint8))
+    store.commit(generation, {"clusters": 1})
+    store.reload()
+
+
+def trainer(root: Path, **options: Any) -> Trainer:
+    defaults: dict[str, Any] = {
+        "max_epochs": 1,
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "default_root_dir": root,
+    }
+    return Trainer(**{**defaults, **options})
+
+
+@pytest.fixture
+def videos(tmp_path: Path, frame_folder: FrameFolder) -> Path:
+    for number in range(6):
+        frame_folder(tmp_path / "videos" / f"v{number}", frames=12, first=12 * number)
+    return tmp_path / "videos"
+
+
+@pytest.fixture
+def davis(tmp_path: Path, frame_folder: FrameFolder) -> Path:
+    root = tmp_path / "davis"
+    for name in ("bear", "dog"):
+        frame_folder(root / "JPEGImages" / name, frames=2)
+        mask = root / "Annotations" / name / "00000.png"
+        mask.parent.mkdir(parents=True)
+        Image.new("P", (30, 20), 1).save(mask)
+    return root
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_batches_are_augmented_on_the_device(videos: Path, tmp_path: Path, workers: int) -> None:
+    model = Recorder()
+    trainer(tmp_path).fit(model, datamodule=VideoFolderModule(str(videos), num_workers=workers, **TINY))
+    assert len(model.batches) == 3
+    batch = model.batches[0]
+    assert batch["frames"].shape == (2, 3, 3, 16, 16)
+    assert batch["frames"].dtype == torch.float32
+    assert batch["frames"].min() < 0, "normalised"
+    assert batch["segments"].shape == (2, 3, 16, 16)
+    assert (batch["segments"] == 255).all()
+    assert batch["frame_indices"].shape == (2, 3)
+    assert batch["generation"].tolist() == [0, 0]
+    assert sorted(name for name, _ in model.clips[0]) == [f"v{number}" for number in range(6)]
+
+
+def test_a_resumed_run_reads_the_clips_the_whole_run_would_have_read(videos: Path, tmp_path: Path) -> None:
+    def module() -> VideoFolderModule:
+        return VideoFolderModule(str(videos), num_workers=2, seed=4, clips_per_video=2, **TINY)
+
+    whole, first, second = Recorder(), Recorder(), Recorder()
+    trainer(tmp_path / "a", max_epochs=3).fit(whole, datamodule=module())
+    begun = trainer(tmp_path / "b", max_epochs=1)
+    begun.fit(first, datamodule=module())
+    begun.save_checkpoint(tmp_path / "half.ckpt")
+    resumed = trainer(tmp_path / "c", max_epochs=3)
+    resumed.fit(second, datamodule=module(), ckpt_path=tmp_path / "half.ckpt")
+    assert whole.clips == {**first.clips, **second.clips}
+    assert sorted(whole.clips) == [0, 1, 2]
+    assert whole.clips[0] != whole.clips[1] != whole.clips[2]
+
+
+def test_persistent_workers_deliver_a_new_generation_in_the_epoch_it_was_made_in(
+    videos: Path, tmp_path: Path
+) -> None:
+    model = Recorder(refresh_in=(1, 3))
+    trainer(tmp_path, max_epochs=5).fit(model, datamodule=VideoFolderModule(str(videos), num_workers=2, **TINY))
+    generations = [batch["generation"].unique().tolist() for batch in model.batches]
+    assert generations == [[0]] * 3 + [[1]] * 6 + [[2]] * 6
+    assert [batch["segments"].unique().tolist() for batch in model.batches[3:]] == generations[3:]
+    assert all(set(numbers) <= {0, 2, 4, 6} for _, numbers in model.clips[4])
+
+
+def test_a_resumed_run_takes_over_the_pseudo_masks(videos: Path, tmp_path: Path) -> None:
+    def fit(model: Recorder, epochs: int, **options: Any) -> tuple[Trainer, VideoFolderModule]:
+        module = VideoFolderModule(str(videos), num_workers=0, **TINY)
+        run = trainer(tmp_path, max_epochs=epochs, logger=CSVLogger(tmp_path), log_every_n_steps=1)
+        run.fit(model, datamodule=module, **options)
+        return run, module
+
+    run, before = fit(Recorder(refresh_in=(0,)), epochs=1)
+    assert before.store.root == Path(run.log_dir) / "pseudo_masks"
+    run.save_checkpoint(tmp_path / "last.ckpt")
+    model = Recorder()
+    _, after = fit(model, epochs=2, ckpt_path=tmp_path / "last.ckpt")
+    assert after.store.root != before.store.root
+    assert after.store.generation == 1
+    assert {int(batch["generation"][0]) for batch in model.batches} == {1}
+    fresh = Recorder()
+    fit(fresh, epochs=1)
+    assert {int(batch["generation"][0]) for batch in fresh.batches} == {0}, "another run starts without"
+
+
+def test_the_store_is_where_it_was_asked_for(videos: Path, tmp_path: Path) -> None:
+    module = VideoFolderModule(str(videos), store=str(tmp_path / "here"), num_workers=0, **TINY)
+    trainer(tmp_path).fit(Recorder(refresh_in=(0,)), datamodule=module)
+    assert (tmp_path / "here" / "manifest.json").is_file()
+    assert module.store.generation == 1
+
+
+def test_validation_gives_whole_sequences_untouched(videos: Path, davis: Path, tmp_path: Path) -> None:
+    model = Recorder()
+    module = VideoFolderModule(str(videos), val_root=str(davis), num_workers=0, **TINY)
+    trainer(tmp_path, num_sanity_val_steps=0).fit(model, datamodule=module)
+    assert [sequence.name for sequence in model.sequences] == ["bear", "dog"]
+    assert all(isinstance(sequence, VideoSequence) for sequence in model.sequences)
+
+
+def test_davis_serves_validation_test_and_prediction(davis: Path, tmp_path: Path) -> None:
+    module = DavisModule(str(davis))
+    for run in (trainer(tmp_path).validate, trainer(tmp_path).test):
+        model = Recorder()
+        run(model, datamodule=module, verbose=False)
+        assert [sequence.name for sequence in model.sequences] == ["bear", "dog"]
+    assert trainer(tmp_path).predict(Recorder(), datamodule=module) == ["bear", "dog"]
+    with pytest.raises(DataError, match="no folder"):
+        trainer(tmp_path).validate(Recorder(), datamodule=DavisModule(str(tmp_path / "nowhere")))
+
+
+def test_youtube_vos_trains_on_its_frames_alone(tmp_path: Path, frame_folder: FrameFolder) -> None:
+    for kind in ("JPEGImages", "Annotations"):
+        frame_folder(tmp_path / "train" / kind / "003234408d", step=5)
+    module = YouTubeVOSModule(str(tmp_path), num_workers=0, **TINY)
+    module.prepare_data()
+    module.setup("fit")
+    assert [video.path.parent.name for video in module.index] == ["JPEGImages"]
+    with pytest.raises(DataError, match="train_all_frames"):
+        YouTubeVOSModule(str(tmp_path), all_frames=True).prepare_data()
+
+
+def test_a_module_works_without_a_trainer(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = VideoFolderModule(str(videos), num_workers=0, **{**TINY, "batch_size": 50})
+    module.prepare_data()
+    module.setup("fit")
+    with caplog.at_level(logging.WARNING):
+        (batch,) = module.train_dataloader()
+    assert batch["frames"].shape == (6, 3, 3, 20, 20)
+    assert batch["frames"].dtype == torch.uint8
+    assert "6 clips" in caplog.text
+    assert module.val_dataloader() == []
+    assert not (tmp_path / "pseudo_masks").exists()
+
+
+def test_wrong_settings_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="batch_size is 0"):
+        VideoFolderModule("videos", batch_size=0)
+    with pytest.raises(DataError, match="is missing"):
+        VideoFolderModule(str(tmp_path / "nowhere")).prepare_data()
+
+
+@pytest.mark.parametrize("name", ["VideoFolderModule", "YouTubeVOSModule", "SyntheticModule", "DavisModule"])
+def test_modules_are_built_from_a_configuration(name: str) -> None:
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(LightningDataModule, "data")
+    options = {"root": "somewhere"}
+    if name != "DavisModule":
+        options |= {"batch_size": 3, "crop_scale": [0.6, 1.0], "num_workers": None}
+    path = f"vos_umec.data.modules.{name}"
+    module = parser.instantiate_classes(
+        parser.parse_object({"data": {"class_path": path, "init_args": options}})
+    ).data
+    assert type(module).__name__ == name
+    assert module.hparams["root"] == "somewhere"
+    if name != "DavisModule":
+        assert module.hparams["batch_size"] == 3
+        assert module.augment.scale == (0.6, 1.0)
+
+
+@pytest.mark.slow
+def test_synthetic_videos_train_and_validate(tmp_path: Path) -> None:
+    module = SyntheticModule(
+        str(tmp_path), train_videos=2, val_videos=1, frames=6, size=(32, 48), num_workers=0, **TINY
+    )
+    model = Recorder()
+    trainer(tmp_path, num_sanity_val_steps=0).fit(model, datamodule=module)
+    assert model.batches[0]["frames"].shape == (2, 3, 3, 16, 16)
+    assert len(model.sequences) == 1
+    assert len(model.sequences[0].annotations) == 6

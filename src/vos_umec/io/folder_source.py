@@ -1,0 +1,155 @@
+"""A folder of pictures read as a video: what the DAVIS and YouTube-VOS downloads are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from vos_umec.errors import DataError, VideoReadError
+from vos_umec.io.frames import Frame, SourceFacts, gather
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+DEFAULT_FPS = 24.0  # the rate at which DAVIS was filmed; a folder has none of its own
+
+# EXIF orientations that swap height and width.
+_SIDEWAYS = frozenset({5, 6, 7, 8})
+_EXIF_ORIENTATION = 0x0112
+
+
+class FolderSource:
+    """A ``FrameSource`` over the pictures of one folder, in natural order of their names (2 before 10).
+
+    Pictures that EXIF says are lying on their side are set upright. Transparency is dropped, grey becomes
+    RGB. Only the headers are read at first, to hold the sizes against each other.
+
+    Args:
+        path: A folder with JPEG, PNG, WebP, BMP or TIFF pictures; hidden files and other files are passed over.
+        facts: What opening it found before, to save reading the headers.
+
+    Raises:
+        DataError: The folder holds no pictures, or two of one name.
+        VideoReadError: A picture cannot be read, or sizes differ.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("f10.png", "f2.png"):
+        ...     Image.new("RGB", (6, 4), "red").save(folder / name)
+        >>> source = FolderSource(folder)
+        >>> source.names, source.size, source.read([1, 0, 1]).shape
+        (['f2', 'f10'], (4, 6), (3, 4, 6, 3))
+    """
+
+    def __init__(self, path: Path, facts: SourceFacts | None = None) -> None:
+        self.path = path
+        self._pictures = _pictures(path)
+        self.facts = facts or SourceFacts("folder", len(self._pictures), self._common_size(), DEFAULT_FPS)
+        if len(self._pictures) != self.facts.frames:
+            raise VideoReadError(
+                path,
+                f"it has {len(self._pictures)} pictures where {self.facts.frames} were found before; "
+                "the folder has changed, index it again",
+            )
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of every picture, upright."""
+        return self.facts.size
+
+    @property
+    def fps(self) -> float:
+        """Frames a second; 24 unless the facts given say otherwise."""
+        return self.facts.fps
+
+    @property
+    def names(self) -> list[str]:
+        """File names without their suffix."""
+        return [picture.stem for picture in self._pictures]
+
+    def read(self, indices: Sequence[int], size: tuple[int, int] | None = None) -> Frame:
+        """Read frames; see ``FrameSource.read``."""
+        wanted = size or self.size
+        return gather(self.path, len(self), indices, wanted, lambda index: self._frame(index, wanted))
+
+    def _common_size(self) -> tuple[int, int]:
+        first = self._open(0)[1]
+        for index in range(1, len(self._pictures)):
+            self._check_size(index, self._open(index)[1], first)
+        return first
+
+    def _check_size(self, index: int, found: tuple[int, int], expected: tuple[int, int]) -> None:
+        if found != expected:
+            raise VideoReadError(
+                self.path,
+                f"{self._pictures[index].name} has size {found} (H, W) where {self._pictures[0].name} has "
+                f"{expected}; the frames of a video need one size",
+            )
+
+    def _open(self, index: int) -> tuple[Image.Image, tuple[int, int]]:
+        """Open a picture, which reads its header alone; also give its upright (H, W)."""
+        picture = self._pictures[index]
+        try:
+            image = Image.open(picture)
+            sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise VideoReadError(self.path, f"{picture.name} is no readable picture: {error}") from error
+        width, height = image.size
+        return image, (width, height) if sideways else (height, width)
+
+    def _frame(self, index: int, wanted: tuple[int, int]) -> Frame:
+        image, size = self._open(index)
+        with image:
+            self._check_size(index, size, self.size)
+            try:
+                # JPEG can be decoded at 1/2, 1/4, 1/8 of its size for less; never smaller than wanted.
+                height, width = wanted if size == image.size[::-1] else wanted[::-1]
+                image.draft("RGB", (width, height))
+                return _rgb(ImageOps.exif_transpose(image))
+            except (OSError, ValueError, SyntaxError) as error:
+                name = self._pictures[index].name
+                raise VideoReadError(self.path, f"{name} cannot be decoded: {error}") from error
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """Pictures of a folder in natural order."""
+    files = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    pictures = [entry for entry in files if entry.suffix.lower() in PICTURE_SUFFIXES]
+    if not pictures:
+        inside = ", ".join(sorted(entry.name for entry in files)[:3]) or "nothing"
+        raise DataError(
+            f"no pictures in the folder {folder}: it holds {inside}; "
+            "expected JPEG or PNG frames, name the folder that holds them or a video file"
+        )
+    pictures.sort(key=_natural)
+    stems = set()
+    for picture in pictures:
+        if picture.stem in stems:
+            raise DataError(
+                f"the folder {folder} holds {picture.stem} twice with different endings; "
+                "keep one kind of picture in it"
+            )
+        stems.add(picture.stem)
+    return pictures
+
+
+def _natural(picture: Path) -> tuple[list[str | int], str]:
+    """Sort key in which frame2 comes before frame10."""
+    parts = re.split(r"([0-9]+)", picture.stem)  # text and digits in turn, so like meets like
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], picture.name
+
+
+def _rgb(image: Image.Image) -> Frame:
+    """(H, W, 3) uint8 of a decoded picture."""
+    if image.mode.startswith("I;16"):
+        high_byte = np.asarray(image, np.uint16) >> 8  # Pillow's own conversion would clip at 255
+        image = Image.fromarray(high_byte.astype(np.uint8))
+    if image.mode in {"I", "F"}:
+        raise ValueError(f"pixels of type {image.mode} have no certain brightness; save 8 bits a channel")
+    return np.asarray(image.convert("RGB"))

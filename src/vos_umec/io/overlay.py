@@ -1,0 +1,92 @@
+"""Object ids laid over a frame in translucent colours."""
+
+import numpy as np
+import numpy.typing as npt
+
+from vos_umec.errors import ConfigError
+from vos_umec.io.frames import Frame
+from vos_umec.io.palette import Colours, davis_palette
+
+
+def overlay(frame: Frame, ids: npt.NDArray[np.integer], alpha: float = 0.5) -> Frame:
+    """Lay a mask over a frame: the DAVIS colour of each object and a bright line around it.
+
+    Args:
+        frame: (H, W, 3) uint8.
+        ids: (H, W) object ids 0 to 255; 0 (background) and 255 (unknown) stay uncoloured.
+        alpha: Share of the colour, 0 (contours alone) to 1.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ConfigError: Shapes differ, or a value is out of range.
+
+    Example:
+        >>> overlay(np.zeros((8, 8, 3), np.uint8), np.pad(np.ones((4, 4), int), 2), alpha=0.5)[3, 3].tolist()
+        [64, 0, 0]
+    """
+    if ids.ndim == 2 and ids.size and not 0 <= ids.min() <= ids.max() <= 255:
+        raise ConfigError(f"ids from {ids.min()} to {ids.max()} have no colour: expected 0 to 255")
+    palette = davis_palette()
+    # Ids beyond the coloured ones would be as good as black; they take the colours in turn.
+    palette[22:] = palette[1 + np.arange(22 - 1, 255) % 21]
+    labels = np.asarray(ids, np.uint8)
+    return paint(frame, labels, palette, (labels != 0) & (labels != 255), alpha)
+
+
+def paint(
+    frame: Frame,
+    labels: npt.NDArray[np.uint8],
+    colours: Colours,
+    shown: npt.NDArray[np.bool_],
+    alpha: float,
+) -> Frame:
+    """Colour the regions of a label map and draw a line around each.
+
+    Args:
+        frame: (H, W, 3) uint8.
+        labels: (H, W) uint8.
+        colours: (256, 3) uint8, the colour of each label.
+        shown: (H, W), True where a label is to be coloured.
+        alpha: Share of the colour, 0 to 1.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ConfigError: Shapes differ, or ``alpha`` is out of range.
+
+    Example:
+        >>> white, labels = np.full((4, 4, 3), 255, np.uint8), np.zeros((4, 4), np.uint8)
+        >>> paint(white, labels, np.zeros((256, 3), np.uint8), labels == 0, alpha=1.0).max()
+        np.uint8(0)
+    """
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or frame.shape[:2] != labels.shape:
+        raise ConfigError(
+            f"cannot lay a mask of shape {labels.shape} over a frame of shape {frame.shape} and type "
+            f"{frame.dtype}: expected (H, W) over (H, W, 3) uint8 of the same size"
+        )
+    if not 0 <= alpha <= 1:
+        raise ConfigError(f"alpha is {alpha}: expected 0 to 1")
+    colour = colours[labels].astype(np.float32)  # (H, W, 3)
+    painted = frame.astype(np.float32)
+    painted[shown] += alpha * (colour[shown] - painted[shown])
+    line = _contours(labels, shown, thickness=max(1, round(min(labels.shape) / 300)))
+    # The region's colour brought to full strength: seen on dark frames and bright ones, and still its own.
+    strength = colour[line].max(axis=1, initial=1.0, keepdims=True)
+    painted[line] = colour[line] * (255 / np.maximum(strength, 1))
+    return np.asarray(painted.round(), np.uint8)
+
+
+def _contours(labels: npt.NDArray[np.uint8], shown: npt.NDArray[np.bool_], thickness: int) -> npt.NDArray[np.bool_]:
+    """Shown pixels (H, W) within ``thickness`` of a pixel with another label, up, down, left or right."""
+    line = np.zeros(labels.shape, np.bool_)
+    for step in range(1, thickness + 1):
+        below, above = labels[step:], labels[:-step]
+        line[:-step] |= below != above
+        line[step:] |= below != above
+        right, left = labels[:, step:], labels[:, :-step]
+        line[:, :-step] |= right != left
+        line[:, step:] |= right != left
+    return line & shown

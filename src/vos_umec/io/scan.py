@@ -1,0 +1,150 @@
+"""Decode a video file once to know what it really holds. Headers lie: counts of 0, frames never shown."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vos_umec.errors import VideoReadError
+from vos_umec.io.container import FrameWalk, displayed_size, open_container, to_rgb
+from vos_umec.io.frames import Frame, resize_frame, resized
+
+log = logging.getLogger(__name__)
+
+DEFAULT_FPS = 24.0
+
+
+@dataclass(frozen=True, eq=False)
+class VideoScan:
+    """What decoding a whole file found.
+
+    Args:
+        frames: Frames that can be decoded, up to the first damage, > 0.
+        size: (H, W) of the first frame as displayed.
+        fps: Frames a second, measured from the time stamps where there are some.
+        times: (frames,) int64 time stamps in the stream's unit; empty where jumping by them cannot give the
+            frames that decoding from the start gives: stamps lack or do not rise strictly, or the decoder
+            mended pictures from what it had seen before.
+        keys: Indices of the key frames, rising.
+        damage: FFmpeg's words for the first thing that went wrong, None for a sound file.
+        one_size: Whether every frame was coded in one size.
+        ends: First and last frame as small pictures, to hold another decoder against.
+
+    Example:
+        >>> VideoScan.__dataclass_fields__["keys"].name
+        'keys'
+    """
+
+    frames: int
+    size: tuple[int, int]
+    fps: float
+    times: npt.NDArray[np.int64]
+    keys: tuple[int, ...]
+    damage: str | None
+    one_size: bool
+    ends: tuple[Frame, Frame]
+
+
+def scan_video(path: Path) -> VideoScan:
+    """Decode every frame of a file once, one at a time; remembered as long as the file does not change.
+
+    Args:
+        path: A video file.
+
+    Returns:
+        What was found.
+
+    Raises:
+        VideoReadError: It is no video, or not one frame of it can be decoded.
+
+    Example:
+        >>> scan_video(Path("no/such.mp4"))
+        Traceback (most recent call last):
+        ...
+        vos_umec.errors.VideoReadError: cannot read no/such.mp4: there is no such file; check the path
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise VideoReadError(path, "there is no such file; check the path") from error
+    return _scan(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _scan(path: Path, mtime_ns: int, length: int) -> VideoScan:
+    container, stream = open_container(path)
+    first = last = None
+    stamps: list[int | None] = []
+    keys = []
+    one_size, mended = True, 0
+    with container:
+        walk = FrameWalk(container, stream)
+        for frame in walk:
+            first, last = first or frame, frame
+            one_size = one_size and (frame.width, frame.height) == (first.width, first.height)
+            if frame.key_frame:
+                keys.append(len(stamps))
+            mended += frame.is_corrupt
+            stamps.append(frame.pts)
+        if first is None or last is None:
+            found = f" ({walk.damage})" if walk.damage else ""
+            raise VideoReadError(
+                path, f"not one frame of it can be decoded{found}; the file is empty or broken, leave it out"
+            )
+        if walk.damage and len(stamps) > 1:
+            log.warning(
+                "%s is damaged (%s): its first %d frames are used, what follows is left out",
+                path, walk.damage, len(stamps),
+            )  # fmt: skip
+        size = displayed_size(first)
+        times = _rising(stamps) if not mended else np.empty(0, np.int64)
+        fps = _frame_rate(times, stream.time_base, stream.average_rate)
+        ends = (_thumbnail(to_rgb(first, size)), _thumbnail(to_rgb(last, size)))
+    return VideoScan(len(stamps), size, fps, times, tuple(keys), walk.damage, one_size, ends)
+
+
+def _thumbnail(picture: Frame) -> Frame:
+    """Small copy of a picture (H, W, 3), short side of at most 32."""
+    size = picture.shape[0], picture.shape[1]
+    return resize_frame(picture, resized(size, min(32, *size)))
+
+
+def looks_like(picture: Frame, thumbnail: Frame) -> bool:
+    """Whether a picture, as another decoder gives it, shows what a thumbnail of a scan shows.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        thumbnail: One of ``VideoScan.ends``.
+
+    Returns:
+        True if they differ by less than 4 grey levels on average: rounding and dithering, not content.
+
+    Example:
+        >>> grey = np.full((32, 32, 3), 128, np.uint8)
+        >>> looks_like(grey, grey), looks_like(grey + 100, grey)
+        (True, False)
+    """
+    small = _thumbnail(picture)
+    if small.shape != thumbnail.shape:
+        return False
+    return bool(np.abs(small.astype(np.int16) - thumbnail).mean() < 4)
+
+
+def _rising(stamps: list[int | None]) -> npt.NDArray[np.int64]:
+    """Time stamps as an array, or an empty one if they cannot tell frames apart."""
+    times = np.array([stamp for stamp in stamps if stamp is not None], np.int64)
+    if len(times) < len(stamps) or (np.diff(times) <= 0).any():
+        return np.empty(0, np.int64)
+    return times
+
+
+def _frame_rate(times: npt.NDArray[np.int64], unit: Fraction | None, average: Fraction | None) -> float:
+    if len(times) > 1 and unit:
+        return float((len(times) - 1) / (int(times[-1] - times[0]) * unit))
+    return float(average) if average else DEFAULT_FPS

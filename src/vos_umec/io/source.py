@@ -1,0 +1,111 @@
+"""Frames in: one interface over frame folders and video files, and the door that picks the right reader."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from vos_umec.errors import VideoReadError
+from vos_umec.io.decord_source import DecordSource, decord_misreads
+from vos_umec.io.folder_source import PICTURE_SUFFIXES, FolderSource
+from vos_umec.io.frames import Frame, SourceFacts
+from vos_umec.io.frames import resized as resized  # part of this module's surface
+from vos_umec.io.pyav_source import PyAVSource
+from vos_umec.io.scan import scan_video
+
+log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class FrameSource(Protocol):
+    """A video as numbered frames.
+
+    A source opens its file when it first reads, anew in each process: it can be pickled, and handed to
+    forked workers after use. It never holds more than the frames asked for.
+
+    Attributes:
+        path: The file or folder.
+        facts: Length, size, rate and reader in plain values; see ``SourceFacts``.
+    """
+
+    path: Path
+    facts: SourceFacts
+
+    def __len__(self) -> int:
+        """Frames that can be read."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels as displayed, after rotation; pixels are taken as square."""
+        ...
+
+    @property
+    def fps(self) -> float:
+        """Frames a second; 24 for a folder."""
+        ...
+
+    @property
+    def names(self) -> list[str]:
+        """A name for each frame: file stems of a folder, numbers of five digits for a video file."""
+        ...
+
+    def read(self, indices: Sequence[int], size: tuple[int, int] | None = None) -> Frame:
+        """Read frames.
+
+        Args:
+            indices: T frame numbers from 0, in any order, repeats allowed.
+            size: (H, W) to scale to, antialiased; None keeps the size of the video.
+
+        Returns:
+            (T, H, W, 3) uint8 RGB in the order asked.
+
+        Raises:
+            VideoReadError: A number is out of range, or a frame cannot be decoded.
+        """
+        ...
+
+
+def open_source(path: str | Path, facts: SourceFacts | None = None) -> FrameSource:
+    """Open a folder of frames or a video file with the reader that is right for it.
+
+    A video file is decoded once from end to end, because headers lie about the number of frames: about one
+    second for a thousand frames at 480p. The process remembers the result. Hand in ``facts`` of an earlier
+    opening (an index can keep them) to go without.
+
+    Video files are read by decord where it gives the same frames as decoding from the start, else by PyAV.
+
+    Args:
+        path: A folder of JPEG or PNG frames, or a video file.
+        facts: ``source.facts`` of an earlier opening of the same, unchanged file.
+
+    Returns:
+        A reader.
+
+    Raises:
+        VideoReadError: It does not exist, is no video, or not one frame can be decoded.
+        DataError: A folder without pictures.
+
+    Example:
+        >>> open_source("no/such.mp4")
+        Traceback (most recent call last):
+        ...
+        vos_umec.errors.VideoReadError: cannot read no/such.mp4: there is no such file; check the path
+    """
+    path = Path(path)
+    if path.is_dir():
+        return FolderSource(path, facts)
+    if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
+        raise VideoReadError(path, "it is a single picture; name the folder that holds the frames")
+    if path.exists() and not path.is_file():
+        raise VideoReadError(path, "it is neither a file nor a folder")
+    if facts is not None:
+        return DecordSource(path, facts) if facts.reader == "decord" else PyAVSource(path, facts)
+    scan = scan_video(path)
+    reason = decord_misreads(path, scan)
+    if reason is not None:
+        log.info("%s is read by PyAV: %s", path, reason)
+        return PyAVSource(path)
+    return DecordSource(path, SourceFacts("decord", scan.frames, scan.size, scan.fps))

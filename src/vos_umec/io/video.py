@@ -1,0 +1,126 @@
+"""Pictures in motion: write frames as h264 in mp4."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from vos_umec.errors import ConfigError, DataError
+from vos_umec.io.atomic import atomic_path
+from vos_umec.io.frames import Frame
+
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
+
+
+class VideoWriter:
+    """Writes frames one by one to an mp4 file that every player opens (yuv420p); use it in a ``with`` block.
+
+    The file appears under its name when the block ends well, whole. yuv420p needs even sides: an odd side
+    gets its last row or column twice.
+
+    Args:
+        path: A name that ends in ``.mp4``; its folder is made if it is missing.
+        fps: Frames a second, > 0, any real number.
+        codec: An encoder of FFmpeg.
+        gop: Most frames between key frames, >= 1. Few make jumping about quick, many make the file small.
+
+    Raises:
+        ConfigError: A setting is out of range, the encoder is unknown, or frames differ in size or type.
+        DataError: The block ends without a frame.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "grey.mp4"
+        >>> with VideoWriter(file, fps=23.976) as writer:
+        ...     for level in (0, 80, 160):
+        ...         writer.write(np.full((31, 45, 3), level, np.uint8))
+        >>> file.exists(), len(list(file.parent.iterdir()))
+        (True, 1)
+    """
+
+    def __init__(self, path: str | Path, fps: float, codec: str = "libx264", gop: int = 24) -> None:
+        import av
+
+        self._path = Path(path)
+        if self._path.suffix.lower() != ".mp4":
+            raise ConfigError(f"cannot write a video to {path}: expected a name that ends in .mp4")
+        if not 0 < fps <= 1000:
+            raise ConfigError(f"fps is {fps}: expected a rate above 0 and at most 1000")
+        if gop < 1:
+            raise ConfigError(f"gop is {gop}: expected at least 1 frame")
+        try:
+            encodes = av.Codec(codec, "w").type == "video"
+        except av.codec.codec.UnknownCodecError:
+            encodes = False
+        if not encodes:
+            raise ConfigError(f"FFmpeg has no video encoder {codec!r} here; expected libx264, mpeg4 or the like")
+        self._fps = Fraction(fps).limit_denominator(1001)  # 23.976 and its like become n / 1001
+        self._codec = codec
+        self._gop = gop
+        self._shape: tuple[int, ...] | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> VideoWriter:
+        import av
+
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic_path(self._path))
+            self._container = stack.enter_context(av.open(str(temporary.absolute()), "w", format="mp4"))
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, frame: Frame) -> None:
+        """Append a frame.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB, of the size of the first one.
+
+        Raises:
+            ConfigError: Another size or type.
+        """
+        import av
+
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
+            raise ConfigError(
+                f"cannot write a frame of shape {frame.shape} and type {frame.dtype} to {self._path}: "
+                "expected (H, W, 3) uint8"
+            )
+        height, width = frame.shape[:2]
+        if self._shape is None:
+            self._begin(height + height % 2, width + width % 2)
+            self._shape = frame.shape
+        if frame.shape != self._shape:
+            raise ConfigError(
+                f"cannot write a frame of shape {frame.shape} to {self._path}: the first had {self._shape}"
+            )
+        even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        picture = av.VideoFrame.from_ndarray(even, format="rgb24")
+        self._container.mux(self._stream.encode(picture))
+
+    def _begin(self, height: int, width: int) -> None:
+        stream = cast("VideoStream", self._container.add_stream(self._codec, rate=self._fps))
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        stream.codec_context.gop_size = self._gop
+        if self._codec == "libx264":
+            stream.options = {"crf": "18", "preset": "veryfast"}
+        self._stream = stream
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._stack.__exit__(kind, error, trace)  # removes the unfinished file
+            return
+        with self._stack:
+            if self._shape is None:
+                raise DataError(f"no frame was written to {self._path}: a video needs at least one")
+            self._container.mux(self._stream.encode(None))

@@ -1,0 +1,122 @@
+"""Pictures laid out in a grid, and written to a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from vos_umec.errors import ConfigError
+from vos_umec.io.atomic import atomic_path
+from vos_umec.io.frames import Frame, resize_frame
+
+_GAP = 4
+_BACKGROUND = (255, 255, 255)
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[Frame]], labels: Sequence[Sequence[str]] | None = None, width: int = 1600
+) -> Frame:
+    """Lay pictures out in rows on one white sheet.
+
+    All cells have one width; a row is as high as its highest picture at that width. Rows may differ in
+    length, pictures in size.
+
+    Args:
+        rows: Rows of pictures, each (H, W, 3) uint8.
+        labels: A text for each picture, in rows of the same lengths, written in its upper left corner; an
+            empty text writes nothing.
+        width: Width of the sheet in pixels, at least 16 a column.
+
+    Returns:
+        (H, W, 3) uint8, W = ``width``.
+
+    Raises:
+        ConfigError: There is nothing to show, a picture has another shape or type, or labels do not fit.
+
+    Example:
+        >>> picture = np.zeros((30, 40, 3), np.uint8)
+        >>> contact_sheet([[picture, picture], [picture]], labels=[["a", "b"], ["c"]], width=412).shape
+        (312, 412, 3)
+    """
+    columns = max((len(row) for row in rows), default=0)
+    _check(rows, labels, columns, width)
+    cell = (width - (columns + 1) * _GAP) // columns
+    scaled = [[_fit(picture, cell) for picture in row] for row in rows]
+    heights = [max((picture.shape[0] for picture in row), default=0) for row in scaled]
+    sheet = Image.new("RGB", (width, sum(heights) + (len(heights) + 1) * _GAP), _BACKGROUND)
+    top = _GAP
+    for place, (row, height) in enumerate(zip(scaled, heights, strict=True)):
+        for column, picture in enumerate(row):
+            left = _GAP + column * (cell + _GAP)
+            sheet.paste(Image.fromarray(picture), (left, top))
+            if labels is not None:
+                _write(sheet, (left, top), labels[place][column], cell)
+        top += height + _GAP
+    return np.asarray(sheet)
+
+
+def save_picture(path: str | Path, image: Frame) -> None:
+    """Write a picture whole or not at all.
+
+    Args:
+        path: A name that ends in ``.png``, ``.jpg`` or ``.jpeg``; its folder is made if it is missing.
+        image: (H, W, 3) uint8.
+
+    Raises:
+        ConfigError: Another ending, shape or type.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "pictures" / "black.png"
+        >>> save_picture(file, np.zeros((2, 3, 3), np.uint8))
+        >>> Image.open(file).size
+        (3, 2)
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _FORMATS:
+        raise ConfigError(f"cannot write a picture to {path}: expected a name in {', '.join(_FORMATS)}")
+    _check_picture(image)
+    with atomic_path(path) as temporary:
+        Image.fromarray(image).save(temporary, format=_FORMATS[path.suffix.lower()], quality=92)
+
+
+def _fit(picture: Frame, cell: int) -> Frame:
+    """Scale a picture to the width of a cell."""
+    height, width = picture.shape[:2]
+    return resize_frame(picture, (max(1, round(height * cell / width)), cell))
+
+
+def _write(sheet: Image.Image, corner: tuple[int, int], text: str, cell: int) -> None:
+    """White letters on a dark box, read on any picture."""
+    if not text:
+        return
+    font = ImageFont.load_default(size=max(10, min(18, cell // 12)))
+    draw = ImageDraw.Draw(sheet)
+    left, top = corner[0] + 4, corner[1] + 3
+    box = draw.textbbox((left, top), text, font=font)
+    draw.rectangle((corner[0], corner[1], box[2] + 4, box[3] + 3), fill=(0, 0, 0))
+    draw.text((left, top), text, font=font, fill=(255, 255, 255))
+
+
+def _check(
+    rows: Sequence[Sequence[Frame]], labels: Sequence[Sequence[str]] | None, columns: int, width: int
+) -> None:
+    if not columns:
+        raise ConfigError("a contact sheet of no pictures: expected at least one")
+    if width < 16 * columns:
+        raise ConfigError(f"a sheet {width} wide has no room for {columns} columns: expected 16 pixels each")
+    for row in rows:
+        for picture in row:
+            _check_picture(picture)
+    if labels is not None and [len(row) for row in rows] != [len(row) for row in labels]:
+        raise ConfigError(
+            f"labels in rows of {[len(row) for row in labels]} for pictures in rows of "
+            f"{[len(row) for row in rows]}: expected one text a picture"
+        )
+
+
+def _check_picture(picture: Frame) -> None:
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
+        raise ConfigError(f"a picture of shape {picture.shape} and type {picture.dtype}: expected (H, W, 3) uint8")

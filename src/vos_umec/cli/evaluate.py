@@ -55,7 +55,10 @@ def run(args: argparse.Namespace) -> int:
         vos_umec.errors.DataError: no folder no/such/folder/JPEGImages: ...
     """
     sequences = davis_sequences(args.root, args.split)
-    progress = partial(track, description="scoring", console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    progress = partial(
+        track, description="scoring", console=console, transient=True, disable=not console.is_terminal
+    )
     scores = evaluate_results(args.results, sequences, progress=progress)
     print_table(scores.table())
     if args.json is not None:

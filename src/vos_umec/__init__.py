@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vos_umec.data.modules import DavisModule as DavisModule
     from vos_umec.data.modules import SyntheticModule as SyntheticModule
     from vos_umec.data.modules import VideoFolderModule as VideoFolderModule
+    from vos_umec.data.modules import YouTubeVOSModule as YouTubeVOSModule
     from vos_umec.data.synthetic import SyntheticVOS as SyntheticVOS
     from vos_umec.errors import VosUmecError as VosUmecError
     from vos_umec.inference.segmenter import VideoSegmenter as VideoSegmenter
@@ -33,6 +34,7 @@ _PLACES = {
     "DavisModule": "data.modules",
     "SyntheticModule": "data.modules",
     "VideoFolderModule": "data.modules",
+    "YouTubeVOSModule": "data.modules",
     "SyntheticVOS": "data.synthetic",
     "VosUmecError": "errors",
     "VideoSegmenter": "inference.segmenter",

@@ -42,11 +42,11 @@ def run(args: argparse.Namespace) -> int:
     from pytorch_lightning import seed_everything
 
     from vos_umec.cli.trainer import run_cli
+    from vos_umec.metrics.results import print_table
     from vos_umec.training.evaluation import (
         COPY,
         PROPAGATION,
         SequenceEvaluation,
-        print_table,
         score_table,
     )
     from vos_umec.training.module import UMECModule

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -112,10 +111,3 @@ def score_table(rows: Mapping[str, list[Row]]) -> Table:
     means = [f"{100 * float(np.mean([row['J&F'] for row in of])):.1f}" for of in rows.values()]
     table.add_row("all", str(len(next(iter(rows.values())))), *means, style="bold")
     return table
-
-
-def print_table(table: Table) -> None:
-    """Print a table whole, also where the terminal is narrow or output goes to a file."""
-    console = Console()
-    console.width = max(console.width, console.measure(table).maximum)
-    console.print(table)

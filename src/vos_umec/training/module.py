@@ -9,6 +9,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from vos_umec.data.layouts import VideoSequence
+from vos_umec.metrics.results import print_table
 from vos_umec.models.presets import network_from_preset
 from vos_umec.models.rollout import carry_masks
 from vos_umec.models.umec import UMEC
@@ -16,7 +17,7 @@ from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 from vos_umec.objectives.segmentation import segmentation_loss
 from vos_umec.objectives.targets import choose_targets
 from vos_umec.training.checkpoint import check_fits
-from vos_umec.training.evaluation import WHOLE, SequenceEvaluation, print_table, score_table
+from vos_umec.training.evaluation import WHOLE, SequenceEvaluation, score_table
 from vos_umec.training.instantiate import instantiate
 
 log = logging.getLogger(__name__)

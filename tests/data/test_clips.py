@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from vos_umec.data.clips import UNKNOWN, ClipDataset, ClipSampler, clip_positions
+from vos_umec.data.clips import UNKNOWN, ClipDataset, clip_positions
 from vos_umec.data.index import VideoIndex, scan
+from vos_umec.data.loading import ClipSampler
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.errors import ConfigError, DataError
 
@@ -142,6 +143,22 @@ def test_segments_lie_on_the_pixels_they_were_made_of(index: VideoIndex, tmp_pat
         lefts.add(left)
     assert len(starts) > 1
     assert len(lefts) > 1
+
+
+@pytest.mark.parametrize("short_side", [3, 7, 10, 13, 33])
+def test_segments_of_another_size_are_taken_as_torch_does(
+    index: VideoIndex, tmp_path: Path, short_side: int
+) -> None:
+    store = PseudoMaskStore(tmp_path / "store")
+    segments = np.random.default_rng(0).integers(0, 250, (4, 10, 15), dtype=np.uint8)
+    store.begin(1)
+    store.write(1, "v0", np.arange(4), segments)
+    store.commit(1, {})
+    store.reload()
+    clip = dataset(index, store=store, short_side=short_side, square=False)[0]
+    size = clip["frames"].shape[-2:]
+    expected = torch.nn.functional.interpolate(torch.from_numpy(segments)[None].float(), size, mode="nearest-exact")
+    assert torch.equal(clip["segments"].float(), expected[0])
 
 
 def test_a_video_without_segments_is_still_drawn(index: VideoIndex, tmp_path: Path) -> None:

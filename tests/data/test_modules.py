@@ -1,4 +1,7 @@
+import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,7 @@ from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor
 
 from vos_umec.data.layouts import VideoSequence
-from vos_umec.data.modules import ClipModule, DavisModule, SyntheticModule, VideoFolderModule, YouTubeVOSModule
-from vos_umec.data.pseudo_masks import PseudoMaskStore
+from vos_umec.data.modules import DavisModule, SyntheticModule, VideoFolderModule, YouTubeVOSModule
 from vos_umec.errors import ConfigError, DataError
 
 FrameFolder = Callable[..., Path]
@@ -34,8 +36,7 @@ class Recorder(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         if self.current_epoch in self.refresh_in:
-            store = self.trainer.datamodule.store
-            put_in_force(store, self.trainer.datamodule)
+            put_in_force(self.trainer)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         numbers = [tuple(row) for row in batch["frame_indices"].tolist()]
@@ -55,12 +56,19 @@ class Recorder(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def put_in_force(store: PseudoMaskStore, module: ClipModule) -> None:
-    generation = store.generation + 1
-    store.begin(generation)
-    for video in module.index:
+def put_in_force(trainer: Trainer) -> None:
+    """Does what a refresh does: every process its share of the videos, one of them the rest."""
+    module = trainer.datamodule
+    store, generation, barrier = module.store, module.store.generation + 1, trainer.strategy.barrier
+    if trainer.is_global_zero:
+        store.begin(generation)
+    barrier()
+    for video in module.index.entries[trainer.global_rank :: trainer.world_size]:
         store.write(generation, video.id, np.arange(4) * 2, np.full((4, 10, 15), generation, np.uint8))
-    store.commit(generation, {"clusters": 1})
+    barrier()
+    if trainer.is_global_zero:
+        store.commit(generation, {"clusters": 1})
+    barrier()
     store.reload()
 
 
@@ -158,6 +166,13 @@ def test_a_resumed_run_takes_over_the_pseudo_masks(videos: Path, tmp_path: Path)
     assert {int(batch["generation"][0]) for batch in fresh.batches} == {0}, "another run starts without"
 
 
+def test_a_broken_video_is_warned_of_once(videos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (videos / "broken.mp4").write_bytes(b"")
+    with caplog.at_level(logging.WARNING, logger="vos_umec"):
+        trainer(tmp_path).fit(Recorder(), datamodule=VideoFolderModule(str(videos), num_workers=0, **TINY))
+    assert [record.getMessage()[:14] for record in caplog.records] == ["1 of 7 videos "]
+
+
 def test_the_store_is_where_it_was_asked_for(videos: Path, tmp_path: Path) -> None:
     module = VideoFolderModule(str(videos), store=str(tmp_path / "here"), num_workers=0, **TINY)
     trainer(tmp_path).fit(Recorder(refresh_in=(0,)), datamodule=module)
@@ -246,3 +261,33 @@ def test_synthetic_videos_train_and_validate(tmp_path: Path) -> None:
     assert model.batches[0]["frames"].shape == (2, 3, 3, 16, 16)
     assert len(model.sequences) == 1
     assert len(model.sequences[0].annotations) == 6
+
+
+@pytest.mark.slow
+def test_two_processes_share_clips_and_pseudo_masks(videos: Path, davis: Path, tmp_path: Path) -> None:
+    program = tmp_path / "train.py"
+    program.write_text(
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_modules import TINY, CSVLogger, Recorder, VideoFolderModule, trainer\n"
+        "videos, davis, root = map(Path, sys.argv[1:])\n"
+        "module = VideoFolderModule(str(videos), val_root=str(davis), num_workers=1, **{**TINY, 'batch_size': 3})\n"
+        "model = Recorder(refresh_in=(1,))\n"
+        "run = trainer(root, max_epochs=2, devices=2, strategy='ddp', logger=CSVLogger(root),\n"
+        "              log_every_n_steps=1, num_sanity_val_steps=0)\n"
+        "run.fit(model, datamodule=module)\n"
+        "seen = {'clips': model.clips, 'store': str(module.store.root), 'generation': module.store.generation,\n"
+        "        'sequences': [sequence.name for sequence in model.sequences]}\n"
+        "(root / f'rank{run.global_rank}.json').write_text(json.dumps(seen))\n"
+    )
+    arguments = [sys.executable, str(program), str(videos), str(davis), str(tmp_path)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    for epoch in ("0", "1"):
+        names = [[name for name, _ in seen["clips"][epoch]] for seen in (first, second)]
+        assert sorted(names[0] + names[1]) == [f"v{number}" for number in range(6)]
+    assert first["store"] == second["store"]
+    assert first["generation"] == second["generation"] == 1
+    assert set(first["sequences"] + second["sequences"]) == {"bear", "dog"}

@@ -38,9 +38,10 @@ def normalize(frames: Tensor) -> Tensor:
     """
     if frames.dtype != torch.uint8 or frames.dim() < 3 or frames.shape[-3] != 3:
         raise ConfigError(f"frames are {tuple(frames.shape)} {frames.dtype}; expected (..., 3, H, W) uint8 RGB")
-    mean = torch.tensor(IMAGENET_MEAN, device=frames.device)[:, None, None]  # (3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=frames.device)[:, None, None]
-    return (frames.float() / 255 - mean) / std
+    mean, std = (torch.tensor(v, device=frames.device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return (
+        frames.float().sub_(255 * mean).div_(255 * std)
+    )  # mean and std (3, 1, 1); in place, for it is much memory
 
 
 class ClipAugment:

@@ -2,13 +2,12 @@
 
 import logging
 from collections.abc import Iterator
-from itertools import repeat
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import Dataset
 
 from vos_umec.data.index import VideoEntry, VideoIndex
 from vos_umec.data.pseudo_masks import PseudoMaskStore
@@ -52,8 +51,8 @@ def clip_positions(frames: int, length: int, gap: int, rng: np.random.Generator)
 class ClipDataset(Dataset[dict[str, Any]]):
     """One random clip per item, the same for the same seed, epoch and item.
 
-    An item is a number, or a pair (epoch, number) as :class:`ClipSampler` gives it: the epoch travels with the
-    item, so it reaches data-loader workers, persistent ones too, without shared state.
+    An item is a number, or a pair (epoch, number) as :class:`~vos_umec.data.loading.ClipSampler` gives it: the
+    epoch travels with the item, so it reaches data-loader workers, persistent ones too, without shared state.
 
     Once the store has a generation, clips of a video that has segments are windows of its segmented frames. A
     video that turns out unreadable is logged once and replaced by another.
@@ -177,38 +176,6 @@ class ClipDataset(Dataset[dict[str, Any]]):
         side = min(size)
         top, left = (int(rng.integers(n - side + 1)) for n in size)
         return slice(top, top + side), slice(left, left + side)
-
-
-class ClipSampler(DistributedSampler[Any]):
-    """Shuffles the items of an epoch, gives each process its share, and sends the epoch along with each item.
-
-    Lightning leaves a ``DistributedSampler`` in place and calls its ``set_epoch`` before each epoch, except for the
-    one it resumes in, whose first items are drawn before: give that one as ``epoch``.
-
-    Args:
-        dataset: Where the items are read.
-        world_size: Number of processes.
-        rank: This process.
-        seed: Start of the shuffling.
-        epoch: The epoch to begin with.
-
-    Example:
-        >>> from pathlib import Path
-        >>> bear = VideoEntry("bear.mp4", Path("bear.mp4"), frames=82, size=(480, 854), fps=24.0)
-        >>> clips = ClipDataset(VideoIndex(Path("."), entries=(bear,)), clips_per_video=2)
-        >>> sorted(ClipSampler(clips, epoch=7))
-        [(7, 0), (7, 1)]
-    """
-
-    def __init__(
-        self, dataset: ClipDataset, world_size: int = 1, rank: int = 0, seed: int = 0, epoch: int = 0
-    ) -> None:
-        super().__init__(dataset, num_replicas=world_size, rank=rank, seed=seed)
-        self.set_epoch(epoch)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Yield (epoch, number) of this process's items."""
-        return zip(repeat(self.epoch), super().__iter__(), strict=False)
 
 
 def _nearest(segments: NDArray[np.uint8], size: tuple[int, int], window: tuple[slice, slice]) -> NDArray[np.uint8]:

@@ -92,7 +92,7 @@ class VideoIndex:
         return iter(self.entries)
 
 
-def scan(root: str | Path, cache: bool = True) -> VideoIndex:
+def scan(root: str | Path, cache: bool = True, warn: bool = True) -> VideoIndex:
     """List every video below a folder; see :func:`~vos_umec.data.search.find_videos` for what counts as one.
 
     A video that cannot be read is listed with its reason, skipped, and counted in one warning. Another warning
@@ -102,6 +102,7 @@ def scan(root: str | Path, cache: bool = True) -> VideoIndex:
         root: Folder to search, or a folder of frames.
         cache: Remember what was found, in ``.vos_umec_index.json`` in the folder, or in the user's cache folder if
             that cannot be written. A video is looked into again only when its time or size changed.
+        warn: Log the two warnings.
 
     Returns:
         The index.
@@ -135,7 +136,11 @@ def scan(root: str | Path, cache: bool = True) -> VideoIndex:
             (found[name][0], item["reason"]) for name, item in sorted(described.items()) if "reason" in item
         ),
     )
-    _warn(index)
+    if not index.entries:
+        path, reason = index.broken[0]
+        raise DataError(f"none of the {len(found)} videos in {root} can be used: first {path}: {reason}")
+    if warn:
+        _warn(index)
     return index
 
 
@@ -171,20 +176,20 @@ def _fits(item: Mapping[str, Any] | None, stamp: list[int]) -> bool:
 
 
 def _warn(index: VideoIndex) -> None:
-    total = len(index.entries) + len(index.broken)
+    videos = len(index.entries) + len(index.broken)
     if index.broken:
         path, reason = index.broken[0]
-        first = f"first {path}: {reason}"
-        if not index.entries:
-            raise DataError(f"none of the {total} videos in {index.root} can be used: {first}")
-        log.warning("%d of %d videos in %s cannot be used (%s)", len(index.broken), total, index.root, first)
-    thinned = [entry for entry in index if entry.step == 5]
-    if 2 * len(thinned) > len(index.entries):
+        skipped = len(index.broken)
+        log.warning(
+            "%d of %d videos in %s cannot be used (first %s: %s)", skipped, videos, index.root, path, reason
+        )
+    thinned = sum(entry.step == 5 for entry in index)
+    if 2 * thinned > len(index):
         log.warning(
             "only every 5th frame is there in %d of %d videos in %s (names go in steps of 5): successive frames "
             "lie far apart; the all-frames download has the true neighbours",
-            len(thinned),
-            len(index.entries),
+            thinned,
+            videos,
             index.root,
         )
 

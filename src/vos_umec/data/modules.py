@@ -1,7 +1,6 @@
 """Lightning data modules: training clips of any folder, and whole annotated sequences for evaluation."""
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,10 @@ from pytorch_lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from vos_umec.data.augment import ClipAugment
-from vos_umec.data.clips import ClipDataset, ClipSampler
+from vos_umec.data.clips import ClipDataset
 from vos_umec.data.index import VideoIndex, scan
 from vos_umec.data.layouts import VideoSequence, davis_sequences, youtube_vos_frames
+from vos_umec.data.loading import ClipSampler, clip_loader
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.data.synthetic import SyntheticVOS
 from vos_umec.errors import ConfigError
@@ -23,11 +23,7 @@ log = logging.getLogger(__name__)
 class EvaluationModule(LightningDataModule):
     """Base of all: validation, test and prediction give one whole :class:`VideoSequence` a step.
 
-    Subclasses override :meth:`find_sequences`.
-
-    Attributes:
-        sequences: What is evaluated, once ``setup`` ran.
-        split_name: Name of the split, for the names of logged scores.
+    Subclasses override :meth:`find_sequences`; scores are logged under ``split_name``.
 
     Example:
         >>> EvaluationModule().val_dataloader()
@@ -49,17 +45,11 @@ class EvaluationModule(LightningDataModule):
         self.sequences = self.find_sequences()
 
     def val_dataloader(self) -> Any:
-        """A loader that gives one sequence a step, or an empty list if there are none."""
+        """A loader of one sequence a step, for testing and prediction too; an empty list if there are none."""
         # batch_size=None: a step is a sequence, not a batch of them. Nothing is read here, so no workers.
         return DataLoader(self.sequences, batch_size=None) if self.sequences else []  # type: ignore[arg-type]
 
-    def test_dataloader(self) -> Any:
-        """The same as for validation."""
-        return self.val_dataloader()
-
-    def predict_dataloader(self) -> Any:
-        """The same as for validation."""
-        return self.val_dataloader()
+    test_dataloader = predict_dataloader = val_dataloader
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move a batch of clips; a sequence holds nothing but paths and stays."""
@@ -116,10 +106,8 @@ class ClipModule(EvaluationModule):
         seed: Start of the drawing of clips, which depends on nothing but it, the epoch and the item.
 
     Attributes:
-        index: The training videos, once ``setup("fit")`` ran.
+        index: The training videos, from ``setup("fit")`` on.
         store: Their pseudo masks, likewise.
-        gap: As given.
-        short_side: As given.
 
     Raises:
         ConfigError: A number is out of range.
@@ -162,7 +150,7 @@ class ClipModule(EvaluationModule):
         super().setup(stage)
         if stage != "fit":
             return
-        self.index = scan(self.train_root())
+        self.index = scan(self.train_root(), warn=False)  # prepare_data warned
         folder = self.hparams["store"] or _run_folder(self.trainer) / "pseudo_masks"
         self.store = PseudoMaskStore(folder)
         if self.store.generation:
@@ -171,35 +159,11 @@ class ClipModule(EvaluationModule):
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Shuffled clips, this process's share of an epoch."""
         hp, trainer = self.hparams, self.trainer
-        clips = ClipDataset(
-            self.index,
-            hp["clip_length"],
-            self.gap,
-            self.short_side,
-            store=self.store,
-            seed=hp["seed"],
-            clips_per_video=hp["clips_per_video"],
-        )
-        world_size, rank, epoch = (
-            (trainer.world_size, trainer.global_rank, trainer.current_epoch) if trainer else (1, 0, 0)
-        )
-        sampler = ClipSampler(clips, world_size, rank, hp["seed"], epoch)
-        if len(sampler) < hp["batch_size"]:
-            log.warning(
-                "an epoch has %d clips a device, less than batch_size %d: raise clips_per_video for full batches",
-                len(sampler),
-                hp["batch_size"],
-            )
-        workers = min(4, os.cpu_count() or 1) if hp["num_workers"] is None else hp["num_workers"]
-        return DataLoader(
-            clips,
-            batch_size=hp["batch_size"],
-            sampler=sampler,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            drop_last=len(sampler) >= hp["batch_size"],
-        )
+        options = ("clip_length", "gap", "short_side", "seed", "clips_per_video")
+        clips = ClipDataset(self.index, store=self.store, **{name: hp[name] for name in options})
+        place = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+        sampler = ClipSampler(clips, *place, seed=hp["seed"], epoch=trainer.current_epoch if trainer else 0)
+        return clip_loader(sampler, hp["batch_size"], hp["num_workers"])
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment training clips, on the device; validation passes through."""
@@ -207,7 +171,9 @@ class ClipModule(EvaluationModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Where the pseudo masks are, so that a resumed run finds them."""
-        return {"store": str(self.store.root.resolve())} if hasattr(self, "store") else {}
+        if not hasattr(self, "store"):  # not set up to train
+            return {}
+        return {"store": str(self.store.root.resolve()), "generation": self.store.generation}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the pseudo masks of the run that is resumed, unless there are some already."""
@@ -215,7 +181,10 @@ class ClipModule(EvaluationModule):
         if trainer is None or trainer.state.fn != "fit" or self.store.generation:
             return
         if trainer.is_global_zero:
-            self.store.adopt(PseudoMaskStore(state_dict["store"]))
+            others = PseudoMaskStore(state_dict["store"])
+            self.store.adopt(others)
+            if others.generation < state_dict["generation"]:
+                log.warning("the pseudo masks of the resumed run are no longer in %s", others.root)
         trainer.strategy.barrier("pseudo masks")
         self.store.reload()
 
@@ -225,10 +194,8 @@ class VideoFolderModule(ClipModule):
 
     Args:
         root: Folder of videos, searched at any depth.
-        val_root: DAVIS folder to validate and test on.
+        val_root: DAVIS 2017 folder to validate and test on.
         val_split: Its list of sequences.
-        val_year: Year of the list.
-        val_resolution: Folder below its ``JPEGImages``.
         **clip_options: How clips are drawn, see :class:`ClipModule`.
 
     Raises:
@@ -240,24 +207,14 @@ class VideoFolderModule(ClipModule):
         ('videos', 4, 1)
     """
 
-    def __init__(
-        self,
-        root: str,
-        val_root: str | None = None,
-        val_split: str = "val",
-        val_year: str = "2017",
-        val_resolution: str = "480p",
-        **clip_options: Any,
-    ) -> None:
+    def __init__(self, root: str, val_root: str | None = None, val_split: str = "val", **clip_options: Any) -> None:
         super().__init__(**clip_options)
         self.split_name = val_split
 
     def find_sequences(self) -> list[VideoSequence]:
         """The DAVIS sequences of ``val_root``."""
-        hp = self.hparams
-        if hp["val_root"] is None:
-            return []
-        return davis_sequences(hp["val_root"], hp["val_split"], hp["val_year"], hp["val_resolution"])
+        val_root = self.hparams["val_root"]
+        return [] if val_root is None else davis_sequences(val_root, self.split_name)
 
 
 class YouTubeVOSModule(VideoFolderModule):
@@ -277,7 +234,7 @@ class YouTubeVOSModule(VideoFolderModule):
     """
 
     def __init__(self, root: str, all_frames: bool = False, **folder_options: Any) -> None:
-        super().__init__(root, **folder_options)  # root and all_frames stay in hparams
+        super().__init__(root, **folder_options)
 
     def train_root(self) -> Path:
         """``train/JPEGImages``, or the one of the all-frames download."""
@@ -335,9 +292,8 @@ def _run_folder(trainer: Trainer | None) -> Path:
     """Folder of this run, the same on every process: where its checkpoints go, too."""
     if trainer is None:
         return Path()
-    folder = Path(trainer.default_root_dir)
-    if trainer.logger is not None:
-        version = trainer.logger.version
-        name = version if isinstance(version, str) else f"version_{version}"
-        folder = Path(trainer.logger.save_dir or folder) / str(trainer.logger.name) / name
+    folder, logger = Path(trainer.default_root_dir), trainer.logger
+    if logger is not None:
+        version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+        folder = Path(logger.save_dir or folder, str(logger.name), version)
     return Path(trainer.strategy.broadcast(folder))

@@ -1,0 +1,120 @@
+"""Space-time segments of one video: k-means over keys and position codes (UMEC eq. 1)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vos_umec.clustering.health import SegmentHealth, segment_health
+from vos_umec.clustering.kmeans import faiss_gpu, kmeans
+from vos_umec.clustering.position import position_code_3d
+from vos_umec.errors import ConfigError
+
+FRAMES_AT_ONCE = 8
+"""Frames whose distances are held at full resolution: 65 MB at 480p with M = 5."""
+
+
+@dataclass(frozen=True)
+class SegmentsResult:
+    """Segments of one video.
+
+    Attributes:
+        segments: (T, H, W) uint8, 0 for the largest segment to M - 1 for the smallest.
+        health: How sound they are.
+    """
+
+    segments: NDArray[np.uint8]
+    health: SegmentHealth
+
+
+class SpaceTimeClusterer:
+    """Partition a video into M space-time segments (UMEC eq. 1).
+
+    Each cell i of each frame is the point x_i = [e_i ; lambda p_i], e_i its unit-norm key and p_i its unit-norm
+    position code. Distances to the M centroids are upsampled, then each pixel takes the nearest: borders are
+    smooth, not blocks of s x s pixels.
+
+    Args:
+        clusters: M, 2 to 254.
+        position_weight: lambda, at least 0.
+        fusion: "concat" as above; "add" for e_i + lambda p_i, with a code as wide as the key.
+        position_dim: Channels of the code under "concat", at least 6.
+        shortest_period: Shortest period of the code, see `position_code_3d`.
+
+    Raises:
+        ConfigError: If a setting is out of range.
+
+    Source:
+        UMEC section "Space-time clustering"; M from table 4c.
+
+    Example:
+        >>> keys = torch.zeros(3, 2, 4, 6)
+        >>> keys[:, 0, :, :4], keys[:, 1, :, 4:] = 1, 1  # left two thirds, right third
+        >>> result = SpaceTimeClusterer(clusters=2)(keys, output_size=(16, 24), seed=0)
+        >>> result.segments.shape, result.segments[0, 0, ::4].tolist(), result.health.consistency
+        ((3, 16, 24), [0, 0, 0, 0, 1, 1], 1.0)
+    """
+
+    def __init__(
+        self,
+        clusters: int = 5,
+        position_weight: float = 0.5,
+        fusion: Literal["concat", "add"] = "concat",
+        position_dim: int = 12,
+        shortest_period: float = 1.0,
+    ) -> None:
+        if not 2 <= clusters <= 254:
+            raise ConfigError(
+                f"{clusters} clusters; expected 2 to 254, for 255 marks pixels of which nothing is known"
+            )
+        if position_weight < 0:
+            raise ConfigError(f"position_weight is {position_weight}; expected 0 or more")
+        if fusion not in ("concat", "add"):
+            raise ConfigError(f"fusion is '{fusion}'; expected 'concat' or 'add'")
+        self.clusters = clusters
+        self.position_weight = position_weight
+        self.fusion = fusion
+        self.position_dim = position_dim
+        self.shortest_period = shortest_period
+
+    def __call__(self, keys: Tensor, output_size: tuple[int, int], seed: int) -> SegmentsResult:
+        """Cluster one video.
+
+        Args:
+            keys: E's keys (T, D, h, w), unit norm over D.
+            output_size: (H, W) of the segments.
+            seed: Seed of k-means; see `video_seed`.
+
+        Returns:
+            Segments and their health.
+
+        Raises:
+            DataError: If there are fewer cells than clusters, or keys that are not finite.
+            MissingDependencyError: If faiss is not installed.
+        """
+        T, D, h, w = keys.shape
+        e = keys.detach().float().permute(0, 2, 3, 1).reshape(-1, D)  # (n, D), n = T*h*w
+        width = self.position_dim if self.fusion == "concat" else D
+        code = position_code_3d(T, h, w, width, self.shortest_period, keys.device)
+        p = self.position_weight * code.view(-1, width)  # (n, width)
+        x = torch.cat((e, p), dim=1) if self.fusion == "concat" else e + p
+        found = kmeans(x.cpu().numpy(), self.clusters, seed, faiss_gpu(keys.device))
+
+        # Numbered from the largest to the smallest, so that a picture's colours say something.
+        order = np.argsort(-np.bincount(found.labels, minlength=self.clusters), kind="stable")
+        centroids = torch.from_numpy(found.centroids[order]).to(x)  # (M, d)
+        labels = torch.from_numpy(np.argsort(order)[found.labels]).to(keys.device).view(T, h, w)
+        with torch.autocast(keys.device.type, enabled=False):  # half precision blurs near ties into noise
+            # ||x - c||^2 without ||x||^2, which is the same for all centroids, upsampled or not.
+            distances = (centroids.square().sum(dim=1) - 2 * x @ centroids.T).view(T, h, w, -1)
+            health = segment_health(labels, e, p, self.clusters)
+        distances = distances.permute(0, 3, 1, 2)  # (T, M, h, w)
+        parts = [
+            F.interpolate(chunk, size=output_size, mode="bilinear", align_corners=False).argmin(dim=1).byte().cpu()
+            for chunk in distances.split(FRAMES_AT_ONCE)
+        ]
+        return SegmentsResult(torch.cat(parts).numpy(), health)

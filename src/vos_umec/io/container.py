@@ -49,6 +49,9 @@ def open_container(path: Path) -> tuple[InputContainer, VideoStream]:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = f"FFmpeg does not know it as a video ({_words(error)}); check that the file is whole"
         raise VideoReadError(path, reason) from error
+    if container.format.name == "tty" or container.format.name.endswith("_pipe"):
+        container.close()  # FFmpeg would show a text as a film of it
+        raise VideoReadError(path, "it is a text or a single picture; expected a video file or a folder of frames")
     stream = container.streams.best("video")
     if not isinstance(stream, av.VideoStream) or stream.disposition & av.stream.Disposition.attached_pic:
         container.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vos_umec.errors import VideoReadError
+from vos_umec.io.decord_import import import_decord
 from vos_umec.io.frames import Frame, SourceFacts, gather
 from vos_umec.io.handles import ProcessHandle
 from vos_umec.io.scan import VideoScan, looks_like
@@ -52,8 +53,7 @@ class DecordSource:
         return gather(self.path, len(self), indices, size or self.size, self._frame)
 
     def _frame(self, index: int) -> Frame:
-        import decord
-
+        decord = import_decord()
         try:
             picture: Frame = self._reader.get(self._open)[index].asnumpy()
         except (decord.DECORDError, RuntimeError, IndexError) as error:
@@ -97,8 +97,7 @@ def decord_misreads(path: Path, scan: VideoScan) -> str | None:
         >>> decord_misreads(Path("clip.mp4"), scan)
         'the file is damaged'
     """
-    import decord
-
+    decord = import_decord()
     if scan.damage:
         return "the file is damaged"
     if scan.frames == 1:
@@ -123,9 +122,7 @@ def decord_misreads(path: Path, scan: VideoScan) -> str | None:
 
 
 def _open_reader(path: Path) -> Any:
-    import decord
-
-    decord.logging.set_level(decord.logging.QUIET)
+    decord = import_decord()
     # An absolute name can be taken neither for an option nor, if it holds a colon, for a protocol.
     # One thread, in the main process too: with more, decord trips over some sound files ("Error sending
     # packet", -11), sometimes.

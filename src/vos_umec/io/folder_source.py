@@ -18,6 +18,7 @@ DEFAULT_FPS = 24.0  # the rate at which DAVIS was filmed; a folder has none of i
 # EXIF orientations that swap height and width.
 _SIDEWAYS = frozenset({5, 6, 7, 8})
 _EXIF_ORIENTATION = 0x0112
+_UPRIGHT = 1
 
 
 class FolderSource:
@@ -97,7 +98,7 @@ class FolderSource:
         picture = self._pictures[index]
         try:
             image = Image.open(picture)
-            sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
+            sideways = _orientation(image) in _SIDEWAYS
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise VideoReadError(self.path, f"{picture.name} is no readable picture: {error}") from error
         width, height = image.size
@@ -111,7 +112,8 @@ class FolderSource:
                 # JPEG can be decoded at 1/2, 1/4, 1/8 of its size for less; never smaller than wanted.
                 height, width = wanted if size == image.size[::-1] else wanted[::-1]
                 image.draft("RGB", (width, height))
-                return _rgb(ImageOps.exif_transpose(image))
+                turned = _orientation(image) != _UPRIGHT
+                return _rgb(ImageOps.exif_transpose(image) if turned else image)
             except (OSError, ValueError, SyntaxError) as error:
                 name = self._pictures[index].name
                 raise VideoReadError(self.path, f"{name} cannot be decoded: {error}") from error
@@ -143,6 +145,13 @@ def _natural(picture: Path) -> tuple[list[str | int], str]:
     """Sort key in which frame2 comes before frame10."""
     parts = re.split(r"([0-9]+)", picture.stem)  # text and digits in turn, so like meets like
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], picture.name
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation of an opened picture, 1 to 8."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return _UPRIGHT  # Pillow would decode the whole picture to look for it behind the pixels
+    return int(image.getexif().get(_EXIF_ORIENTATION, _UPRIGHT))
 
 
 def _rgb(image: Image.Image) -> Frame:

@@ -10,10 +10,11 @@ from vos_umec.io.palette import DAVIS_COLOURS, davis_palette, voc_palette
 
 Ids = npt.NDArray[np.uint8]
 
-# Grey values up to here are ids even with gaps. The darkest colour of an object turned grey is 15 (dark blue),
-# so masks that some tool has flattened from colour are not taken for ids.
+# Grey values up to here are ids. The darkest colour of an object turned grey is 15 (dark blue), and the soft edge
+# of an object takes every value up to its grey, so more cannot be told from a flattened or softened picture.
 _SURE_GREY_ID = 10
-# Colours of ids up to here are at full strength. Beyond, a colour may be a blend of two others at an edge.
+# Colours of ids up to here are at full strength. Beyond, a colour may be a blend of two others at an edge, unless
+# all ids before it are there too.
 _SURE_COLOUR_ID = 7
 _VOID = 255
 
@@ -21,12 +22,11 @@ _VOID = 255
 def grey_ids(values: npt.NDArray[np.integer], white: int, path: Path) -> Ids:
     """Read grey values as ids where they can be nothing else.
 
-    Certain are: all 0 or one; black and white (white is object 1); ids up to 10; ids without a gap from 1.
-    255 beside ids stays 255 (unknown).
+    Certain are: black and white (white is object 1), and ids up to 10; 255 beside such ids stays 255 (unknown).
 
     Args:
         values: (H, W) grey values, >= 0.
-        white: The value of white: 1, 255 or 65535.
+        white: The largest value a pixel of this kind can have: 1, 255 or 65535.
         path: The file, for the message.
 
     Returns:
@@ -41,16 +41,16 @@ def grey_ids(values: npt.NDArray[np.integer], white: int, path: Path) -> Ids:
         >>> grey_ids(np.array([[0, 97, 255]]), 255, Path("mask.png"))  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        vos_umec.errors.MaskError: the mask mask.png has 3 grey values (0, 97, 255) that are no object ids: ...
+        vos_umec.errors.MaskError: the mask mask.png has 3 grey values (0, 97, 255) that may be no object ids: ...
     """
     present = np.unique(values)
-    if set(present.tolist()) <= {0, white}:
+    if set(present.tolist()) <= {0, white} or set(present.tolist()) <= {0, 255}:
         return (values > 0).astype(np.uint8)
-    if _sure(present, _SURE_GREY_ID):
+    if _highest(present) <= _SURE_GREY_ID:
         return values.astype(np.uint8)
     raise MaskError(
-        f"the mask {path} has {len(present)} grey values ({_list(present)}) that are no object ids: "
-        "expected black and white, or ids 0, 1, 2, ... as grey values. " + _MEND
+        f"the mask {path} has {len(present)} grey values ({_list(present)}) that may be no object ids: "
+        f"expected black and white, or ids up to {_SURE_GREY_ID}; more only in an indexed PNG. " + _MEND
     )
 
 
@@ -84,7 +84,8 @@ def colour_ids(colours: Ids, path: Path) -> Ids:
         known[int(_pack(palette[_VOID]))] = _VOID
         if all(colour in known for colour in present.tolist()):
             ids = np.array([known[colour] for colour in present.tolist()], np.uint8)
-            if _sure(np.sort(ids), _SURE_COLOUR_ID):
+            highest = _highest(ids)
+            if highest <= _SURE_COLOUR_ID or set(range(1, highest)) <= set(ids.tolist()):
                 return np.asarray(ids[where])
     other = present[present != 0]
     if len(other) == 1 and len(present) == 2 and set(_unpack(int(other[0]))) <= {0, 255}:
@@ -102,12 +103,9 @@ _MEND = (
 )
 
 
-def _sure(present: npt.NDArray[np.integer], limit: int) -> bool:
-    """Whether rising values can only be ids: none above the limit, or none missing from 1 on."""
-    objects = present[(present != 0) & (present != _VOID)]
-    if not len(objects):
-        return True
-    return int(objects[-1]) <= limit or (int(objects[-1]) == len(objects) and int(objects[-1]) < _VOID)
+def _highest(ids: npt.NDArray[np.integer]) -> int:
+    """Largest id, leaving out 255 (unknown)."""
+    return int(ids[ids != _VOID].max(initial=0))
 
 
 def _pack(colours: Ids) -> npt.NDArray[np.int32]:

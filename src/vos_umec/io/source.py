@@ -27,11 +27,9 @@ class FrameSource(Protocol):
 
     Attributes:
         path: The file or folder.
-        facts: Length, size, rate and reader in plain values; see ``SourceFacts``.
     """
 
     path: Path
-    facts: SourceFacts
 
     def __len__(self) -> int:
         """Frames that can be read."""
@@ -68,7 +66,7 @@ class FrameSource(Protocol):
         ...
 
 
-def open_source(path: str | Path, facts: SourceFacts | None = None) -> FrameSource:
+def open_source(path: str | Path, facts: SourceFacts | None = None) -> FolderSource | DecordSource | PyAVSource:
     """Open a folder of frames or a video file with the reader that is right for it.
 
     A video file is decoded once from end to end, because headers lie about the number of frames: about one
@@ -82,7 +80,7 @@ def open_source(path: str | Path, facts: SourceFacts | None = None) -> FrameSour
         facts: ``source.facts`` of an earlier opening of the same, unchanged file.
 
     Returns:
-        A reader.
+        A ``FrameSource`` that also has ``facts``.
 
     Raises:
         VideoReadError: It does not exist, is no video, or not one frame can be decoded.
@@ -97,10 +95,12 @@ def open_source(path: str | Path, facts: SourceFacts | None = None) -> FrameSour
     path = Path(path)
     if path.is_dir():
         return FolderSource(path, facts)
-    if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
-        raise VideoReadError(path, "it is a single picture; name the folder that holds the frames")
-    if path.exists() and not path.is_file():
+    if not path.exists():
+        raise VideoReadError(path, "there is no such file; check the path")
+    if not path.is_file():
         raise VideoReadError(path, "it is neither a file nor a folder")
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        raise VideoReadError(path, "it is a single picture; name the folder that holds the frames")
     if facts is not None:
         return DecordSource(path, facts) if facts.reader == "decord" else PyAVSource(path, facts)
     scan = scan_video(path)

@@ -1,0 +1,208 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image, ImageDraw
+
+from vos_umec.errors import MaskError
+from vos_umec.io.masks import read_mask, write_mask
+from vos_umec.io.palette import davis_palette, voc_palette
+
+
+def saved(folder: Path, values: np.ndarray, mode: str | None = None, ending: str = "png") -> Path:
+    path = folder / f"mask.{ending}"
+    Image.fromarray(values, mode=mode).save(path)
+    return path
+
+
+@settings(max_examples=40, deadline=None)
+@given(ids=arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=20)))
+def test_every_id_survives_the_round_trip(tmp_path_factory, ids) -> None:
+    path = tmp_path_factory.mktemp("masks") / "a" / "m.png"
+    write_mask(path, ids)
+    np.testing.assert_array_equal(read_mask(path), ids)
+    with Image.open(path) as image:
+        assert image.mode == "P"
+        np.testing.assert_array_equal(np.array(image.getpalette()).reshape(-1, 3), davis_palette())
+    assert [entry.name for entry in path.parent.iterdir()] == ["m.png"]
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int64, np.uint16, np.int8])
+def test_any_whole_type_is_written(tmp_path, dtype) -> None:
+    write_mask(tmp_path / "m.png", np.array([[0, 1]], dtype))
+    assert read_mask(tmp_path / "m.png").tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        (np.zeros((2, 2, 1), int), "shape"),
+        (np.zeros(4, int), "shape"),
+        (np.zeros((0, 4), int), "shape"),
+        (np.zeros((2, 2)), "whole object ids"),
+        (np.array([[0, 256]]), "from 0 to 256"),
+        (np.array([[-1, 2]]), "from -1 to 2"),
+    ],
+)
+def test_what_is_no_mask_is_not_written(tmp_path, ids, words) -> None:
+    write_mask(tmp_path / "m.png", [[7]])
+    with pytest.raises(MaskError, match=words):
+        write_mask(tmp_path / "m.png", ids)
+    assert read_mask(tmp_path / "m.png").tolist() == [[7]]
+
+
+def test_only_png_is_written(tmp_path) -> None:
+    with pytest.raises(MaskError, match=r"ends in \.png"):
+        write_mask(tmp_path / "m.jpg", [[0]])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_indices_are_ids_whatever_the_palette_and_depth(tmp_path, bits) -> None:
+    ids = np.random.default_rng(0).integers(0, 2**bits, (9, 11), dtype=np.uint8)
+    image = Image.fromarray(ids)
+    image.putpalette(np.random.default_rng(1).integers(0, 256, 3 * 2**bits, dtype=np.uint8).tobytes())
+    image.save(tmp_path / "m.png", bits=bits, transparency=0)
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), ids)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0, 0, 0], [0, 0, 0]),
+        ([0, 1, 1], [0, 1, 1]),
+        ([0, 255, 0], [0, 1, 0]),
+        ([255, 255, 255], [1, 1, 1]),
+        ([0, 1, 2], [0, 1, 2]),
+        ([0, 3, 7], [0, 3, 7]),
+        ([1, 2, 255], [1, 2, 255]),
+        (list(range(11)), list(range(11))),
+    ],
+)
+@pytest.mark.parametrize("kind", ["L", "RGB", "LA", "16"])
+def test_sure_greys(tmp_path, values, expected, kind) -> None:
+    grey = np.array([values], np.uint8)
+    if kind == "RGB":
+        path = saved(tmp_path, np.repeat(grey[..., None], 3, 2))
+    elif kind == "LA":
+        path = saved(tmp_path, np.stack([grey, np.full_like(grey, 255)], -1), "LA")
+    elif kind == "16":
+        white = np.where(grey == 255, 65535, grey) if set(values) == {0, 255} or set(values) == {255} else grey
+        path = saved(tmp_path, white.astype(np.uint16))
+    else:
+        path = saved(tmp_path, grey)
+    assert read_mask(path).tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    "values", [[0, 128], [0, 38], [0, 15], [0, 127, 255], [0, 1, 2, 40], [0, 254], [*range(40)]]
+)
+def test_unsure_greys(tmp_path, values) -> None:
+    with pytest.raises(MaskError, match=r"grey values .* indexed PNG") as caught:
+        read_mask(saved(tmp_path, np.array([values], np.uint8)))
+    assert f"{len(values)} grey values ({values[0]}, {values[1]}" in str(caught.value)
+
+
+def test_two_colours_of_one_bit(tmp_path) -> None:
+    Image.fromarray(np.array([[True, False]])).save(tmp_path / "m.png")
+    assert read_mask(tmp_path / "m.png").tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize("palette", [davis_palette, voc_palette])
+@given(count=st.integers(1, 21), void=st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_colours_of_a_known_palette(tmp_path_factory, palette, count, void) -> None:
+    ids = np.array([[*range(count + 1), *([255] if void else [])]], np.uint8)
+    path = saved(tmp_path_factory.mktemp("masks"), palette()[ids])
+    np.testing.assert_array_equal(read_mask(path), ids)
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (255, 0, 255), (255, 255, 0)])
+def test_black_and_one_pure_colour(tmp_path, colour) -> None:
+    assert read_mask(saved(tmp_path, np.array([[[0, 0, 0], colour]], np.uint8))).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    "colours",
+    [
+        [(0, 0, 0), (255, 0, 0), (0, 255, 0)],  # which one is object 1?
+        [(255, 0, 0), (0, 255, 0)],
+        [(0, 0, 0), (200, 0, 0)],
+        [(0, 0, 0), (128, 0, 0), (129, 0, 0)],
+        [(0, 0, 0), (128, 0, 0), (64, 0, 0)],  # half of object 1 at its edge, or object 8?
+        [(0, 0, 0), (128, 0, 0), (200, 200, 200)],
+        [(12, 34, 56)],
+    ],
+)
+def test_unsure_colours(tmp_path, colours) -> None:
+    with pytest.raises(MaskError, match="not certain"):
+        read_mask(saved(tmp_path, np.array([colours], np.uint8)))
+
+
+@pytest.mark.parametrize("soften", ["antialiased", "smooth resize", "jpeg", "grey"])
+@pytest.mark.parametrize("colour", [(128, 0, 0), (255, 255, 255), (0, 255, 0)])
+def test_soft_edges_never_become_objects(tmp_path, soften, colour) -> None:
+    big = Image.new("RGB", (400, 400))
+    ImageDraw.Draw(big).ellipse((60, 40, 330, 370), fill=colour)
+    path = tmp_path / "soft.png"
+    if soften == "antialiased":
+        big.resize((100, 100), Image.Resampling.BOX).save(path)
+    elif soften == "smooth resize":
+        big.resize((217, 133), Image.Resampling.BILINEAR).save(path)
+    elif soften == "grey":
+        big.convert("L").resize((90, 90), Image.Resampling.BICUBIC).save(path)
+    else:
+        path = path.with_suffix(".jpg")
+        big.save(path, quality=85)
+    with pytest.raises(MaskError, match=r"Soft edges come from .* draw hard edges"):
+        read_mask(path)
+
+
+def test_transparent_pixels_are_background(tmp_path) -> None:
+    drawn = np.zeros((2, 2, 4), np.uint8)
+    drawn[0, 0] = (255, 0, 0, 255)
+    drawn[1, 1] = (9, 9, 9, 0)
+    assert read_mask(saved(tmp_path, drawn)).tolist() == [[1, 0], [0, 0]]
+    drawn[0, 1] = (255, 0, 0, 120)
+    with pytest.raises(MaskError, match="half-transparent"):
+        read_mask(saved(tmp_path, drawn))
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", None])
+def test_no_mask_at_all(tmp_path, content) -> None:
+    path = tmp_path / "m.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(MaskError, match=r"no mask at|cannot be decoded"):
+        read_mask(path)
+
+
+def test_a_cut_mask(tmp_path) -> None:
+    path = tmp_path / "m.png"
+    write_mask(path, np.random.default_rng(0).integers(0, 9, (60, 60)))
+    path.write_bytes(path.read_bytes()[:400])
+    with pytest.raises(MaskError, match="cannot be decoded"):
+        read_mask(path)
+
+
+def test_a_mask_of_floats(tmp_path) -> None:
+    Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "m.tiff")
+    with pytest.raises(MaskError, match="type F"):
+        read_mask(tmp_path / "m.tiff")
+
+
+def test_palettes() -> None:
+    # The first rows as everyone in the field knows them.
+    known = [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128], [128, 0, 128], [0, 128, 128]]
+    assert davis_palette()[:7].tolist() == voc_palette()[:7].tolist() == known
+    assert voc_palette()[[8, 15, 20]].tolist() == [[64, 0, 0], [192, 128, 128], [0, 64, 128]]
+    assert davis_palette()[[8, 15, 21, 22, 255]].tolist() == [
+        [64, 0, 0],
+        [191, 128, 128],
+        [128, 64, 128],
+        [22, 22, 22],
+        [255, 255, 255],
+    ]
+    assert len(np.unique(voc_palette(), axis=0)) == 256

@@ -1,0 +1,289 @@
+"""Video files: frame for frame what decoding from the start gives, by whichever reader."""
+
+import multiprocessing
+import pickle
+import random
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from vos_umec.errors import DataError, VideoReadError
+from vos_umec.io.container import FrameWalk
+from vos_umec.io.decord_source import DecordSource
+from vos_umec.io.frames import SourceFacts
+from vos_umec.io.pyav_source import PyAVSource
+from vos_umec.io.scan import scan_video
+from vos_umec.io.source import FrameSource, open_source
+
+SHUFFLED = random.Random(3).sample(range(60), 60)
+
+
+def sequential(path: Path) -> np.ndarray:
+    """Every frame as plain PyAV decodes it from the start: the reference."""
+    with av.open(f"file:{path}") as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options", "reader"),
+    [
+        ("long_gop.mp4", "libx264", {"crf": "12", "bf": "3"}, "decord"),
+        ("intra.mov", "mjpeg", {}, "decord"),
+        ("old.avi", "mpeg4", {"qscale": "2"}, "decord"),
+        ("no_header_count.mkv", "libx264", {"crf": "12"}, "decord"),
+        ("web.webm", "libvpx", {"crf": "10", "b": "2M"}, "decord"),
+        ("ten_bits.mp4", "libx264", {"crf": "12"}, "decord"),
+        ("bare.h264", "libx264", {"crf": "12", "bf": "3"}, "pyav"),
+    ],
+)
+def test_random_access_equals_decoding_from_the_start(make_clip, numbers, name, codec, options, reader) -> None:
+    pixels = {"ten_bits.mp4": "yuv420p10le", "intra.mov": "yuvj420p"}.get(name, "yuv420p")
+    path = make_clip(name, codec=codec, options=options, pixels=pixels)
+    source = open_source(path)
+    assert isinstance(source, FrameSource)
+    assert source.facts.reader == reader
+    assert len(source) == 60
+    assert source.size == (48, 64)
+    assert source.fps == pytest.approx(25, rel=0.01)
+    shuffled = source.read(SHUFFLED)
+    assert numbers(shuffled) == SHUFFLED
+    alone = np.concatenate([source.read([index]) for index in SHUFFLED[:15]])
+    np.testing.assert_array_equal(alone, shuffled[:15])
+    reference = sequential(path)[SHUFFLED].astype(int)
+    difference = np.abs(shuffled - reference)
+    # 10 bits are rounded or dithered down to 8, which is each decoder's own affair
+    assert difference.mean() < 4 if pixels == "yuv420p10le" else difference.max() == 0
+
+
+def test_both_readers_give_the_same_frames(make_clip) -> None:
+    path = make_clip(gop=20)
+    scan = scan_video(path)
+    by_decord = DecordSource(path, SourceFacts("decord", scan.frames, scan.size, scan.fps))
+    by_pyav = PyAVSource(path)
+    np.testing.assert_array_equal(by_decord.read(SHUFFLED), by_pyav.read(SHUFFLED))
+
+
+def test_groups_open_to_their_predecessor_are_not_left_to_decord(make_clip, numbers) -> None:
+    # decord takes the place of a key frame in the file for its place in the video: off by the leading frames.
+    options = {"x265-params": "open-gop=1:keyint=10:min-keyint=10:bframes=3:b-adapt=0:scenecut=0:log-level=none"}
+    path = make_clip("open.mp4", codec="libx265", options=options)
+    source = open_source(path)
+    assert source.facts.reader == "pyav"
+    assert [numbers(source.read([index]))[0] for index in SHUFFLED] == SHUFFLED
+
+
+def test_names_repeats_and_emptiness(make_clip, numbers) -> None:
+    source = open_source(make_clip(frames=5))
+    assert source.names == ["00000", "00001", "00002", "00003", "00004"]
+    assert numbers(source.read([4, 0, 4, 4])) == [4, 0, 4, 4]
+    assert source.read([]).shape == (0, 48, 64, 3)
+    assert source.read([1], (24, 16)).shape == (1, 24, 16, 3)
+    assert source.read(np.array([1, 2])).dtype == np.uint8
+
+
+@pytest.mark.parametrize("indices", [[5], [0, -1], [10**9]])
+def test_frames_out_of_range_are_refused(make_clip, indices) -> None:
+    with pytest.raises(VideoReadError, match="its 5 frames are numbered 0 to 4"):
+        open_source(make_clip(frames=5)).read(indices)
+
+
+def test_a_name_is_never_an_option_or_a_protocol(make_clip, monkeypatch) -> None:
+    for name in ("-i.mp4", "clip:1.mp4", "ünïcode clip.mp4", "%05d.mp4"):
+        path = make_clip(name, frames=3)
+        monkeypatch.chdir(path.parent)
+        assert len(open_source(name)) == 3
+        assert open_source(name).read([2]).shape == (1, 48, 64, 3)
+
+
+def test_rotation_is_honoured(make_clip) -> None:
+    path = make_clip(frames=3)
+    upright = open_source(path).read([1])[0]
+    data = bytearray(path.read_bytes())
+    # The display matrix in the track header, 16.16 fixed point: a quarter turn with the clock, then a shift.
+    matrix = data.index(b"tkhd") + 4 + 40
+    turn = [0, 1 << 16, 0, -(1 << 16) & 0xFFFFFFFF, 0, 0, 48 << 16, 0, 1 << 30]
+    data[matrix : matrix + 36] = struct.pack(">9I", *turn)
+    turned = path.with_name("turned.mp4")
+    turned.write_bytes(data)
+    source = open_source(turned)
+    assert source.size == (64, 48)
+    np.testing.assert_array_equal(source.read([1])[0], np.rot90(upright, -1))
+    np.testing.assert_array_equal(PyAVSource(turned).read([1])[0], np.rot90(upright, -1))
+
+
+def test_shrinking_is_antialiased(tmp_path) -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    with av.open(str(tmp_path / "stripes.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 64, 64, "yuv444p"
+        stream.options = {"qp": "0"}
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(stripes, "rgb24")))
+        container.mux(stream.encode(None))
+    small = open_source(tmp_path / "stripes.mp4").read([0], (16, 16))
+    assert abs(small.astype(int) - 127).max() < 25  # grey, neither black nor white
+
+
+@pytest.mark.parametrize("reader", [PyAVSource, open_source])
+def test_the_sound_part_of_a_damaged_file_is_read(make_clip, numbers, reader, caplog) -> None:
+    path = make_clip(gop=5, options={"crf": "12", "bf": "0"})
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    place, size = packets[33]
+    data[place : place + size] = b"\xff" * size  # lengths of the units inside are nonsense now
+    path.write_bytes(data)
+    source = reader(path)
+    assert len(source) == 33
+    assert numbers(source.read(range(33))) == list(range(33))
+    assert numbers(source.read([32, 7, 31])) == [32, 7, 31]
+    assert "first 33 frames are used" in caplog.text
+    with pytest.raises(VideoReadError, match="33 frames"):
+        source.read([33])
+
+
+def test_a_recording_that_begins_between_key_frames_begins_at_the_next(make_clip, numbers, tmp_path) -> None:
+    path = make_clip("whole.ts", gop=20, options={"crf": "12", "bf": "0"})
+    with av.open(str(path)) as container:
+        start = [packet.pos for packet in container.demux(video=0) if packet.size][7]
+    cut = tmp_path / "cut.ts"
+    cut.write_bytes(path.read_bytes()[start // 188 * 188 :])
+    source = open_source(cut)
+    shown = numbers(source.read(range(len(source))))
+    assert shown[-1] == 59
+    assert shown == list(range(60 - len(shown), 60))
+    assert numbers(source.read([len(source) - 1, 3])) == [59, shown[3]]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_noise_in_a_file_ends_in_steady_frames_or_one_error(make_clip, seed) -> None:
+    chance = random.Random(seed)
+    name, codec = chance.choice([("n.mp4", "libx264"), ("n.mkv", "libx264"), ("n.avi", "mpeg4")])
+    path = make_clip(name, gop=12, codec=codec, options={})
+    data = bytearray(path.read_bytes())
+    for _ in range(15):
+        data[chance.randrange(len(data) // 20, len(data))] = chance.randrange(256)
+    path.write_bytes(data[: chance.randrange(len(data) // 2, len(data) + 1)])
+    try:
+        source = open_source(path)
+    except DataError:
+        return
+    frames = source.read(range(len(source)))
+    order = chance.sample(range(len(source)), len(source))
+    np.testing.assert_array_equal(np.concatenate([source.read([index]) for index in order]), frames[order])
+
+
+def test_walk_ends_at_the_end_of_a_broken_container() -> None:
+    class Stubborn:
+        """Fails on each packet, as a broken file does."""
+
+        def demux(self, _stream):
+            yield from range(1000)
+
+        def decode(self, _packet):
+            raise av.error.InvalidDataError(1094995529, "Invalid data", "x")
+
+    walk = FrameWalk(Stubborn(), Stubborn())
+    assert list(walk) == []
+    assert walk.damage == "Invalid data"
+
+
+def test_opening_is_lazy_and_facts_save_the_counting(make_clip, numbers, monkeypatch) -> None:
+    path = make_clip(frames=9)
+    facts = open_source(path).facts
+    assert facts == SourceFacts("decord", 9, (48, 64), 25.0)
+    monkeypatch.setattr("vos_umec.io.source.scan_video", lambda path: pytest.fail("counted again"))
+    source = open_source(path, facts)
+    assert numbers(source.read([8])) == [8]
+    changed = open_source(path, SourceFacts("decord", 8, (48, 64), 25.0))
+    with pytest.raises(VideoReadError, match="the file has changed"):
+        changed.read([0])
+
+
+@pytest.mark.parametrize("reader", ["decord", "pyav"])
+def test_sources_travel_by_pickle(make_clip, numbers, reader) -> None:
+    path = make_clip(frames=9)
+    source = open_source(path, SourceFacts(reader, 9, (48, 64), 25.0))
+    source.read([3])
+    copy = pickle.loads(pickle.dumps(source))
+    assert copy.facts == source.facts
+    assert numbers(copy.read([5])) == [5]
+
+
+def _read_and_forget(reader: str) -> list[int]:
+    """In a forked child: use the source the parent has used, and free it."""
+    source = _INHERITED[reader]
+    shown = source.read([5, 2])[:, 12].mean(axis=(1, 2)).round().astype(int).tolist()
+    del _INHERITED[reader], source
+    return shown
+
+
+_INHERITED: dict[str, FrameSource] = {}
+
+
+@pytest.mark.parametrize("reader", ["decord", "pyav"])
+def test_a_source_in_use_survives_a_fork(make_clip, reader) -> None:
+    source = open_source(make_clip(frames=60), SourceFacts(reader, 60, (48, 64), 25.0))
+    expected = source.read([5, 2])[:, 12].mean(axis=(1, 2)).round().astype(int).tolist()
+    _INHERITED[reader] = source
+    with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
+        answers = pool.map_async(_read_and_forget, [reader] * 4, chunksize=1).get(timeout=30)
+    assert answers == [expected] * 4
+    assert source.read([5]).shape == (1, 48, 64, 3)  # and the parent's handle is still good
+
+
+class _Frames(Dataset):
+    def __init__(self, sources: list[FrameSource]) -> None:
+        self.sources = sources
+
+    def __len__(self) -> int:
+        return 24
+
+    def __getitem__(self, item: int) -> np.ndarray:
+        return self.sources[item % 2].read([item])[0]
+
+
+@pytest.mark.slow
+def test_data_loader_workers_read_while_the_parent_reads(make_clip, numbers) -> None:
+    path = make_clip(frames=30)
+    sources = [open_source(path, SourceFacts(reader, 30, (48, 64), 25.0)) for reader in ("decord", "pyav")]
+    for source in sources:
+        source.read([9])
+    loader = DataLoader(_Frames(sources), batch_size=6, num_workers=2, persistent_workers=True, timeout=60)
+    for _ in range(2):
+        shown = []
+        for batch in loader:
+            shown += numbers(batch.numpy())
+            sources[0].read([1])
+        assert shown == list(range(24))
+
+
+def test_nothing_is_printed(make_clip, capfd) -> None:
+    path = make_clip(gop=5)
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 200] = bytes(200)
+    path.write_bytes(data)
+    source = open_source(path)
+    source.read(range(len(source)))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_decord_opens_no_cuda_library() -> None:
+    # One of them would take over the BLAS of faiss.
+    code = (
+        "import sys; from vos_umec.io.decord_import import import_decord; import_decord();"
+        "assert 'nvidia' not in sys.modules or sys.modules['nvidia'];"
+        "print([line for line in open('/proc/self/maps') if 'blas' in line and 'nvidia' in line])"
+    )
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("no /proc here")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"

@@ -47,13 +47,12 @@ class UMECCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, and remember what was asked before a checkpoint's hyperparameters replace it."""
-        super().parse_arguments(parser, args)
+        self.config = parser.parse_args(args)  # super() would warn that sys.argv has arguments as well
         self._asked = copy.deepcopy(self.config)
 
     def before_instantiate_classes(self) -> None:
         """Keep the protocol that was asked for; say which other settings the checkpoint's replace."""
-        asked = _model_settings(self._asked[self.subcommand])
-        now = _model_settings(self.config[self.subcommand])
+        asked, now = (vars(config[self.subcommand].model.init_args) for config in (self._asked, self.config))
         for name in _PROTOCOL:
             if self.subcommand != "fit" and name in asked:
                 now[name] = asked[name]
@@ -140,11 +139,6 @@ def _with_files(arguments: Sequence[str]) -> list[str]:
         if flag == "--ckpt_path" and value not in ("best", "last", "hpc") and not Path(value).is_file():
             raise ConfigError(f"no checkpoint at {value}; give a .ckpt file that training wrote")
     return found
-
-
-def _model_settings(config: Any) -> Any:
-    """The model's arguments within a parsed configuration (a namespace that can be written to)."""
-    return config["model"]["init_args"]
 
 
 def _useful_line(message: str) -> str:

@@ -1,7 +1,10 @@
 """k-means over all points by faiss, seeded, restarted, with no cluster left empty (UMEC eq. 1)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +18,9 @@ from vos_umec.errors import ConfigError, DataError, MissingDependencyError
 # in its latest releases only.
 STARTS = 6
 ITERATIONS = 25
+# The starts run on a random part of a large video's points, the last iterations on all of them.
+SAMPLE = 16_384
+LAST_ITERATIONS = 5
 
 
 @dataclass(frozen=True)
@@ -68,27 +74,45 @@ def kmeans(x: NDArray[np.float32], M: int, seed: int, gpu: int | None = None) ->
         raise DataError(f"k-means of points {x.shape}; expected (n, d) with n at least {M}, the number of clusters")
     if not np.isfinite(x).all():
         raise DataError("k-means of points that are not all finite; look for NaN or infinity in the features")
-    n, d = x.shape
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    rng = np.random.default_rng(seed)
+    with _one_thread(faiss):
+        sample = x if len(x) <= SAMPLE else x[rng.choice(len(x), SAMPLE, replace=False)]
+        search = _search(faiss, sample, M, ITERATIONS, seed, gpu)
+        best, centroids = np.inf, x[:M]
+        for start in range(STARTS):
+            # Seeds come from all points: a cluster of few may be missing from the sample.
+            seeds = _plus_plus(x, M, rng) if start % 2 else x[rng.choice(len(x), M, replace=False)]
+            objective = search.train(sample, init_centroids=seeds)
+            if objective < best:
+                best, centroids = objective, search.centroids.copy()
+        if sample is not x:
+            search = _search(faiss, x, M, LAST_ITERATIONS, seed, gpu)
+            search.train(x, init_centroids=centroids)
+            centroids = search.centroids
+        return _assign(search, x, centroids)
+
+
+def _search(faiss: ModuleType, x: NDArray[np.float32], M: int, iterations: int, seed: int, gpu: int | None) -> Any:
+    """The k-means of faiss over all of some points."""
     search = faiss.Kmeans(
-        d,
+        x.shape[1],
         M,
-        niter=ITERATIONS,
+        niter=iterations,
         seed=seed % 2**31,  # how faiss splits a cluster where another went empty
-        max_points_per_centroid=n,  # all of them
+        max_points_per_centroid=len(x),  # all of them
         min_points_per_centroid=1,  # few points are fine, and no reason for a warning
     )
     if gpu is not None:
         # Kmeans(gpu=...) takes a number of GPUs, from the first on, and 1 for all: place the index instead.
         resources = _gpu_resources(faiss, gpu)
         search.index = faiss.index_cpu_to_gpu(resources, gpu, search.index)
-    x = np.ascontiguousarray(x, dtype=np.float32)
-    rng = np.random.default_rng(seed)
-    best, centroids = np.inf, x[:M]
-    for start in range(STARTS):
-        seeds = _plus_plus(x, M, rng) if start % 2 else x[rng.choice(n, M, replace=False)]
-        objective = search.train(x, init_centroids=seeds)
-        if objective < best:
-            best, centroids = objective, search.centroids
+    return search
+
+
+def _assign(search: Any, x: NDArray[np.float32], centroids: NDArray[np.float32]) -> KMeansResult:
+    """Labels and objective, with no cluster left empty while points differ."""
+    M = len(centroids)
     search.centroids = centroids
     distances, labels = search.assign(x)
     for _ in range(M):
@@ -101,6 +125,17 @@ def kmeans(x: NDArray[np.float32], M: int, seed: int, gpu: int | None = None) ->
         search.centroids[empty[0]] = x[residuals.argmax()]
         distances, labels = search.assign(x)
     return KMeansResult(search.centroids, labels, float(distances.sum(dtype=np.float64)))
+
+
+@contextmanager
+def _one_thread(faiss: ModuleType) -> Iterator[None]:
+    """Products this small gain nothing from threads, which spin where cores are busy: ten times slower then."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def _plus_plus(x: NDArray[np.float32], M: int, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 class Square:
     """A bright square that moves over a dark ground, read like any video."""
 
-    def __init__(self, frames=12, size=(50, 70)):
+    def __init__(self, frames=12, size=(50, 71)):
         self.size = size
         self.video = np.full((frames, *size, 3), 30, np.uint8)
         for t in range(frames):

@@ -108,14 +108,13 @@ def cluster_video(
         ((2, 18, 27), (2, 18, 27, 3))
     """
     size = resized(source.size, short_side)
-    dtype = next((parameter.dtype for parameter in encoder.parameters()), torch.float32)
     pictures, keys = [], []
     # Not inference_mode: what a module caches in it could not take part in training afterwards.
     with _evaluating(encoder), torch.no_grad():
         for first in range(0, len(indices), batch_frames):
             frames = source.read(indices[first : first + batch_frames], size)  # (b, H, W, 3)
             pictures.append(frames)
-            x = normalize(torch.from_numpy(frames).to(device).permute(0, 3, 1, 2)).to(dtype)  # (b, 3, H, W)
+            x = normalize(torch.from_numpy(frames).to(device).permute(0, 3, 1, 2))  # (b, 3, H, W)
             keys.append(encoder(_padded(x, encoder.stride)).key)  # (b, D, h, w)
     grid = torch.cat(keys)  # (T, D, h, w)
     padded_size = (grid.shape[-2] * encoder.stride, grid.shape[-1] * encoder.stride)

@@ -1,0 +1,316 @@
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import CSVLogger, WandbLogger
+from torch import nn
+
+from vos_umec.clustering.video import cluster_video, frame_window, video_seed
+from vos_umec.data.index import scan
+from vos_umec.data.modules import VideoFolderModule
+from vos_umec.data.pseudo_masks import PseudoMaskStore
+from vos_umec.errors import ConfigError, DataError
+from vos_umec.models.encoder import Encoder
+from vos_umec.training.refresh import PseudoMaskRefresh
+
+FRAMES, SIZE = 10, (40, 56)
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=8)
+
+
+class Toy(LightningModule):
+    """As much of a module as the refresh needs; it notes which generation each batch was read with."""
+
+    def __init__(self, warmup_epochs: int | None = 1):
+        super().__init__()
+        self.save_hyperparameters()
+        torch.manual_seed(0)
+        self.network = Network()
+        self.seen: list[tuple[int, int]] = []
+
+    def training_step(self, batch, batch_idx):
+        self.seen += [(self.current_epoch, int(number)) for number in batch["generation"]]
+        return self.network.encoder(batch["frames"][:, 0]).key[:, 0].mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    def generations(self):
+        """Of each epoch, the generations of masks its clips came with."""
+        return {epoch: {number for e, number in self.seen if e == epoch} for epoch, _ in self.seen}
+
+
+class Validated(Toy):
+    def validation_step(self, batch, batch_idx):
+        pass
+
+
+class Clips(VideoFolderModule):
+    def val_dataloader(self):
+        return torch.utils.data.DataLoader([0])
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    """Three videos of a square that moves over a ramp; one lies deeper and has an odd name."""
+    root = tmp_path_factory.mktemp("videos")
+    for number, name in enumerate(("a", "b", "deep/c d é")):
+        (root / name).mkdir(parents=True)
+        for t in range(FRAMES):
+            frame = np.zeros((*SIZE, 3), np.uint8)
+            frame[..., number] = np.linspace(0, 120, SIZE[1])
+            frame[8:28, 2 * t : 2 * t + 20] = 250 - 60 * number
+            Image.fromarray(frame).save(root / name / f"{t:05d}.png")
+    return root
+
+
+def fit(videos, folder, refresh, epochs=3, module=None, ckpt_path=None, workers=0, first=(), clips=1, **options):
+    module = module or Toy()
+    options = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False} | options
+    options["callbacks"] = [*first, refresh, *options.get("callbacks", [])]
+    data = Clips(
+        str(videos), clip_length=3, gap=1, short_side=40, crop=32, batch_size=2, num_workers=workers,
+        clips_per_video=clips, store=str(folder / "store"),
+    )  # fmt: skip
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=epochs, default_root_dir=folder, enable_model_summary=False,
+        **{"devices": 1, **options},
+    )  # fmt: skip
+    trainer.fit(module, data, ckpt_path=ckpt_path)
+    return trainer
+
+
+def make(**settings):
+    return PseudoMaskRefresh(**{"clusters": 3, "frames_per_video": 6, "short_side": 40, "pictures": 2, **settings})
+
+
+def contents(root: Path) -> dict[str, np.ndarray]:
+    """Everything in the generation that is in force."""
+    store = PseudoMaskStore(root)
+    names = ("a", "b", "deep/c d é")
+    return {name: store.read(name, store.frame_indices(name)) for name in names if len(store.frame_indices(name))}
+
+
+@pytest.mark.parametrize(("every", "warmup"), [(1, 0), (2, 1), (3, 5), (0, 2), (10, 10)])
+def test_schedule(every, warmup):
+    refresh = PseudoMaskRefresh(every_n_epochs=every)
+    for epoch in range(40):
+        wanted = [
+            e for e in range(epoch + 1) if e == warmup or (every and e > warmup and (e - warmup) % every == 0)
+        ]
+        assert refresh.due(epoch, warmup) == max(wanted, default=-1)
+
+
+def test_masks_come_after_the_warmup_and_again_and_not_after_the_last_epoch(videos, tmp_path):
+    module = Toy(warmup_epochs=1)
+    trainer = fit(videos, tmp_path, make(every_n_epochs=2), epochs=5, module=module)
+    assert module.generations() == {0: {0}, 1: {1}, 2: {1}, 3: {2}, 4: {2}}
+    store = trainer.datamodule.store
+    assert store.generation == 2
+    assert store.manifest["epoch"] == 3
+    assert store.manifest["videos"] == 3
+    for name, segments in contents(store.root).items():
+        assert segments.shape == (6, *SIZE), name
+        assert set(np.unique(segments)) <= {0, 1, 2}
+
+
+def test_no_refresh_follows_the_last_step(videos, tmp_path):
+    trainer = fit(videos, tmp_path, make(every_n_epochs=1), epochs=-1, max_steps=2)  # 1 step an epoch
+    assert trainer.datamodule.store.manifest["epoch"] == 1
+
+
+@pytest.mark.slow
+def test_workers_that_live_on_read_the_masks_in_force(videos, tmp_path):
+    module = Toy(warmup_epochs=0)
+    fit(videos, tmp_path, make(every_n_epochs=1), epochs=3, module=module, workers=2)
+    assert module.generations() == {0: {1}, 1: {2}, 2: {3}}  # not one clip was read ahead
+
+
+def test_own_warmup_beats_the_modules(videos, tmp_path):
+    module = Toy(warmup_epochs=1)
+    fit(videos, tmp_path, make(every_n_epochs=0, warmup_epochs=2), epochs=4, module=module)
+    assert module.generations() == {0: {0}, 1: {0}, 2: {1}, 3: {1}}
+
+
+def checkpointed(videos, folder, epochs, every=2, **hooks):
+    """Train with a checkpoint of the last epoch; gives its path."""
+    keep = ModelCheckpoint(dirpath=folder / "ckpt", save_last=True, **hooks)
+    fit(videos, folder, make(every_n_epochs=every), epochs, enable_checkpointing=True, callbacks=[keep])
+    return folder / "ckpt" / "last.ckpt"
+
+
+def test_a_resumed_run_goes_on_with_the_masks_and_the_schedule(videos, tmp_path):
+    path = checkpointed(videos, tmp_path, epochs=3)  # a generation before epoch 1
+    state = torch.load(path, weights_only=True)["callbacks"]["PseudoMaskRefresh"]
+    assert state == {"done": 1}
+    module = Toy()
+    fit(videos, tmp_path, make(every_n_epochs=2), epochs=6, module=module, ckpt_path=path)
+    assert module.generations() == {3: {2}, 4: {2}, 5: {3}}  # before 3, since training went on after all; before 5
+
+
+def test_lost_masks_are_made_anew_at_once(videos, tmp_path, caplog):
+    path = checkpointed(videos, tmp_path, epochs=2, every=10)
+    shutil.rmtree(tmp_path / "store")
+    module = Toy()
+    fit(videos, tmp_path, make(every_n_epochs=10), epochs=4, module=module, ckpt_path=path)
+    assert "the pseudo masks of the resumed run are gone" in caplog.text
+    assert module.generations() == {2: {1}, 3: {1}}
+
+
+class CutOff(Callback):
+    """Kills the run at the end of the first epoch, before the refresh."""
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        raise ConnectionError
+
+
+@pytest.mark.parametrize("when", ["after the last step", "after validation"])
+def test_a_refresh_that_was_cut_off_is_made_up_for(videos, tmp_path, when):
+    every = {"every_n_train_steps": 3} if when == "after the last step" else {"save_on_train_epoch_end": False}
+    keep = ModelCheckpoint(dirpath=tmp_path / "ckpt", save_last=True, **every)
+    with pytest.raises(ConnectionError):
+        fit(videos, tmp_path, make(), 3, Validated(), first=[CutOff()], callbacks=[keep],
+            enable_checkpointing=True, clips=2)  # fmt: skip
+    assert PseudoMaskStore(tmp_path / "store").generation == 0
+    module = Validated()
+    fit(videos, tmp_path, make(), epochs=3, module=module, ckpt_path=tmp_path / "ckpt" / "last.ckpt", clips=2)
+    assert PseudoMaskStore(tmp_path / "store").manifest["epoch"] == 1
+    assert module.seen[-1] == (2, 1)
+    assert (1, 1) in module.seen  # all but what was read ahead
+
+
+def test_masks_of_another_run_are_pointed_out(videos, tmp_path, caplog):
+    fit(videos, tmp_path, make(), epochs=2)
+    fit(videos, tmp_path, make(), epochs=1)
+    assert "are of another run" in caplog.text
+
+
+def test_a_broken_video_is_left_out(videos, tmp_path, caplog):
+    root = shutil.copytree(videos, tmp_path / "videos")
+
+    class Break(Callback):
+        def on_train_start(self, trainer, pl_module):
+            for frame in (root / "b").iterdir():
+                frame.write_bytes(b"nothing")
+
+    trainer = fit(root, tmp_path, make(), epochs=2, callbacks=[Break()])
+    assert caplog.text.count("b gets no pseudo masks") == 1
+    assert trainer.datamodule.store.manifest["videos"] == 2
+    assert set(contents(tmp_path / "store")) == {"a", "deep/c d é"}
+
+
+def test_no_video_at_all_is_an_error_and_the_old_masks_stay(videos, tmp_path):
+    fit(videos, tmp_path, make(), epochs=2)
+
+    class Diverged(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            pl_module.network.encoder.head[-1].weight.data.fill_(float("nan"))
+
+    with pytest.raises(DataError, match="none of the 3 videos"):
+        fit(videos, tmp_path, make(), epochs=2, first=[Diverged()])
+    assert PseudoMaskStore(tmp_path / "store").generation == 1
+    assert len(contents(tmp_path / "store")) == 3
+
+
+def test_health_and_pictures_reach_the_loggers(videos, tmp_path, caplog):
+    logger = CSVLogger(tmp_path, name="logs")
+    with caplog.at_level(logging.INFO, logger="vos_umec"):
+        fit(videos, tmp_path, make(position_weight=6.0), epochs=2, logger=logger, log_every_n_steps=1)
+    lines = (Path(logger.log_dir) / "metrics.csv").read_text().splitlines()
+    row = dict(zip(lines[0].split(","), lines[1].split(","), strict=True))
+    for name in ("entropy", "small", "consistency", "position"):
+        assert 0 <= float(row[f"segments/{name}"]) <= 1
+    assert float(row["segments/videos"]) == 3
+    assert "pseudo masks 1: 3 of 3 videos; entropy" in caplog.text
+    assert "so segments may be tiles" in caplog.text  # position_weight=6
+    names = sorted(path.name for path in (tmp_path / "store" / "pictures").iterdir())
+    assert names == ["refresh_001_a.png", "refresh_001_deep%2Fc d %C3%A9.png"]
+    with Image.open(tmp_path / "store" / "pictures" / names[0]) as picture:
+        assert picture.size[0] == 1600
+
+
+@pytest.mark.slow
+def test_wandb_gets_figures_and_pictures(videos, tmp_path, monkeypatch):
+    logger = WandbLogger(project="p", save_dir=tmp_path, offline=True)
+    told = []
+    monkeypatch.setattr(logger, "log_image", lambda key, images, **_: told.append((key, Path(images[0]).is_file())))
+    try:
+        fit(videos, tmp_path, make(), epochs=2, logger=logger)
+        assert 0 <= logger.experiment.summary["segments/entropy"] <= 1
+    finally:
+        logger.experiment.finish()
+    assert told == [("segments/a", True), ("segments/deep/c d é", True)]
+
+
+def test_lightnings_own_bar_goes_on_afterwards(videos, tmp_path):
+    bar = RichProgressBar(console_kwargs={"force_terminal": True})
+    fit(videos, tmp_path, make(every_n_epochs=1), epochs=4, enable_progress_bar=True, callbacks=[bar])
+
+
+def test_the_encoder_comes_back_in_training_mode(videos, tmp_path):
+    module = Toy(warmup_epochs=0)
+    fit(videos, tmp_path, make(), epochs=1, module=module)
+    assert module.network.encoder.training
+
+
+def test_mixed_precision_clusters_too(videos, tmp_path):
+    module = Toy(warmup_epochs=0)
+    fit(videos, tmp_path, make(), epochs=1, module=module, precision="bf16-mixed")
+    assert module.generations() == {0: {1}}
+
+
+def test_what_it_needs_is_checked_before_the_warmup(videos, tmp_path):
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[make()],
+                      default_root_dir=tmp_path, enable_progress_bar=False)  # fmt: skip
+    with pytest.raises(ConfigError, match="data module with index, store, gap; found NoneType"):
+        trainer.fit(Toy(), [{"frames": torch.zeros(1)}])
+    with pytest.raises(ConfigError, match="no hyperparameter warmup_epochs"):
+        fit(videos, tmp_path, make(), module=Toy(warmup_epochs=None))
+    for settings in ({"every_n_epochs": -1}, {"frames_per_video": 0}, {"clusters": 1}, {"warmup_epochs": -2}):
+        with pytest.raises(ConfigError, match="expected"):
+            make(**settings)
+
+
+def test_other_stages_ask_nothing_of_the_data_module(tmp_path):
+    trainer = Trainer(accelerator="cpu", logger=False, callbacks=[make()], enable_progress_bar=False,
+                      default_root_dir=tmp_path)  # fmt: skip
+    trainer.validate(Validated(), torch.utils.data.DataLoader([0]))
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_same_masks_as_one(videos, tmp_path):
+    # Before the first step, so that both runs cluster with the same weights.
+    for processes in (1, 2):
+        strategy = "ddp_spawn" if processes > 1 else "auto"
+        folder, module = tmp_path / str(processes), Toy(warmup_epochs=0)
+        fit(videos, folder, make(every_n_epochs=0), 1, module, devices=processes, strategy=strategy)
+    one, two = contents(tmp_path / "1" / "store"), contents(tmp_path / "2" / "store")
+    assert len(one) == len(two) == 3
+    assert all((one[name] == two[name]).all() for name in one)
+    health = [PseudoMaskStore(tmp_path / n / "store").manifest["health"] for n in ("1", "2")]
+    assert health[0] == pytest.approx(health[1])
+
+
+@pytest.mark.slow
+def test_all_processes_cluster_with_the_weights_of_the_checkpoint(videos, tmp_path):
+    # After a step the processes' running statistics differ; the masks must not depend on who makes them.
+    keep = ModelCheckpoint(dirpath=tmp_path / "ckpt", save_top_k=-1)
+    fit(videos, tmp_path, make(every_n_epochs=0), epochs=2, enable_checkpointing=True, callbacks=[keep],
+        devices=2, strategy="ddp_spawn")  # fmt: skip
+    module = Toy.load_from_checkpoint(next((tmp_path / "ckpt").glob("epoch=0*")))
+    for entry in scan(videos):
+        seed = video_seed(entry.id, 1)
+        indices = frame_window(FRAMES, 6, 1, seed).tolist()
+        encoder, clusterer = module.network.encoder, make().build_clusterer()
+        result, _ = cluster_video(entry.source(), encoder, clusterer, indices, 40, seed, torch.device("cpu"))
+        assert (contents(tmp_path / "store")[entry.id] == result.segments).all()

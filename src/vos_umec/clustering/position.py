@@ -34,8 +34,8 @@ def position_code_3d(
         h: Rows of the feature grid.
         w: Columns of the feature grid.
         dim: Channels of the code, at least 6.
-        shortest_period: Shortest period, in lengths of the range, in (0, 2]. Below 1 cells far apart look
-            alike, and position no longer holds a segment together.
+        shortest_period: Shortest period, in lengths of the range, in (0, 2]. Waves much shorter than a segment
+            take nearly the same share of k-means' objective whatever the segments, and so change nothing.
         device: Where to put the code.
 
     Returns:

@@ -6,99 +6,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
-from torch import nn
+from refresh_toys import SIZE, CutOff, Toy, Validated, contents, fit, make, write_videos
 
-from vos_umec.clustering.video import cluster_video, frame_window, video_seed
-from vos_umec.data.index import scan
-from vos_umec.data.modules import VideoFolderModule
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.errors import ConfigError, DataError
-from vos_umec.models.encoder import Encoder
 from vos_umec.training.refresh import PseudoMaskRefresh
-
-FRAMES, SIZE = 10, (40, 56)
-
-
-class Network(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.encoder = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=8)
-
-
-class Toy(LightningModule):
-    """As much of a module as the refresh needs; it notes which generation each batch was read with."""
-
-    def __init__(self, warmup_epochs: int | None = 1):
-        super().__init__()
-        self.save_hyperparameters()
-        torch.manual_seed(0)
-        self.network = Network()
-        self.seen: list[tuple[int, int]] = []
-
-    def training_step(self, batch, batch_idx):
-        self.seen += [(self.current_epoch, int(number)) for number in batch["generation"]]
-        return self.network.encoder(batch["frames"][:, 0]).key[:, 0].mean()
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.01)
-
-    def generations(self):
-        """Of each epoch, the generations of masks its clips came with."""
-        return {epoch: {number for e, number in self.seen if e == epoch} for epoch, _ in self.seen}
-
-
-class Validated(Toy):
-    def validation_step(self, batch, batch_idx):
-        pass
-
-
-class Clips(VideoFolderModule):
-    def val_dataloader(self):
-        return torch.utils.data.DataLoader([0])
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory) -> Path:
-    """Three videos of a square that moves over a ramp; one lies deeper and has an odd name."""
-    root = tmp_path_factory.mktemp("videos")
-    for number, name in enumerate(("a", "b", "deep/c d é")):
-        (root / name).mkdir(parents=True)
-        for t in range(FRAMES):
-            frame = np.zeros((*SIZE, 3), np.uint8)
-            frame[..., number] = np.linspace(0, 120, SIZE[1])
-            frame[8:28, 2 * t : 2 * t + 20] = 250 - 60 * number
-            Image.fromarray(frame).save(root / name / f"{t:05d}.png")
-    return root
-
-
-def fit(videos, folder, refresh, epochs=3, module=None, ckpt_path=None, workers=0, first=(), clips=1, **options):
-    module = module or Toy()
-    options = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False} | options
-    options["callbacks"] = [*first, refresh, *options.get("callbacks", [])]
-    data = Clips(
-        str(videos), clip_length=3, gap=1, short_side=40, crop=32, batch_size=2, num_workers=workers,
-        clips_per_video=clips, store=str(folder / "store"),
-    )  # fmt: skip
-    trainer = Trainer(
-        accelerator="cpu", max_epochs=epochs, default_root_dir=folder, enable_model_summary=False,
-        **{"devices": 1, **options},
-    )  # fmt: skip
-    trainer.fit(module, data, ckpt_path=ckpt_path)
-    return trainer
-
-
-def make(**settings):
-    return PseudoMaskRefresh(**{"clusters": 3, "frames_per_video": 6, "short_side": 40, "pictures": 2, **settings})
-
-
-def contents(root: Path) -> dict[str, np.ndarray]:
-    """Everything in the generation that is in force."""
-    store = PseudoMaskStore(root)
-    names = ("a", "b", "deep/c d é")
-    return {name: store.read(name, store.frame_indices(name)) for name in names if len(store.frame_indices(name))}
+    return write_videos(tmp_path_factory.mktemp("videos"))
 
 
 @pytest.mark.parametrize(("every", "warmup"), [(1, 0), (2, 1), (3, 5), (0, 2), (10, 10)])
@@ -165,13 +85,6 @@ def test_lost_masks_are_made_anew_at_once(videos, tmp_path, caplog):
     fit(videos, tmp_path, make(every_n_epochs=10), epochs=4, module=module, ckpt_path=path)
     assert "the pseudo masks of the resumed run are gone" in caplog.text
     assert module.generations() == {2: {1}, 3: {1}}
-
-
-class CutOff(Callback):
-    """Kills the run at the end of the first epoch, before the refresh."""
-
-    def on_train_epoch_end(self, trainer, pl_module):
-        raise ConnectionError
 
 
 @pytest.mark.parametrize("when", ["after the last step", "after validation"])
@@ -285,32 +198,3 @@ def test_other_stages_ask_nothing_of_the_data_module(tmp_path):
     trainer = Trainer(accelerator="cpu", logger=False, callbacks=[make()], enable_progress_bar=False,
                       default_root_dir=tmp_path)  # fmt: skip
     trainer.validate(Validated(), torch.utils.data.DataLoader([0]))
-
-
-@pytest.mark.slow
-def test_two_processes_make_the_same_masks_as_one(videos, tmp_path):
-    # Before the first step, so that both runs cluster with the same weights.
-    for processes in (1, 2):
-        strategy = "ddp_spawn" if processes > 1 else "auto"
-        folder, module = tmp_path / str(processes), Toy(warmup_epochs=0)
-        fit(videos, folder, make(every_n_epochs=0), 1, module, devices=processes, strategy=strategy)
-    one, two = contents(tmp_path / "1" / "store"), contents(tmp_path / "2" / "store")
-    assert len(one) == len(two) == 3
-    assert all((one[name] == two[name]).all() for name in one)
-    health = [PseudoMaskStore(tmp_path / n / "store").manifest["health"] for n in ("1", "2")]
-    assert health[0] == pytest.approx(health[1])
-
-
-@pytest.mark.slow
-def test_all_processes_cluster_with_the_weights_of_the_checkpoint(videos, tmp_path):
-    # After a step the processes' running statistics differ; the masks must not depend on who makes them.
-    keep = ModelCheckpoint(dirpath=tmp_path / "ckpt", save_top_k=-1)
-    fit(videos, tmp_path, make(every_n_epochs=0), epochs=2, enable_checkpointing=True, callbacks=[keep],
-        devices=2, strategy="ddp_spawn")  # fmt: skip
-    module = Toy.load_from_checkpoint(next((tmp_path / "ckpt").glob("epoch=0*")))
-    for entry in scan(videos):
-        seed = video_seed(entry.id, 1)
-        indices = frame_window(FRAMES, 6, 1, seed).tolist()
-        encoder, clusterer = module.network.encoder, make().build_clusterer()
-        result, _ = cluster_video(entry.source(), encoder, clusterer, indices, 40, seed, torch.device("cpu"))
-        assert (contents(tmp_path / "store")[entry.id] == result.segments).all()

@@ -40,8 +40,8 @@ class SpaceTimeClusterer:
 
     On 11 real clips with keys of a short correspondence training (squared spread 0.94 within a clip), position was
     1, 5, 16, 36 and 65 % of the objective at lambda 0.1, 0.25, 0.5, 1 and 2. Up to 0.25 it changed next to nothing;
-    at 0.5 a third of the stray pieces were gone; from 1 on segments were tiles, cut in time as well. Keys that hardly
-    differ, as an untrained network's (spread 0.14), give tiles at 0.5 already, and want 0.25.
+    at 0.5 a third of the stray pieces were gone; from 1 on segments were tiles, cut in time as well. Keys that
+    hardly differ, as an untrained network's (spread 0.14), give tiles at 0.5 already, and want 0.25.
 
     Args:
         clusters: M, 2 to 254.

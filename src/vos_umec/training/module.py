@@ -1,6 +1,6 @@
 """UMECModule, the thin LightningModule around the network and its losses."""
 
-import logging
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +9,8 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from vos_umec.data.layouts import VideoSequence
+from vos_umec.inference.segmenter import VideoSegmenter
+from vos_umec.io.masks import write_mask
 from vos_umec.metrics.results import print_table
 from vos_umec.models.presets import network_from_preset
 from vos_umec.models.rollout import carry_masks
@@ -19,8 +21,6 @@ from vos_umec.objectives.targets import choose_targets
 from vos_umec.training.checkpoint import check_fits
 from vos_umec.training.evaluation import WHOLE, SequenceEvaluation, score_table
 from vos_umec.training.instantiate import instantiate
-
-log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 
@@ -204,6 +204,15 @@ class UMECModule(LightningModule):
         rows = self._evaluation.rows()  # on every rank: it gathers
         if self.trainer.is_global_zero:
             print_table(score_table(rows))
+
+    def predict_step(self, batch: VideoSequence, batch_idx: int) -> None:
+        """Write one sequence's masks to `predictions/<sequence>/<frame>.png` in the run's folder."""
+        source = batch.source()
+        segmenter = VideoSegmenter(self.network, **(self.hparams["segmenter"] or {}))
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir) / "predictions" / batch.name
+        for index, ids in segmenter.segment(source, batch.given):
+            if not batch.required or index in batch.required:
+                write_mask(folder / f"{source.names[index]}.png", ids)
 
     def _log_scores(self, evaluation: SequenceEvaluation) -> None:
         datamodule = getattr(self.trainer, "datamodule", None)

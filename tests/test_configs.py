@@ -1,0 +1,208 @@
+"""Every YAML in configs/ runs, and so does the subclass in README, at small settings."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vos_umec import SyntheticVOS, load_network
+from vos_umec.cli.main import main
+from vos_umec.io.masks import read_mask, write_mask
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "--trainer.log_every_n_steps=1",
+    "--trainer.max_epochs=2",
+    "--trainer.check_val_every_n_epoch=2",
+    "--trainer.enable_progress_bar=false",
+    "--model.network=tiny",
+    "--model.warmup_epochs=1",
+    "--model.segmenter.short_side=48",
+    "--data.short_side=48",
+    "--data.crop=32",
+    "--data.batch_size=2",
+    "--data.num_workers=0",
+    "--refresh.every_n_epochs=1",
+    "--refresh.frames_per_video=5",
+    "--refresh.short_side=48",
+    "--refresh.pictures=1",
+]
+VIDEOS = {"train_videos": 2, "val_videos": 2, "frames": 6, "size": (48, 64)}
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory) -> SyntheticVOS:
+    made = SyntheticVOS(tmp_path_factory.mktemp("videos"), **VIDEOS)
+    made.prepare()
+    return made
+
+
+@pytest.fixture(scope="session")
+def davis(videos, tmp_path_factory) -> Path:
+    """The held-out videos as a DAVIS folder."""
+    root = tmp_path_factory.mktemp("davis")
+    for sequence in videos.val_sequences():
+        frames, masks = (root / kind / "480p" / sequence.name for kind in ("JPEGImages", "Annotations"))
+        frames.mkdir(parents=True)
+        for t, frame in enumerate(sequence.source().read(range(VIDEOS["frames"]))):
+            Image.fromarray(frame).save(frames / f"{t:05d}.jpg")
+            write_mask(masks / f"{t:05d}.png", read_mask(sequence.annotations[t]))
+    (root / "ImageSets" / "2017").mkdir(parents=True)
+    names = "\n".join(sequence.name for sequence in videos.val_sequences())
+    (root / "ImageSets" / "2017" / "val.txt").write_text(names)
+    return root
+
+
+@pytest.fixture(scope="session")
+def youtube(davis, tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("youtube")
+    (root / "train").mkdir()
+    (root / "train" / "JPEGImages").symlink_to(davis / "JPEGImages" / "480p")
+    return root
+
+
+@pytest.fixture(scope="session")
+def checkpoint(videos, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    arguments = ["fit", "--config", "configs/folder.yaml", f"--data.root={videos.train_root}", *SMALL]
+    assert main([*arguments, f"--trainer.logger.save_dir={out}"]) == 0
+    return out / "folder" / "version_0" / "checkpoints" / "last.ckpt"
+
+
+def _small_synthetic() -> list[str]:
+    sizes = [f"--data.{name}={list(value) if name == 'size' else value}" for name, value in VIDEOS.items()]
+    return [*SMALL, *sizes]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "configs").glob("*.yaml")))
+def test_every_configuration_runs(name, request, tmp_path):
+    arguments = [f"--trainer.logger.save_dir={tmp_path}"]
+    if name == "davis17.yaml":
+        arguments += ["test", f"--data.root={request.getfixturevalue('davis')}", "--model.network=tiny"]
+        arguments += ["--trainer.enable_progress_bar=false", "--model.segmenter.short_side=48"]
+    elif name == "quickstart.yaml":
+        arguments += ["fit", *_small_synthetic(), f"--data.root={tmp_path / 'videos'}"]
+    else:
+        source = request.getfixturevalue("youtube" if name.startswith("ytvos") else "videos")
+        arguments += ["fit", *SMALL, f"--data.root={getattr(source, 'train_root', source)}"]
+        if name != "folder.yaml":
+            arguments.append(f"--data.val_root={request.getfixturevalue('davis')}")
+    command = next(a for a in arguments if a in ("fit", "test"))
+    arguments.remove(command)
+    assert main([command, "--config", f"configs/{name}", *arguments]) == 0
+    if command == "fit":
+        (run,) = tmp_path.glob("*/version_0")
+        assert (run / "config.yaml").is_file()
+        assert (run / "pseudo_masks" / "manifest.json").is_file()
+        assert list((run / "pseudo_masks" / "pictures").glob("*.png"))
+        assert "train/seg" in (run / "metrics.csv").read_text()  # the joint phase was reached
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_tested_validated_predicted_and_segments(checkpoint, davis, videos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    common = ["--config", "configs/davis17.yaml", f"--data.root={davis}", f"--ckpt_path={checkpoint}"]
+    common += ["--trainer.enable_progress_bar=false", "--model.segmenter.rounds=1"]
+    for command in ("test", "validate", "predict"):
+        assert main([command, *common, f"--trainer.logger.save_dir={tmp_path / command}"]) == 0
+    scores = (tmp_path / "test" / "davis17" / "version_0" / "metrics.csv").read_text()
+    for label in ("val/J&F", "val/copy_first_mask/J&F", "val/label_propagation/J&F"):
+        assert label in scores
+    results = tmp_path / "predict" / "davis17" / "version_0" / "predictions"
+    assert main(["evaluate", str(results), "--root", str(davis), "--json", "scores.json"]) == 0
+
+    sequence = videos.val_sequences()[0]
+    first = sequence.annotations[0]
+    arguments = [str(sequence.path), "--mask", str(first), "--checkpoint", str(checkpoint), "--out", "out"]
+    assert main(["segment", *arguments]) == 0
+    masks = sorted((tmp_path / "out" / "masks").glob("*.png"))
+    assert len(masks) == VIDEOS["frames"]
+    assert np.array_equal(read_mask(masks[0]), read_mask(first))
+    assert (tmp_path / "out" / "overlay.mp4").stat().st_size > 0
+    assert main(["cluster", str(videos.train_root), "--checkpoint", str(checkpoint), "--out", "seg"]) == 0
+    assert (tmp_path / "seg" / "contact_sheet.png").is_file()
+
+
+@pytest.mark.slow
+def test_a_checkpoint_loads_in_a_fresh_process_and_gives_the_same_keys(checkpoint):
+    frame = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        here = load_network(checkpoint).encoder(frame).key.sum(dim=(0, 2, 3))
+    code = (
+        "import torch; from vos_umec import UMECModule\n"
+        f"m = UMECModule.load_from_checkpoint({str(checkpoint)!r}, weights_only=True).eval()\n"
+        "x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))\n"
+        "with torch.no_grad(): print(m.network.encoder(x).key.sum(dim=(0, 2, 3)).tolist())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    there = torch.tensor(eval(done.stdout.strip().splitlines()[-1]))
+    torch.testing.assert_close(there, here, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_run_resumes_where_it_stopped(checkpoint, videos, tmp_path):
+    arguments = ["fit", "--config", "configs/folder.yaml", f"--data.root={videos.train_root}", *SMALL]
+    arguments += [f"--trainer.logger.save_dir={tmp_path}", f"--ckpt_path={checkpoint}", "--trainer.max_epochs=3"]
+    assert main(arguments) == 0
+    (last,) = tmp_path.glob("folder/version_0/checkpoints/last.ckpt")
+    assert torch.load(last, weights_only=True)["global_step"] == 6  # two epochs of two steps, and one more
+    assert (tmp_path / "folder" / "version_0" / "pseudo_masks" / "manifest.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_network_ends_in_one_line(checkpoint, davis, tmp_path, capsys):
+    saved = torch.load(checkpoint, weights_only=True)
+    saved["hyper_parameters"]["network_args"] = {"encoder": {"key_dim": 32}}
+    torch.save(saved, tmp_path / "other.ckpt")
+    arguments = ["--config", "configs/davis17.yaml", f"--data.root={davis}"]
+    assert main(["test", *arguments, f"--ckpt_path={tmp_path / 'other.ckpt'}"]) == 1
+    assert "the checkpoint is of another network" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_the_subclass_in_readme_trains_from_yaml(videos, tmp_path, monkeypatch):
+    readme = (ROOT / "README.md").read_text()
+    (source,) = re.findall(r"```python\n(# my_module\.py\n.*?)```", readme, flags=re.DOTALL)
+    (yaml,) = re.findall(r"```yaml\n(# cosine\.yaml.*?)```", readme, flags=re.DOTALL)
+    assert source.count("\n") <= 15
+    (tmp_path / "my_module.py").write_text(source)
+    (tmp_path / "cosine.yaml").write_text(yaml)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["fit", "--config", "configs/quickstart.yaml", "--config", "cosine.yaml", *_small_synthetic()]
+    arguments += [f"--data.root={tmp_path / 'videos'}", f"--trainer.logger.save_dir={tmp_path}"]
+    assert main(arguments) == 0
+    (last,) = tmp_path.glob("quickstart/version_0/checkpoints/last.ckpt")
+    scheduler = torch.load(last, weights_only=True)["lr_schedulers"][0]
+    assert scheduler["T_max"] == 2  # the subclass's cosine, not the base's steps
+
+
+@pytest.mark.slow
+def test_two_processes_score_as_one_does_and_train_together(checkpoint, videos, davis, tmp_path):
+    """Validation's J&F does not depend on the number of processes; V and D may be unused on a rank in warm-up."""
+
+    def run(*arguments: str) -> None:
+        command = [str(Path(sys.executable).parent / "vos-umec"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=110, cwd=ROOT)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
+    common = ["--config", "configs/davis17.yaml", f"--data.root={davis}", f"--ckpt_path={checkpoint}"]
+    common += ["--trainer.enable_progress_bar=false", "--trainer.precision=32-true"]
+    figures = []
+    for name, devices in (("one", ["--trainer.accelerator=cpu"]), ("two", two)):
+        run("validate", *common, *devices, f"--trainer.logger.save_dir={tmp_path / name}")
+        table = (tmp_path / name / "davis17" / "version_0" / "metrics.csv").read_text().splitlines()
+        figures.append(dict(zip(table[0].split(","), table[-1].split(","), strict=True)))
+    for label in ("val/J&F", "val/J-Mean", "val/F-Mean", "val/F-Decay"):
+        assert float(figures[0][label]) == pytest.approx(float(figures[1][label]), abs=1e-6)
+
+    arguments = ["fit", "--config", "configs/folder.yaml", f"--data.root={videos.train_root}", *SMALL, *two]
+    run(*arguments, "--data.batch_size=1", f"--trainer.logger.save_dir={tmp_path}")
+    assert "train/seg" in next(tmp_path.glob("folder/version_0/metrics.csv")).read_text()

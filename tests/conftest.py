@@ -1,6 +1,8 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the commands do; before torch is loaded
+
 import pytest
 import torch
 

@@ -19,7 +19,7 @@ from vos_umec.training.refresh import PseudoMaskRefresh
 
 log = logging.getLogger(__name__)
 
-# How a checkpoint is scored is the command's choice, not the checkpoint's.
+# How a checkpoint is scored is the command's choice, where it makes one.
 _PROTOCOL = ("segmenter", "baselines")
 
 
@@ -54,9 +54,9 @@ class UMECCLI(LightningCLI):
         """Keep the protocol that was asked for; say which other settings the checkpoint's replace."""
         asked, now = (vars(config[self.subcommand].model.init_args) for config in (self._asked, self.config))
         for name in _PROTOCOL:
-            if self.subcommand != "fit" and name in asked:
+            if self.subcommand != "fit" and asked.get(name) is not None:
                 now[name] = asked[name]
-        replaced = [name for name in asked if name in now and now[name] != asked[name]]
+        replaced = [name for name in asked if name in now and asked[name] not in (None, now[name])]
         if replaced:
             log.warning("the checkpoint's own settings replace those given for: %s", ", ".join(replaced))
 

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     print_table(score_table(columns))
     picture, video = _show(args.out, sequences[0], untrained.network, trained.network, settings)
     print(f"look at {picture} and {video}")
-    print(f"checkpoint: {cli.trainer.checkpoint_callback.last_model_path}")
+    print(f"checkpoint: {Path(cli.trainer.log_dir or args.out) / 'checkpoints' / 'last.ckpt'}")
     print(f"{(time.monotonic() - start) / 60:.1f} minutes in all")
     return 0
 
@@ -114,5 +114,7 @@ def _show(
             if i in frames:
                 rows[-1].append(picture)
     sheet = out / "result.png"
-    save_picture(sheet, contact_sheet(rows, labels=["truth", "untrained", "trained"]))
+    save_picture(
+        sheet, contact_sheet(rows, labels=[[row] * len(shown) for row in ("truth", "untrained", "trained")])
+    )
     return sheet, video

@@ -45,13 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments and arguments[0] in TRAINER_COMMANDS:
             # LightningCLI has its own parser, and importing it takes seconds: only where it is needed.
-            return importlib.import_module("vos_umec.cli.trainer").run(arguments)
+            return int(importlib.import_module("vos_umec.cli.trainer").run(arguments))
         parser = _parser(arguments[0] if arguments else None)
         args = parser.parse_args(arguments)
         if args.command is None:
             parser.print_help()
             return 2
-        return importlib.import_module(f"vos_umec.cli.{args.command}").run(args)
+        return int(importlib.import_module(f"vos_umec.cli.{args.command}").run(args))
     except VosUmecError as error:
         print(f"vos-umec: error: {error}", file=sys.stderr)
         return 1

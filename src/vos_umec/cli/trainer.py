@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import torch
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
@@ -47,7 +47,9 @@ class UMECCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, and remember what was asked before a checkpoint's hyperparameters replace it."""
-        self.config = parser.parse_args(args)  # super() would warn that sys.argv has arguments as well
+        self.config = parser.parse_args(
+            cast(list[str], args)
+        )  # super() would warn that sys.argv has arguments as well
         self._asked = copy.deepcopy(self.config)
 
     def before_instantiate_classes(self) -> None:
@@ -84,7 +86,9 @@ def best_precision(accelerator: str = "auto") -> str:
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     elif accelerator in ("auto", "cpu") and not torch.backends.mps.is_available():
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than our floor of torch
+        capabilities: dict[str, Any] = getattr(
+            torch.cpu, "get_capabilities", dict
+        )()  # newer than our floor of torch
         fast = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
     else:
         fast = False

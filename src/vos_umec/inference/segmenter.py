@@ -218,7 +218,7 @@ class VideoSegmenter:
             p = F.interpolate(p[None], size=(H, W), mode="bilinear", align_corners=False)[0]
         background = 1 - p.sum(dim=0, keepdim=True)
         label = torch.cat([background, p]).argmax(dim=0).cpu().numpy()  # (H, W), 0 to K
-        result = np.array([0, *self.ids], np.uint8)[label]
+        result: np.ndarray = np.array([0, *self.ids], np.uint8)[label]
         if mask is not None:  # what was given comes back to the pixel
             told = (mask != 0) & (mask != _VOID)
             result[told] = mask[told]

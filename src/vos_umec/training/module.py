@@ -18,9 +18,9 @@ from vos_umec.models.umec import UMEC
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 from vos_umec.objectives.segmentation import segmentation_loss
 from vos_umec.objectives.targets import choose_targets
-from vos_umec.training.checkpoint import check_fits
 from vos_umec.training.evaluation import WHOLE, SequenceEvaluation, score_table
 from vos_umec.training.instantiate import instantiate
+from vos_umec.training.tensors import check_fits
 
 Batch = dict[str, Any]
 

@@ -82,7 +82,8 @@ class UMECModule(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.network = self.build_network()
+        # Channels last: bf16 convolutions take a third less time in it.
+        self.network = self.build_network().to(memory_format=torch.channels_last)
         self.objectives = nn.ModuleList(self.build_objectives())
 
     # --- hooks to override -------------------------------------------------------------------------------------

@@ -1,0 +1,115 @@
+import pytest
+import torch
+
+from vos_umec import CorrespondenceObjective, EncodedClip, UMECModule, load_network
+from vos_umec.errors import CheckpointError, ConfigError
+from vos_umec.training.instantiate import instantiate
+
+
+class Stillness(CorrespondenceObjective):
+    """A toy that wants every frame to have the first one's keys."""
+
+    def __init__(self, weight: float = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, clip):
+        return {"loss": self.weight * (clip.keys[:, 1:] - clip.keys[:, :1]).square().mean()}
+
+
+STILL = {"class_path": f"{__name__}.Stillness", "init_args": {"weight": 2.0}}
+
+
+def clip(module, T=4):
+    return EncodedClip(module.network.encoder, torch.rand(2, T, 3, 32, 32), torch.arange(T).expand(2, T))
+
+
+def squares(T=4):
+    segments = torch.zeros(2, T, 32, 32, dtype=torch.uint8)
+    for t in range(T):
+        segments[:, t, 4 : 4 + 16, 2 * t : 2 * t + 16] = 1
+    return segments
+
+
+def test_objectives_are_built_from_plain_values():
+    module = UMECModule(network="tiny", objectives=[STILL, {"class_path": "vos_umec.EquivarianceObjective"}])
+    assert [type(objective).__name__ for objective in module.objectives] == ["Stillness", "EquivarianceObjective"]
+    assert module.objectives[0].weight == 2.0
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"class_path": "vos_umec.Nothing"}, "names no class that can be imported"),
+        ({"class_path": "no.such.Module"}, "names no class that can be imported"),
+        ({"class_path": "vos_umec.UMEC"}, "must name a subclass of CorrespondenceObjective"),
+        ({"class_path": STILL["class_path"], "init_args": {"wait": 1}}, "its arguments are: weight"),
+        ({"init_args": {}}, "expected a dictionary with 'class_path'"),
+        ({**STILL, "args": {}}, "unknown keys"),
+    ],
+)
+def test_a_wrong_class_path_says_what_is_wrong(spec, words):
+    with pytest.raises(ConfigError, match=words):
+        instantiate(spec, CorrespondenceObjective)
+
+
+def test_segmentation_learns_to_carry_a_square():
+    """A few steps on one batch lower L_seg, and the last round beats the coarse mask."""
+    torch.manual_seed(0)
+    module = UMECModule(network="tiny", max_objects=1, queries=1, feedback=0.0)
+    frames = torch.rand(2, 4, 3, 32, 32)
+    segments = squares()
+    frames[segments[:, :, None].expand_as(frames) == 1] += 1.5
+    optimizer = torch.optim.Adam(module.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(15):
+        encoded = EncodedClip(module.network.encoder, frames, torch.arange(4).expand(2, 4))
+        loss = module.segmentation_step(encoded, segments)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_without_a_fit_segment_there_is_no_segmentation_loss():
+    module = UMECModule(network="tiny")
+    assert module.segmentation_step(clip(module), torch.full((2, 4, 32, 32), 255, dtype=torch.uint8)) is None
+    assert module.segmentation_step(clip(module), torch.zeros(2, 4, 32, 32, dtype=torch.uint8)) is None  # all of it
+
+
+def test_clips_without_masks_do_not_change_the_loss_of_the_others():
+    """Batch norm aside, a clip of unknown segments is left out."""
+    module = UMECModule(network="tiny", max_objects=1, queries=1, feedback=0.0, references=1).eval()
+    encoded, segments = clip(module), squares()
+    torch.manual_seed(5)
+    both = module.segmentation_step(encoded, segments)
+    segments[1] = 255
+    torch.manual_seed(5)
+    one = module.segmentation_step(encoded, segments)
+    first = EncodedClip(module.network.encoder, encoded.frames[:1], encoded.frame_indices[:1])
+    torch.manual_seed(5)
+    alone = module.segmentation_step(first, segments[:1])
+    torch.testing.assert_close(one, alone)
+    assert not torch.allclose(one, both)
+
+
+def test_decay_spares_biases_and_norms():
+    module = UMECModule(network="tiny")
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    assert [group["weight_decay"] for group in groups] == [5e-4, 0.0]
+    assert all(p.dim() <= 1 for p in groups[1]["params"])
+    assert sum(len(group["params"]) for group in groups) == len(list(module.parameters()))
+
+
+def test_hooks_can_be_overridden():
+    class Own(UMECModule):
+        def build_objectives(self):
+            return [Stillness()]
+
+    assert isinstance(Own(network="tiny").objectives[0], Stillness)
+
+
+def test_a_missing_checkpoint_says_so(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        load_network(tmp_path / "no.ckpt")

@@ -13,7 +13,7 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from vos_umec.cli.configs import find_config
-from vos_umec.errors import ConfigError
+from vos_umec.errors import ConfigError, VosUmecError
 from vos_umec.training.module import UMECModule
 from vos_umec.training.refresh import PseudoMaskRefresh
 
@@ -61,6 +61,13 @@ class UMECCLI(LightningCLI):
         replaced = [name for name in asked if name in now and asked[name] not in (None, now[name])]
         if replaced:
             log.warning("the checkpoint's own settings replace those given for: %s", ", ".join(replaced))
+
+    def instantiate_classes(self) -> None:
+        """Build everything; an error of ours comes through as it is."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise _own_error(error) or error from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, in bf16 where the hardware computes in it and no precision is asked for."""
@@ -146,7 +153,16 @@ def _with_files(arguments: Sequence[str]) -> list[str]:
 
 
 def _useful_line(message: str) -> str:
-    """The line of jsonargparse's message that names what is wrong."""
+    """The part of jsonargparse's message that names what is wrong."""
     lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
+    if "Errors:" in lines:  # of a union of types: the first is of the type that was meant
+        return lines[lines.index("Errors:") + 1]
     telling = [line for line in lines if "not accepted" in line or "Key" in line or "does not" in line]
-    return (telling or lines)[0]
+    return telling[0] if telling else " ".join(lines[:2])
+
+
+def _own_error(error: BaseException | None) -> VosUmecError | None:
+    """The error of ours behind one that jsonargparse raised while building an object."""
+    while error is not None and not isinstance(error, VosUmecError):
+        error = error.__cause__ or error.__context__
+    return error

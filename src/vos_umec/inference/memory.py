@@ -1,5 +1,7 @@
 """The reference memory: the frames that introduced an object, and the last N (UMEC section 5)."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -54,6 +56,21 @@ class ReferenceMemory:
     def known(self) -> Tensor:
         """(N, K) bool: whether a reference says anything about an object."""
         return self._held(self._known)
+
+    def groups(self) -> Iterator[tuple[slice | Tensor, int, slice | Tensor]]:
+        """The objects, grouped by the references that know them; one group unless objects appeared later.
+
+        Yields:
+            (references, how many of them are anchors, objects): two indices for the first and the last-but-one
+            axis of `values`, and for the first axis of `keys` and the last of `masks`.
+        """
+        if bool(self.known.all()):
+            yield slice(None), self.anchors, slice(None)
+            return
+        for pattern in self.known.T.unique(dim=0):  # (N,) bool
+            rows = pattern.nonzero()[:, 0]
+            objects = (pattern == self.known.T).all(dim=1).nonzero()[:, 0]
+            yield rows, int(pattern[: self.anchors].sum()), objects
 
     def _held(self, slots: Tensor | None) -> Tensor:
         if slots is None:

@@ -111,10 +111,16 @@ class VideoSegmenter:
             return np.zeros(size, np.uint8)
         image = self._prepare(frame)  # (1, 3, H', W')
         features = self.network.encoder(image)
-        p = self._carry(image, features) if len(self.memory) else self._nothing(image)  # (K, H', W')
+        p, masks = self._nothing(image), None  # (K, H', W'), (h, w, K)
+        if len(self.memory):
+            carried, coarse = self._carry(image, features)
+            p = torch.cat([carried, p[len(carried) :]])  # objects that are new in this frame come last
+            # Label propagation remembers what it carried; through the image and back, it would blur every frame.
+            masks = coarse if self.rounds == 0 else None
         if mask is not None:
-            p = self._overwrite(p, mask, ids)
-        self._remember(image, features, p, anchor=new)
+            p, masks = self._overwrite(p, mask, ids), None
+        masks = self.network.to_grid(p).permute(1, 2, 0) if masks is None else masks
+        self._remember(image, features, p, masks, anchor=new)
         return self._to_ids(p, mask)
 
     def segment(
@@ -169,29 +175,30 @@ class VideoSegmenter:
     def _nothing(self, image: Tensor) -> Tensor:
         return image.new_zeros(len(self.ids), *image.shape[-2:])
 
-    def _carry(self, image: Tensor, features: Features) -> Tensor:
-        """Masks of all objects (K, H', W') carried from the memory; zero for objects it does not know."""
+    def _carry(self, image: Tensor, features: Features) -> tuple[Tensor, Tensor]:
+        """Masks of all objects carried from the memory: at image size (K, H', W'), and coarse (h, w, K)."""
         memory = self.memory
         key = features.key[0].permute(1, 2, 0)  # (h, w, D)
         h, w, _ = key.shape
-        best = top_k_affinity(
-            key, memory.keys, memory.anchors, self.top_k, self.network.tau, self.radius, self.anchor_radius
-        )
-        coarse = gather_values(best, memory.masks)  # (h*w, K)
-        # References that do not know an object must not vote against it: its share of the weight is its divisor.
-        known = memory.known[best.index // (h * w)]  # (h*w, k, K)
-        share = (best.weight[:, :, None] * known).sum(dim=1).clamp_min(1e-6)  # (h*w, K)
-        coarse = (coarse / share).clamp(max=1)
-        K = coarse.shape[1]
+        K = memory.masks.shape[-1]
+        coarse = key.new_zeros(h * w, K)
+        V_q = memory.values.new_zeros(h * w, *memory.values.shape[3:]) if self.rounds else None  # (h*w, K, Dv)
+        # References that do not know an object must not vote against it: each group has an affinity of its own.
+        for rows, anchors, objects in memory.groups():
+            keys = memory.keys[rows]
+            best = top_k_affinity(key, keys, anchors, self.top_k, self.network.tau, self.radius, self.anchor_radius)
+            coarse[:, objects] = gather_values(best, memory.masks[rows][..., objects])
+            if V_q is not None:
+                values = memory.values[rows][..., objects, :]  # (N, h, w, K', Dv)
+                V_q[:, objects] = gather_values(best, values.flatten(3)).view(h * w, *values.shape[3:])
         Ybar = coarse.T.reshape(1, K, h, w)
-        if self.rounds == 0:
+        if V_q is None:
             p = F.interpolate(Ybar, scale_factor=self.network.stride, mode="bilinear", align_corners=False)[0]
         else:
-            V_q = gather_values(best, memory.values.flatten(3)).unflatten(1, (K, -1)) / share[:, :, None]
             V_q = V_q.permute(1, 2, 0).reshape(1, K, -1, h, w)
             logits = self.network.decode(image, features, V_q, Ybar, self.rounds)
             p = logits[-1].softmax(dim=1)[0, 1:]  # (K, H', W')
-        return torch.cat([p, self._nothing(image)[K:]])
+        return p, coarse.view(h, w, K)
 
     def _overwrite(self, p: Tensor, mask: np.ndarray, ids: Sequence[int] | None) -> Tensor:
         """What a given mask says of its objects replaces what was carried; the others give way to it."""
@@ -203,8 +210,7 @@ class VideoSegmenter:
         speaks = torch.tensor([i in spoken for i in self.ids], device=device)[:, None, None]
         return torch.where(speaks, told, p * room)
 
-    def _remember(self, image: Tensor, features: Features, p: Tensor, anchor: bool) -> None:
-        masks = self.network.to_grid(p).permute(1, 2, 0)  # (h, w, K)
+    def _remember(self, image: Tensor, features: Features, p: Tensor, masks: Tensor, anchor: bool) -> None:
         values = None
         if self.rounds:
             values = self.network.embed(image, features, p[None])[0].permute(2, 3, 0, 1)  # (h, w, K, Dv)

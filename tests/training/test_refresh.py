@@ -1,5 +1,6 @@
 import logging
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from refresh_toys import SIZE, CutOff, Toy, Validated, contents, fit, make, write_videos
 
 from vos_umec.data.pseudo_masks import PseudoMaskStore
-from vos_umec.errors import ConfigError, DataError
+from vos_umec.errors import ConfigError, DataError, MissingDependencyError
 from vos_umec.training.refresh import PseudoMaskRefresh
 
 
@@ -192,6 +193,12 @@ def test_what_it_needs_is_checked_before_the_warmup(videos, tmp_path):
     for settings in ({"every_n_epochs": -1}, {"frames_per_video": 0}, {"clusters": 1}, {"warmup_epochs": -2}):
         with pytest.raises(ConfigError, match="expected"):
             make(**settings)
+
+
+def test_a_missing_faiss_shows_before_the_warmup(videos, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(MissingDependencyError, match=r'pip install "vos-umec\[cpu\]"'):
+        fit(videos, tmp_path, make(warmup_epochs=5))
 
 
 def test_other_stages_ask_nothing_of_the_data_module(tmp_path):

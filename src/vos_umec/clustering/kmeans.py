@@ -67,7 +67,7 @@ def kmeans(x: NDArray[np.float32], M: int, seed: int, gpu: int | None = None) ->
         >>> result.inertia, bool(result.labels[0] == result.labels[1] != result.labels[2])
         (1.0, True)
     """
-    faiss = _faiss()
+    faiss = import_faiss()
     if M < 1:
         raise ConfigError(f"k-means with {M} clusters; expected at least 1")
     if x.ndim != 2 or len(x) < M:
@@ -162,14 +162,23 @@ def faiss_gpu(device: torch.device) -> int | None:
         >>> faiss_gpu(torch.device("cpu")) is None
         True
     """
-    faiss = _faiss()
+    faiss = import_faiss()
     if device.type != "cuda" or not hasattr(faiss, "StandardGpuResources"):
         return None
     number = torch.cuda.current_device() if device.index is None else device.index
     return number if number < faiss.get_num_gpus() else None
 
 
-def _faiss() -> ModuleType:
+def import_faiss() -> ModuleType:
+    """The module faiss.
+
+    Raises:
+        MissingDependencyError: If it is not installed, with what to install.
+
+    Example:
+        >>> import_faiss().__name__
+        'faiss'
+    """
     try:
         import faiss
     except ImportError as error:

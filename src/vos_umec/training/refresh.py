@@ -8,6 +8,7 @@ from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
+from vos_umec.clustering.kmeans import import_faiss
 from vos_umec.clustering.segments import SpaceTimeClusterer
 from vos_umec.errors import ConfigError
 from vos_umec.training.generation import Generation, make_generation, training_videos
@@ -105,6 +106,7 @@ class PseudoMaskRefresh(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that all a refresh needs is there, before the warm-up is spent."""
         if stage == "fit":
+            import_faiss()
             training_videos(trainer)
             self._warmup(pl_module)
 

@@ -26,6 +26,7 @@ SMALL = [
     "--data.short_side=48",
     "--data.crop=32",
     "--data.batch_size=2",
+    "--data.clips_per_video=2",
     "--data.num_workers=0",
     "--refresh.every_n_epochs=1",
     "--refresh.frames_per_video=5",

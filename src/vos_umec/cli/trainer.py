@@ -55,12 +55,12 @@ class UMECCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Keep the protocol that was asked for; say which other settings the checkpoint's replace."""
         asked, now = (vars(config[self.subcommand].model.init_args) for config in (self._asked, self.config))
-        for name in _PROTOCOL:
-            if self.subcommand != "fit" and asked.get(name) is not None:
-                now[name] = asked[name]
-        replaced = [name for name in asked if name in now and asked[name] not in (None, now[name])]
-        if replaced:
-            log.warning("the checkpoint's own settings replace those given for: %s", ", ".join(replaced))
+        if self.subcommand == "fit":
+            replaced = [name for name in asked if name in now and asked[name] not in (None, now[name])]
+            if replaced:
+                log.warning("the checkpoint's own settings replace those given for: %s", ", ".join(replaced))
+            return
+        now.update({name: asked[name] for name in _PROTOCOL if asked.get(name) is not None})
 
     def instantiate_classes(self) -> None:
         """Build everything; an error of ours comes through as it is."""

@@ -56,8 +56,10 @@ def run(args: argparse.Namespace) -> int:
     fit += [
         f"--data.root={args.out / 'videos'}",
         f"--data.seed={args.seed}",
+        f"--data.video_seed={args.seed}",
         f"--trainer.logger.save_dir={args.out}",
     ]
+    fit.append("--trainer.limit_val_batches=0")  # scored below, beside the baselines
     if args.epochs is not None:
         fit.append(f"--trainer.max_epochs={args.epochs}")
     cli = run_cli(fit)
@@ -65,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"trained in {(time.monotonic() - start) / 60:.1f} minutes; now segmenting the held-out videos")
 
     seed_everything(args.seed)
-    untrained = UMECModule(**trained.hparams_initial)
+    own = {name: value for name, value in trained.hparams.items() if not name.startswith("_")}  # not the CLI's
+    untrained = UMECModule(**own)
     sequences = cli.datamodule.sequences
     settings = trained.hparams["segmenter"] or {}
     before = SequenceEvaluation(untrained.network, {**settings, "rounds": 0}, baselines=False)

@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     Example:
         >>> parser = argparse.ArgumentParser()
         >>> add_arguments(parser)
-        >>> parser.parse_args(["a.mp4", "--mask", "a.png", "--checkpoint", "c.ckpt", "--out", "out"]).rounds
-        3
+        >>> parser.parse_args(["a.mp4", "--mask", "a.png", "--checkpoint", "c.ckpt", "--out", "out"]).frame
+        0
     """
     parser.add_argument("video", type=Path, help="a video file or a folder of frames")
     parser.add_argument(
@@ -25,14 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="a .ckpt file that training wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder for masks/*.png and overlay.mp4")
     parser.add_argument("--frame", type=int, default=0, help="index of the frame the mask is of (default: 0)")
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="refinement rounds; 0 = label propagation (default: 3)"
-    )
-    parser.add_argument("--references", type=int, default=20, help="last frames kept in memory (default: 20)")
-    parser.add_argument("--radius", type=float, default=12, help="window on them, in cells (default: 12)")
-    parser.add_argument("--anchor-radius", type=float, help="window on the mask's frame (default: none)")
-    parser.add_argument("--top-k", type=int, default=10, help="cells read for each cell (default: 10)")
-    parser.add_argument("--short-side", type=int, help="segment at this short side (default: the video's own)")
+    # Without a default: what is not given here is the checkpoint's own read-out, else VideoSegmenter's.
+    read_out = parser.add_argument_group("read-out", "where not given, as the checkpoint was validated")
+    read_out.add_argument("--rounds", type=int, help="refinement rounds; 0 = label propagation")
+    read_out.add_argument("--references", type=int, help="last frames kept in memory")
+    read_out.add_argument("--radius", type=float, help="window on them, in cells")
+    read_out.add_argument("--anchor-radius", type=float, help="window on the mask's frame, in cells")
+    read_out.add_argument("--top-k", type=int, help="cells read for each cell")
+    read_out.add_argument("--short-side", type=int, help="segment at this short side, in pixels")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
 
 
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from vos_umec.io.overlay import overlay
     from vos_umec.io.source import open_source
     from vos_umec.io.video import VideoWriter
-    from vos_umec.training.checkpoint import load_network
+    from vos_umec.training.checkpoint import load_module
 
     source = open_source(args.video)
     if not 0 <= args.frame < len(source):
@@ -69,15 +69,11 @@ def run(args: argparse.Namespace) -> int:
         )
     if not ((mask > 0) & (mask < 255)).any():
         raise MaskError(f"{args.mask} shows no object; mark each object with an id of 1 to 254")
-    segmenter = VideoSegmenter(
-        load_network(args.checkpoint).to(pick_device(args.device)),
-        rounds=args.rounds,
-        references=args.references,
-        radius=args.radius,
-        anchor_radius=args.anchor_radius,
-        top_k=args.top_k,
-        short_side=args.short_side,
-    )
+    module = load_module(args.checkpoint)
+    names = ("rounds", "references", "radius", "anchor_radius", "top_k", "short_side")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    network = module.network.to(pick_device(args.device))
+    segmenter = VideoSegmenter(network, **{**(module.hparams["segmenter"] or {}), **given})
     results = segmenter.segment(source, {args.frame: mask})
     with VideoWriter(args.out / "overlay.mp4", source.fps) as writer:
         for index, ids in track(results, total=len(source), description="segmenting"):

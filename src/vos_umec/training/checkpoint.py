@@ -17,6 +17,18 @@ def load_network(path: str | Path) -> UMEC:
     Raises:
         CheckpointError: If the file is missing, is no checkpoint, or holds another network.
     """
+    return load_module(path).network
+
+
+def load_module(path: str | Path) -> UMECModule:
+    """The module of a training checkpoint, with its settings, on the CPU and in evaluation mode.
+
+    Args:
+        path: A checkpoint written by the Trainer with a `UMECModule`.
+
+    Raises:
+        CheckpointError: If the file is missing, is no checkpoint, or holds another network.
+    """
     if not Path(path).is_file():
         raise CheckpointError(f"no checkpoint at {path}; give a .ckpt file that training wrote")
     try:
@@ -26,7 +38,7 @@ def load_network(path: str | Path) -> UMEC:
             f"{path} is not a checkpoint of a UMECModule ({_first_line(error)}); "
             "give a .ckpt file that training wrote"
         ) from error
-    return module.network.eval()
+    return module.eval()
 
 
 def _first_line(error: Exception) -> str:

@@ -62,14 +62,14 @@ def test_segmentation_learns_to_carry_a_square():
     frames[segments[:, :, None].expand_as(frames) == 1] += 1.5
     optimizer = torch.optim.Adam(module.parameters(), lr=2e-3)
     losses = []
-    for _ in range(15):
+    for _ in range(30):
         encoded = EncodedClip(module.network.encoder, frames, torch.arange(4).expand(2, 4))
         loss = module.segmentation_step(encoded, segments)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
-    assert losses[-1] < 0.5 * losses[0]
+        losses.append(loss.item())
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])  # each step draws its own query frame
 
 
 def test_without_a_fit_segment_there_is_no_segmentation_loss():

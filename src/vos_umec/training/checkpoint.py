@@ -42,4 +42,5 @@ def load_module(path: str | Path) -> UMECModule:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
+    # The first sentence: what follows in torch's messages is advice that would load untrusted code.
+    return (str(error) or type(error).__name__).strip().splitlines()[0].split(". ")[0]

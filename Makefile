@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+BENCH_READY := .venv/.bench
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format bench notebooks clean
@@ -16,6 +17,10 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade "pip>=24"
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+$(BENCH_READY): $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,bench]"
 	touch $@
 
 demo: $(READY)  ## train on made video, segment held-out clips, print J&F, write runs/demo (minutes)
@@ -33,7 +38,7 @@ format: $(READY)  ## let ruff mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY)  ## speed and memory against plain references
+bench: $(BENCH_READY)  ## speed and memory against plain references and peers; writes docs/performance.md
 	$(BIN)/python benchmarks/run.py
 
 notebooks: $(READY)  ## make the notebooks from their sources and run them

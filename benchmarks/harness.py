@@ -233,6 +233,10 @@ def main(run: Callable[[], list[Result]]) -> None:
     results = run()
     for result in results:
         print("\n".join(result.lines()))
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    rows = [{"kind": type(result).__name__, **asdict(result)} for result in results]
-    (RESULTS / f"{Path(sys.argv[0]).stem}.json").write_text(json.dumps(rows, indent=1))
+    save(results, RESULTS / f"{Path(sys.argv[0]).stem}.json")
+
+
+def save(results: Sequence[Result], path: Path) -> None:
+    """Write results as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([{"kind": type(r).__name__, **asdict(r)} for r in results], indent=1))

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import statistics
 from datetime import date
 from importlib.metadata import version
@@ -16,14 +17,13 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 PAGE = Path("docs/performance.md")
-PLOTS = Path("docs/performance")
 KINDS: dict[str, Any] = {"Comparison": Comparison, "Curve": Curve, "Parts": Parts}
 PACKAGES = ("torch", "numpy", "faiss-cpu", "decord2", "av", "pillow", "vos-benchmark", "scikit-learn")
 
 
-def write() -> None:
-    """Write the page and the plots."""
-    groups = {path.stem: load(path) for path in sorted(RESULTS.glob("*.json"))}
+def write(results_folder: Path = RESULTS, page: Path = PAGE) -> None:
+    """Write the page, and the plots into a folder of the same name beside it."""
+    groups = {path.stem: load(path) for path in sorted(results_folder.glob("*.json"))}
     results = [result for group in groups.values() for result in group]
     text = [
         "# Performance",
@@ -41,8 +41,8 @@ def write() -> None:
     for parts in (r for r in results if isinstance(r, Parts)):
         text += part_table(parts)
     text += ["## How time and memory grow", ""]
-    text += curve_table([r for r in results if isinstance(r, Curve)])
-    PAGE.write_text("\n".join(text).rstrip() + "\n")
+    text += curve_table([r for r in results if isinstance(r, Curve)], page.with_suffix(""))
+    page.write_text("\n".join(text).rstrip() + "\n")
 
 
 def load(path: Path) -> list[Result]:
@@ -78,19 +78,17 @@ def part_table(parts: Parts) -> list[str]:
     return [*text, "", *([parts.notes, ""] if parts.notes else [])]
 
 
-def curve_table(curves: list[Curve]) -> list[str]:
+def curve_table(curves: list[Curve], plots: Path) -> list[str]:
     """One table and one plot for each curve."""
-    PLOTS.mkdir(parents=True, exist_ok=True)
+    plots.mkdir(parents=True, exist_ok=True)
     text = [
         "| work | against | sizes | time | exponent | expected | peak memory |",
         "|---|---|---|---|---|---|---|",
     ]
     pictures, notes = [], []
     for curve in curves:
-        name = "".join(c if c.isalnum() else "-" for c in f"{curve.title} {curve.axis}".lower())
-        while "--" in name:
-            name = name.replace("--", "-")
-        plot(curve, PLOTS / f"{name.strip('-')}.png")
+        name = re.sub("[^a-z0-9]+", "-", f"{curve.title} {curve.axis}".lower()).strip("-")
+        plot(curve, plots / f"{name}.png")
         sizes = ", ".join(f"{s:g}" for s in curve.sizes)
         times = ", ".join(show_seconds(s) for s in curve.seconds)
         peaks = ", ".join(f"{p:.0f}" for p in curve.peak_mib)
@@ -98,7 +96,7 @@ def curve_table(curves: list[Curve]) -> list[str]:
             f"| {curve.title} | {curve.axis} | {sizes} | {times} | **{curve.exponent:.2f}** | {curve.expected:g} "
             f"| {peaks} MiB |"
         )
-        pictures.append(f"![{curve.title} against {curve.axis}](performance/{name.strip('-')}.png)")
+        pictures.append(f"![{curve.title} against {curve.axis}]({plots.name}/{name}.png)")
         if curve.notes:
             notes.append(f"* **{curve.title}, {curve.axis}**: {curve.notes}")
     return [*text, "", *notes, "", *pictures]

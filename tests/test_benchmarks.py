@@ -1,0 +1,77 @@
+"""The benchmarks' own harness: what it measures and what it makes of it."""
+
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """A module of the benchmarks' folder by name."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+    def by_name(name):
+        spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return by_name
+
+
+def test_ways_run_in_turn_and_are_checked(load):
+    harness, calls = load("harness"), []
+    ways = {"ours": lambda: calls.append("a") or 1, "plain": lambda: calls.append("b") or time.sleep(0.01) or 1}
+    result = harness.compare("work", ways, check=lambda r: f"equal: {r['ours'] == r['plain']}", rounds=3)
+    assert calls == ["a", "b"] * 4  # once for the memory, then three rounds
+    assert result.checked == "equal: True"
+    assert min(result.ratios("plain")) > 1
+    assert "ours" in "\n".join(result.lines())
+
+
+def test_a_failed_check_ends_the_comparison(load):
+    def differ(results):
+        raise ValueError("they differ")
+
+    with pytest.raises(ValueError, match="they differ"):
+        load("harness").compare("work", {"ours": int}, check=differ)
+
+
+def test_peak_memory_sees_what_is_given_back(load):
+    with load("harness").peak_memory() as peak:
+        held = np.ones(2**25, np.uint8)  # 32 MiB
+        time.sleep(0.05)
+        del held
+    assert 24 < peak[0] < 64
+
+
+@pytest.mark.parametrize("power", [0.5, 1, 2])
+def test_exponents_are_found(load, power):
+    sizes = [1, 2, 5, 10]
+    assert load("harness").slope(sizes, [3 * size**power for size in sizes]) == pytest.approx(power)
+
+
+def test_results_become_one_page(load, tmp_path):
+    pytest.importorskip("matplotlib")
+    harness = load("harness")
+    report = load("report")
+    results = [
+        harness.Comparison("sorting", "ours", {"ours": [1.0], "peer": [4.0]}, {"ours": 1, "peer": 2}, "equal"),
+        harness.Curve("sorting", "points", [1, 2], [0.1, 0.2], [1, 2]),
+        harness.Parts("a step", {"forward": 0.3, "backward": 0.7}),
+    ]
+    for place, result in enumerate(results):
+        harness.save([result], tmp_path / f"{place}.json")
+    report.write(tmp_path, tmp_path / "page.md")
+    page = (tmp_path / "page.md").read_text()
+    assert "**4.0** (4.0 to 4.0)" in page
+    assert "**1.00**" in page
+    assert "| backward | 700 ms | 70 % |" in page
+    assert (tmp_path / "page" / "sorting-points.png").stat().st_size > 1000

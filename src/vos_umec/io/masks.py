@@ -8,6 +8,7 @@ from PIL import Image
 
 from vos_umec.errors import MaskError
 from vos_umec.io.atomic import atomic_path
+from vos_umec.io.indexed_png import plain_indices
 from vos_umec.io.mask_values import Ids, colour_ids, grey_ids
 from vos_umec.io.palette import davis_palette
 
@@ -41,6 +42,9 @@ def read_mask(path: str | Path) -> Ids:
     if not path.is_file():
         raise MaskError(f"no mask at {path}; check the path")
     try:
+        ids = plain_indices(path.read_bytes())
+        if ids is not None:
+            return ids
         with Image.open(path) as image:
             image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vos_umec.errors import MaskError
+from vos_umec.metrics.bits import MaskPair, count, pack_pair
 
 
 def jaccard(prediction: NDArray[np.bool_], target: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -29,12 +30,27 @@ def jaccard(prediction: NDArray[np.bool_], target: NDArray[np.bool_]) -> NDArray
         [0.333, 1.0]
     """
     require_stacks(prediction, target)
-    values = np.ones(len(prediction))  # (T,)
-    for t, (mask, truth) in enumerate(zip(prediction, target, strict=True)):
-        union = np.count_nonzero(mask | truth)
-        if union:
-            values[t] = np.count_nonzero(mask & truth) / union
-    return values
+    pairs = zip(prediction, target, strict=True)
+    return np.array([pair_jaccard(pack_pair(mask, truth)) for mask, truth in pairs], dtype=np.float64)  # (T,)
+
+
+def pair_jaccard(pair: MaskPair) -> float:
+    """Region similarity J of one packed pair.
+
+    Args:
+        pair: Prediction and truth of one object.
+
+    Returns:
+        J in [0, 1]; 1 where both masks are empty.
+
+    Example:
+        >>> masks = np.array([[[1, 1, 0]], [[0, 1, 1]]], dtype=bool)
+        >>> round(pair_jaccard(pack_pair(*masks)), 3)
+        0.333
+    """
+    mask, truth = pair.bits
+    union = int(count(mask | truth))
+    return int(count(mask & truth)) / union if union else 1.0
 
 
 def require_stacks(prediction: NDArray[np.bool_], target: NDArray[np.bool_]) -> None:

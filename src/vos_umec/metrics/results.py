@@ -138,11 +138,13 @@ def _score(folder: Path, sequence: VideoSequence) -> list[Row]:
     """Rows of one sequence whose results are all there."""
     scorer = SequenceScorer(sequence.name)
     truths = _truths(sequence)
+    last = len(truths) - 1
     for i, path in enumerate(truths):
-        target = read_mask(path)
-        # The first and the last frame are not scored: there need not be a result, nor a sound one.
-        scored = 0 < i < len(truths) - 1
-        scorer.update(_read_result(folder / path.name, target) if scored else target, target)
+        # The first and the last frame are not scored: there need not be a result, nor a sound one. Of the first
+        # the objects are read; the last is not opened.
+        if i == 0 or i < last:
+            target = read_mask(path)
+        scorer.update(_read_result(folder / path.name, target) if 0 < i < last else target, target)
     return scorer.rows()
 
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from vos_umec.errors import ConfigError
 from vos_umec.models.presets import network_from_preset
@@ -55,6 +56,31 @@ def test_round_0_is_the_coarse_mask_and_a_fresh_residual_decoder_keeps_it():
         label = logits.argmax(dim=1)[0, 2::4, 2::4]  # (8, 8), at the cells' centres
         expected = coarse[0, 0] + 2 * coarse[0, 1]
         assert torch.equal(label, expected.long())
+
+
+@pytest.mark.parametrize("mask_dim", [48, 24])  # with 24, the decoder's first shortcut has no conv
+def test_what_is_computed_once_changes_nothing(mask_dim):
+    """Equations 3, 5 and 6 written out, every conv over all of its input, against the network's shared parts."""
+    torch.manual_seed(0)
+    network = network_from_preset("tiny", mask_encoder={"mask_dim": mask_dim}, decoder={"residual": False}).eval()
+    V, D = network.mask_encoder, network.decoder
+    frame, coarse, V_q = torch.rand(1, 3, 32, 48), torch.rand(1, 1, 8, 12), torch.rand(1, 1, mask_dim, 8, 12)
+
+    def embed(mask):
+        return V.fuse(V.join(torch.cat([V.net(torch.cat([frame, mask], dim=1))[-1], features.trunk], dim=1)))
+
+    with torch.no_grad():
+        features = network.encoder(frame)
+        mask = F.interpolate(coarse, size=(32, 48), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(network.embed(frame, features, mask)[:, 0], embed(mask), atol=1e-4, rtol=1e-4)
+        for _ in range(2):
+            x = D.join(torch.cat([V_q[:, 0], embed(mask)], dim=1))
+            for conv, block, skip in zip(D.skips, D.blocks, features.skips, strict=True):
+                x = block(F.interpolate(x, size=skip.shape[-2:], mode="bilinear") + conv(skip))
+            p = F.interpolate(D.out(F.relu(x)), size=(32, 48), mode="bilinear").sigmoid()
+            mask = p**2 / (p**2 + (1 - p) ** 2)  # soft aggregation of one object with its background
+        found = network.decode(frame, features, V_q, coarse, rounds=2)[-1].softmax(dim=1)[:, 1:]
+    torch.testing.assert_close(found, mask, atol=1e-4, rtol=1e-4)
 
 
 def test_gradients_of_segmentation_reach_encoder_mask_encoder_and_decoder():

@@ -24,8 +24,9 @@ class Decoder(nn.Module):
     Example:
         >>> import torch
         >>> D = Decoder(mask_dim=4, skip_dims=(6, 5), dims=(8, 8, 8))
-        >>> skips = (torch.zeros(2, 6, 8, 8), torch.zeros(2, 5, 16, 16))
-        >>> tuple(D(torch.zeros(2, 8, 8, 8), skips, torch.full((2, 1, 64, 64), 0.5)).shape)
+        >>> skips = D.share([torch.zeros(2, 6, 8, 8), torch.zeros(2, 5, 16, 16)])
+        >>> V_q = Vbar_q = torch.zeros(2, 4, 8, 8)
+        >>> tuple(D(D.carry(V_q), Vbar_q, skips, torch.full((2, 1, 64, 64), 0.5)).shape)
         (2, 1, 64, 64)
     """
 
@@ -53,23 +54,49 @@ class Decoder(nn.Module):
             nn.init.zeros_(self.out.weight)
             nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
-    def forward(self, embeddings: Tensor, skips: Sequence[Tensor], mask: Tensor) -> Tensor:
+    def share(self, skips: Sequence[Tensor]) -> list[Tensor]:
+        """What E's skips give, the same for every object and round.
+
+        Args:
+            skips: E's skips, coarse to fine, (B, C_i, h_i, w_i).
+
+        Returns:
+            One tensor (B, dims[i], h_i, w_i) a skip.
+        """
+        return [conv(skip) for conv, skip in zip(self.skips, skips, strict=True)]
+
+    def carry(self, V_q: Tensor) -> tuple[Tensor, Tensor]:
+        """What V_q gives to the first block, the same for every round.
+
+        Args:
+            V_q: What the affinity carried over, one object a row (B, Dv, h, w).
+
+        Returns:
+            Its parts of the first conv and of the shortcut, (B, dims[0], h, w) each.
+        """
+        return self.join.part(V_q)
+
+    def forward(
+        self, carried: tuple[Tensor, Tensor], Vbar_q: Tensor, skips: Sequence[Tensor], mask: Tensor
+    ) -> Tensor:
         """Decode one object a row.
 
         Args:
-            embeddings: [V_q, Vbar_q] (B, 2 Dv, h, w).
-            skips: E's skips, coarse to fine, (B, C_i, h_i, w_i).
+            carried: Of `carry`, from V_q.
+            Vbar_q: The embedding of the query frame with the previous round's mask (B, Dv, h, w).
+            skips: Of `share`, with B rows or one for all.
             mask: The previous round's mask (B, 1, H, W) in [0, 1]; it gives the size and, in residual mode, the
                 starting point.
 
         Returns:
             Mask logits (B, 1, H, W), fp32.
         """
-        x = self.join(embeddings)  # (B, dims[0], h, w)
-        for conv, block, skip in zip(self.skips, self.blocks, skips, strict=True):
+        first, shortcut = self.join.part(Vbar_q, start=Vbar_q.shape[1])
+        x = self.join.finish(carried[0] + first, carried[1] + shortcut)  # (B, dims[0], h, w)
+        for block, skip in zip(self.blocks, skips, strict=True):
             if x.shape[-2:] != skip.shape[-2:]:
                 x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
-            x = block(x + conv(skip))
+            x = block(x + skip)
         logits = self.out(F.relu(x)).float()  # (B, 1, H/4, W/4)
         logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
         if self.residual:

@@ -1,13 +1,27 @@
 """The frame-mask encoder V: what a frame and one object's mask say together (UMEC eq. 3 and 5)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from vos_umec.errors import ConfigError
-from vos_umec.models.blocks import ResidualBlock
+from vos_umec.models.blocks import ResidualBlock, conv_part
 from vos_umec.models.resnet import ResNetTrunk
+
+
+@dataclass(frozen=True)
+class FrameShare:
+    """The part of V's work that is the same for every mask of a frame; exact, because convs are linear.
+
+    Attributes:
+        rgb: What RGB gives to the first conv (B, 64, H/2, W/2).
+        trunk: What E's trunk features give to the join (B, Dv, h, w).
+    """
+
+    rgb: Tensor
+    trunk: Tensor
 
 
 class MaskEncoder(nn.Module):
@@ -56,11 +70,42 @@ class MaskEncoder(nn.Module):
         Raises:
             ConfigError: If the trunk's stride is not that of E's features.
         """
-        own: Tensor = self.net(torch.cat([frame, mask.to(frame.dtype)], dim=1))[-1]  # (B, C', h, w)
-        if own.shape[-2:] != trunk.shape[-2:]:
+        return self.embed(self.share(frame, trunk), mask)
+
+    def share(self, frame: Tensor, trunk: Tensor) -> FrameShare:
+        """What does not depend on the mask.
+
+        Args:
+            frame: Normalised frames (B, 3, H, W).
+            trunk: E's trunk features of the same frames (B, C, h, w).
+        """
+        rgb = conv_part(self._first, frame, start=0)
+        return FrameShare(rgb, conv_part(self.join, trunk, start=self.net.channels[-1]))
+
+    @property
+    def _first(self) -> nn.Conv2d:
+        return cast(nn.Conv2d, self.net.stem[0])
+
+    def embed(self, share: FrameShare, mask: Tensor) -> Tensor:
+        """Embed one mask a row, on what its frame shares.
+
+        Args:
+            share: Of as many rows as there are masks, or of one row for all of them.
+            mask: Soft masks (B, 1, H, W) in [0, 1].
+
+        Returns:
+            Mask embeddings (B, Dv, h, w).
+
+        Raises:
+            ConfigError: If the trunk's stride is not that of E's features.
+        """
+        x = share.rgb + conv_part(self._first, mask.to(share.rgb.dtype), start=3)  # (B, 64, H/2, W/2)
+        for layer in (*self.net.stem[1:], *self.net.stages):
+            x = layer(x)  # at last (B, C', h, w)
+        if x.shape[-2:] != share.trunk.shape[-2:]:
             raise ConfigError(
-                f"the frame-mask encoder gives a grid of {tuple(own.shape[-2:])} cells where the encoder gives "
-                f"{tuple(trunk.shape[-2:])}; give both the same total stride"
+                f"the frame-mask encoder gives a grid of {tuple(x.shape[-2:])} cells where the encoder gives "
+                f"{tuple(share.trunk.shape[-2:])}; give both the same total stride"
             )
-        joined: Tensor = self.fuse(self.join(torch.cat([own, trunk], dim=1)))  # (B, Dv, h, w)
+        joined: Tensor = self.fuse(conv_part(self.join, x, start=0) + share.trunk)  # (B, Dv, h, w)
         return joined

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from vos_umec.models.aggregation import soft_aggregate
 from vos_umec.models.decoder import Decoder
 from vos_umec.models.encoder import Encoder, Features
-from vos_umec.models.mask_encoder import MaskEncoder
+from vos_umec.models.mask_encoder import FrameShare, MaskEncoder
 
 
 class UMEC(nn.Module):
@@ -58,13 +58,7 @@ class UMEC(nn.Module):
         Returns:
             Mask embeddings (B, K, Dv, h, w).
         """
-        K = masks.shape[1]
-        values: Tensor = self.mask_encoder(
-            frame.repeat_interleave(K, dim=0),
-            masks.flatten(0, 1)[:, None],
-            features.trunk.repeat_interleave(K, dim=0),
-        )  # (B*K, Dv, h, w)
-        return values.reshape(-1, K, *values.shape[1:])
+        return self._embed(self.mask_encoder.share(frame, features.trunk), masks)
 
     def decode(
         self,
@@ -91,11 +85,21 @@ class UMEC(nn.Module):
         K, size = coarse.shape[1], frame.shape[-2:]
         masks = F.interpolate(coarse.float(), size=size, mode="bilinear", align_corners=False).clamp(0, 1)
         logits = [soft_aggregate(masks, valid)]
-        skips = [skip.repeat_interleave(K, dim=0) for skip in features.skips] if rounds else []
+        if rounds == 0:
+            return logits
+        # What no round changes is computed once.
+        share = self.mask_encoder.share(frame, features.trunk)
+        skips = [skip.repeat_interleave(K, dim=0) for skip in self.decoder.share(features.skips)]
+        carried = self.decoder.carry(values.flatten(0, 1))
         for _ in range(rounds):
-            again = self.embed(frame, features, masks)  # (B, K, Dv, h, w)
-            embeddings = torch.cat([values.to(again.dtype), again], dim=2).flatten(0, 1)  # (B*K, 2 Dv, h, w)
-            p = torch.sigmoid(self.decoder(embeddings, skips, masks.flatten(0, 1)[:, None]))  # (B*K, 1, H, W)
-            logits.append(soft_aggregate(p.view(-1, K, *size), valid))
+            Vbar_q = self._embed(share, masks).flatten(0, 1)  # (B*K, Dv, h, w)
+            again = self.decoder(carried, Vbar_q, skips, masks.flatten(0, 1)[:, None])  # (B*K, 1, H, W)
+            logits.append(soft_aggregate(torch.sigmoid(again).view(-1, K, *size), valid))
             masks = logits[-1].softmax(dim=1)[:, 1:]  # (B, K, H, W)
         return logits
+
+    def _embed(self, share: FrameShare, masks: Tensor) -> Tensor:
+        K = masks.shape[1]
+        rows = FrameShare(share.rgb.repeat_interleave(K, dim=0), share.trunk.repeat_interleave(K, dim=0))
+        values: Tensor = self.mask_encoder.embed(rows, masks.flatten(0, 1)[:, None])  # (B*K, Dv, h, w)
+        return values.reshape(-1, K, *values.shape[1:])

@@ -10,11 +10,16 @@ from torch import Tensor
 
 from vos_umec.data.augment import normalize
 from vos_umec.errors import ConfigError, MaskError
+from vos_umec.inference.copying import inference_copy
 from vos_umec.inference.memory import ReferenceMemory
-from vos_umec.inference.readout import gather_values, top_k_affinity
+from vos_umec.inference.recall import Recall, recall
+from vos_umec.inference.refinement import FrameRefiner
+from vos_umec.inference.windows import object_windows
 from vos_umec.io.masks import read_mask
+from vos_umec.io.pipeline import read_ahead
 from vos_umec.io.source import FrameSource, resized
 from vos_umec.models.encoder import Features
+from vos_umec.models.precision import multiplies_bf16
 from vos_umec.models.umec import UMEC
 
 _VOID = 255  # "nothing known here" in DAVIS annotations, never an object
@@ -27,13 +32,18 @@ class VideoSegmenter:
     field. With more, the frame-mask encoder and the decoder refine them; the final soft mask goes into memory.
 
     Args:
-        network: A trained network; it is put into evaluation mode and used where it lies (CPU, CUDA, MPS).
+        network: A trained network. The segmenter works with a copy of it as it is now, made ready for inference,
+            on the same device (CPU, CUDA, MPS).
         rounds: R, refinement rounds.
         references: The last frames kept beside the ones that introduced an object.
         radius: Window on those last frames, in cells (strictly smaller Euclidean distance).
         anchor_radius: Window on the frames that introduced an object; None for no window.
         top_k: Cells read for each query cell, over all references jointly.
         short_side: Segment at this short side and give masks at the video's own size; None for the native size.
+        crop_margin: Run V and D only where an object is and so many cells around it; None for the whole frame.
+            Quicker by the area saved, but not the same.
+        bf16: Run the networks in bf16; keys, affinity and masks are fp32 in any case. None for wherever the
+            hardware multiplies in bf16.
 
     Raises:
         ConfigError: If a setting is out of its range.
@@ -60,19 +70,26 @@ class VideoSegmenter:
         anchor_radius: float | None = None,
         top_k: int = 10,
         short_side: int | None = None,
+        crop_margin: int | None = None,
+        bf16: bool | None = None,
     ) -> None:
         for name, value, least in (("rounds", rounds, 0), ("references", references, 0), ("top_k", top_k, 1)):
             if value < least:
                 raise ConfigError(f"{name} must be {least} or more; found {value}")
+        if crop_margin is not None and crop_margin < 0:
+            raise ConfigError(f"crop_margin must be 0 cells or more, or None for no cropping; found {crop_margin}")
         for name, reach in (("radius", radius), ("anchor_radius", anchor_radius)):
             if reach is not None and reach <= 0:
                 raise ConfigError(f"{name} must be above 0 cells, or None for no window; found {reach}")
-        self.network = network.eval()
+        self.device = next(network.parameters()).device
+        self.bf16 = multiplies_bf16(self.device) if bf16 is None else bf16
+        self.network = inference_copy(network, self.bf16)
         self.rounds = rounds
         self.radius = radius
         self.anchor_radius = anchor_radius
         self.top_k = top_k
         self.short_side = short_side
+        self.crop_margin = crop_margin
         self.ids: list[int] = []
         self.memory = ReferenceMemory(references)
         self._size: tuple[int, int] | None = None  # (H, W) of the video
@@ -110,37 +127,45 @@ class VideoSegmenter:
         if not self.ids:
             return np.zeros(size, np.uint8)
         image = self._prepare(frame)  # (1, 3, H', W')
-        features = self.network.encoder(image)
-        p, masks = self._nothing(image), None  # (K, H', W'), (h, w, K)
+        features = self._encode(image)
+        key = features.key[0].permute(1, 2, 0)  # (h, w, D); no copy where E works in channels-last layout
+        refiner = self._refiner(image, features) if self.rounds else None
+        p, masks = self._nothing(image), None  # (K, H', W'), (K, h, w)
         if len(self.memory):
-            carried, coarse = self._carry(image, features)
+            found = self._read_out(key)
+            coarse = found.coarse()  # (K', h, w), of the objects known before
+            if refiner is None:
+                carried = F.interpolate(coarse[None], size=image.shape[-2:], mode="bilinear", align_corners=False)[
+                    0
+                ]
+                # What was carried is remembered as it is: through the image and back, it would blur every frame.
+                masks = coarse
+            else:
+                carried = self._refine(refiner, found, coarse)
             p = torch.cat([carried, p[len(carried) :]])  # objects that are new in this frame come last
-            # Label propagation remembers what it carried; through the image and back, it would blur every frame.
-            masks = coarse if self.rounds == 0 else None
         if mask is not None:
             p, masks = self._overwrite(p, mask, ids), None
-        masks = self.network.to_grid(p).permute(1, 2, 0) if masks is None else masks
-        self._remember(image, features, p, masks, anchor=new)
+        masks = self.network.to_grid(p) if masks is None else masks
+        values = None if refiner is None else self._embed(refiner, p, masks, whole=new)
+        self.memory.add(key, masks.permute(1, 2, 0), values, anchor=new)
         return self._to_ids(p, mask)
 
     def segment(
-        self, source: FrameSource, masks: Mapping[int, np.ndarray | Path], batch: int = 8
+        self, source: FrameSource, masks: Mapping[int, np.ndarray | Path], batch: int = 4
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Segment a whole video, yielding each frame's result as it is there.
 
         Args:
             source: The video.
             masks: Masks, or files of them, by frame index.
-            batch: Frames read at a time.
+            batch: Frames read at a time; the next ones are read while these are worked on.
 
         Yields:
             (frame index, ids (H, W) uint8), for every frame in order.
         """
-        for start in range(0, len(source), batch):
-            indices = range(start, min(start + batch, len(source)))
-            for index, frame in zip(indices, source.read(indices), strict=True):
-                given = masks.get(index)
-                yield index, self.step(frame, read_mask(given) if isinstance(given, Path) else given)
+        for index, frame in read_ahead(source, batch):
+            given = masks.get(index)
+            yield index, self.step(frame, read_mask(given) if isinstance(given, Path) else given)
 
     def _read_ids(self, size: tuple[int, int], mask: np.ndarray | None, ids: Iterable[int] | None) -> bool:
         """Note the objects a mask names; True if one of them is new."""
@@ -175,30 +200,29 @@ class VideoSegmenter:
     def _nothing(self, image: Tensor) -> Tensor:
         return image.new_zeros(len(self.ids), *image.shape[-2:])
 
-    def _carry(self, image: Tensor, features: Features) -> tuple[Tensor, Tensor]:
-        """Masks of all objects carried from the memory: at image size (K, H', W'), and coarse (h, w, K)."""
-        memory = self.memory
-        key = features.key[0].permute(1, 2, 0)  # (h, w, D)
-        h, w, _ = key.shape
-        K = memory.masks.shape[-1]
-        coarse = key.new_zeros(h * w, K)
-        V_q = memory.values.new_zeros(h * w, *memory.values.shape[3:]) if self.rounds else None  # (h*w, K, Dv)
-        # References that do not know an object must not vote against it: each group has an affinity of its own.
-        for rows, anchors, objects in memory.groups():
-            keys = memory.keys[rows]
-            best = top_k_affinity(key, keys, anchors, self.top_k, self.network.tau, self.radius, self.anchor_radius)
-            coarse[:, objects] = gather_values(best, memory.masks[rows][..., objects])
-            if V_q is not None:
-                values = memory.values[rows][..., objects, :]  # (N, h, w, K', Dv)
-                V_q[:, objects] = gather_values(best, values.flatten(3)).view(h * w, *values.shape[3:])
-        Ybar = coarse.T.reshape(1, K, h, w)
-        if V_q is None:
-            p = F.interpolate(Ybar, scale_factor=self.network.stride, mode="bilinear", align_corners=False)[0]
-        else:
-            V_q = V_q.permute(1, 2, 0).reshape(1, K, -1, h, w)
-            logits = self.network.decode(image, features, V_q, Ybar, self.rounds)
-            p = logits[-1].softmax(dim=1)[0, 1:]  # (K, H', W')
-        return p, coarse.view(h, w, K)
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def _encode(self, image: Tensor) -> Features:
+        with self._autocast():
+            features: Features = self.network.encoder(image)
+        return features
+
+    def _read_out(self, key: Tensor) -> Recall:
+        return recall(self.memory, key, self.top_k, self.network.tau, self.radius, self.anchor_radius)
+
+    def _refine(self, refiner: FrameRefiner, found: Recall, coarse: Tensor) -> Tensor:
+        """Masks of all objects carried from the memory, at image size (K, H', W')."""
+        with self._autocast():
+            return refiner.refine(coarse, object_windows(coarse, self.crop_margin), found.values, self.rounds)
+
+    def _refiner(self, image: Tensor, features: Features) -> FrameRefiner:
+        with self._autocast():
+            return FrameRefiner(self.network, image, features)
+
+    def _embed(self, refiner: FrameRefiner, p: Tensor, masks: Tensor, whole: bool) -> Tensor:
+        with self._autocast():
+            return refiner.embed(p, object_windows(masks, None if whole else self.crop_margin))
 
     def _overwrite(self, p: Tensor, mask: np.ndarray, ids: Sequence[int] | None) -> Tensor:
         """What a given mask says of its objects replaces what was carried; the others give way to it."""
@@ -210,20 +234,14 @@ class VideoSegmenter:
         speaks = torch.tensor([i in spoken for i in self.ids], device=device)[:, None, None]
         return torch.where(speaks, told, p * room)
 
-    def _remember(self, image: Tensor, features: Features, p: Tensor, masks: Tensor, anchor: bool) -> None:
-        values = None
-        if self.rounds:
-            values = self.network.embed(image, features, p[None])[0].permute(2, 3, 0, 1)  # (h, w, K, Dv)
-        self.memory.add(features.key[0].permute(1, 2, 0), masks, values, anchor)
-
     def _to_ids(self, p: Tensor, mask: np.ndarray | None) -> np.ndarray:
         H, W = self._size or (0, 0)
         small = resized((H, W), self.short_side)
         p = p[:, : small[0], : small[1]]
         if small != (H, W):
             p = F.interpolate(p[None], size=(H, W), mode="bilinear", align_corners=False)[0]
-        background = 1 - p.sum(dim=0, keepdim=True)
-        label = torch.cat([background, p]).argmax(dim=0).cpu().numpy()  # (H, W), 0 to K
+        likeliest, object_ = p.max(dim=0)  # (H, W) each
+        label = torch.where(likeliest > 1 - p.sum(dim=0), object_ + 1, 0).to(torch.uint8).cpu().numpy()
         result: np.ndarray = np.array([0, *self.ids], np.uint8)[label]
         if mask is not None:  # what was given comes back to the pixel
             told = (mask != 0) & (mask != _VOID)

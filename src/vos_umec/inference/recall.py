@@ -1,0 +1,84 @@
+"""What the reference memory says of a query frame: coarse masks, and mask embeddings where they are asked for."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vos_umec.inference.memory import ReferenceMemory
+from vos_umec.inference.readout import TopK, gather_values, top_k_affinity
+from vos_umec.inference.windows import Window
+
+
+@dataclass(frozen=True)
+class Recall:
+    """The affinity to a memory, ready to carry over what the memory holds.
+
+    Attributes:
+        memory: The memory.
+        grid: (h, w) of the query.
+        parts: Objects that are read alike, and the memory's cells they are read from.
+    """
+
+    memory: ReferenceMemory
+    grid: tuple[int, int]
+    parts: list[tuple[list[int], TopK]]
+
+    def coarse(self) -> Tensor:
+        """Ybar_q (K, h, w), fp32."""
+        masks = self.memory.masks
+        coarse = masks.new_empty(masks.shape[-1], *self.grid)
+        for objects, best in self.parts:
+            coarse[objects] = gather_values(best, masks).T[objects].unflatten(1, self.grid)
+        return coarse
+
+    def values(self, k: int, window: Window) -> Tensor:
+        """V_q of object k inside a window (Dv, h', w'), channels last."""
+        values = self.memory.values  # (N, h, w, K, Dv)
+        h, w = self.grid
+        best = next(best for objects, best in self.parts if k in objects)
+        inside = window.cut(torch.arange(h * w, device=values.device).view(h, w), h).flatten()
+        # In the memory, an object's embedding of a cell lies K rows after its embedding of the cell before.
+        here = TopK(best.index[inside] * values.shape[3] + k, best.weight[inside])
+        found = gather_values(here, values.reshape(-1, 1, 1, values.shape[4]))  # (h'*w', Dv)
+        return found.view(window.height, window.width, -1).permute(2, 0, 1)
+
+
+def recall(
+    memory: ReferenceMemory,
+    key: Tensor,
+    top_k: int,
+    tau: float,
+    radius: float | None,
+    anchor_radius: float | None,
+) -> Recall:
+    """Look up a frame in the memory.
+
+    References that do not know an object must not vote against it: objects that the same references know share
+    an affinity.
+
+    Args:
+        memory: A memory of one reference or more.
+        key: Unit-norm key of the query (h, w, D).
+        top_k: See `top_k_affinity`, as the rest.
+        tau: Temperature.
+        radius: Window on references that are no anchors.
+        anchor_radius: Window on anchors.
+
+    Example:
+        >>> memory = ReferenceMemory()
+        >>> key = torch.nn.functional.normalize(torch.rand(4, 5, 3), dim=-1)
+        >>> memory.add(key, torch.ones(4, 5, 1), torch.ones(4, 5, 1, 8), anchor=True)
+        >>> found = recall(memory, key, top_k=3, tau=0.05, radius=None, anchor_radius=None)
+        >>> tuple(found.coarse().shape), tuple(found.values(0, Window(1, 1, 2, 3)).shape)
+        ((1, 4, 5), (8, 2, 3))
+    """
+    h, w, _ = key.shape
+    parts = []
+    for rows, anchors, objects in memory.groups():
+        best = top_k_affinity(key, memory.keys[rows], anchors, top_k, tau, radius, anchor_radius)
+        if isinstance(rows, Tensor):  # from places among these references to places in the memory
+            best = TopK(rows[best.index // (h * w)] * (h * w) + best.index % (h * w), best.weight)
+        every = torch.arange(memory.masks.shape[-1], device=key.device)
+        parts.append((every[objects].tolist(), best))
+    return Recall(memory, (h, w), parts)

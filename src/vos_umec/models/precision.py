@@ -1,0 +1,28 @@
+"""What the hardware multiplies in, asked without Lightning."""
+
+from typing import Any
+
+import torch
+
+
+def multiplies_bf16(device: torch.device | str) -> bool:
+    """Whether a device multiplies bf16 in hardware, so that convolutions in it are faster and not just smaller.
+
+    Args:
+        device: Any device of torch.
+
+    Returns:
+        True for CPUs with AVX512-BF16 or AMX and for CUDA GPUs with native bf16; False elsewhere.
+
+    Example:
+        >>> multiplies_bf16("mps")
+        False
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if kind == "cpu":
+        # Newer than our floor of torch: without it we cannot know, and fp32 is right everywhere.
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False))
+    return False

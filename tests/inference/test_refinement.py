@@ -1,0 +1,74 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vos_umec.inference.refinement import FrameRefiner
+from vos_umec.inference.windows import Window, object_windows
+from vos_umec.models.presets import network_from_preset
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 6), st.integers(0, 10_000))
+def test_a_window_lies_in_the_grid_and_holds_the_object_and_its_margin(h, w, margin, seed):
+    generator = torch.Generator().manual_seed(seed)
+    masks = (torch.rand(2, h, w, generator=generator) < 3 / (h * w)).float()
+    for mask, window in zip(masks, object_windows(masks, margin), strict=True):
+        assert 0 <= window.top <= window.top + window.height <= h
+        assert 0 <= window.left <= window.left + window.width <= w
+        for y, x in mask.nonzero().tolist():
+            assert window.top <= max(y - margin, 0)
+            assert min(y + margin, h - 1) < window.top + window.height
+            assert window.left <= max(x - margin, 0)
+            assert min(x + margin, w - 1) < window.left + window.width
+
+
+def test_an_object_seen_nowhere_has_a_window_where_it_is_likeliest():
+    mask = torch.zeros(1, 20, 20)
+    mask[0, 15, 3] = 0.01
+    (window,) = object_windows(mask, margin=1)
+    assert (window.height, window.width) == (4, 4)
+    assert window.cut(mask[0], 20).sum() > 0
+
+
+@pytest.fixture
+def scene():
+    torch.manual_seed(0)
+    network = network_from_preset("tiny", decoder={"residual": False}).eval()
+    frame, coarse, V_q = torch.rand(1, 3, 64, 96), torch.rand(1, 3, 16, 24), torch.rand(1, 3, 48, 16, 24)
+    with torch.inference_mode():
+        return network, frame, network.encoder(frame), coarse, V_q
+
+
+def test_over_the_whole_grid_it_is_what_the_network_does(scene):
+    network, frame, features, coarse, V_q = scene
+    windows = object_windows(coarse[0], margin=None)
+    with torch.inference_mode():
+        refiner = FrameRefiner(network, frame, features)
+        p = refiner.refine(coarse[0], windows, lambda k, window: V_q[0, k], rounds=2)
+        values = refiner.embed(p, windows)
+        expected = network.decode(frame, features, V_q, coarse, rounds=2)[-1].softmax(dim=1)[:, 1:]
+        expected_values = network.embed(frame, features, expected)
+    torch.testing.assert_close(p[None], expected, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(values.permute(2, 3, 0, 1)[None], expected_values, atol=1e-3, rtol=1e-3)
+
+
+def test_deep_inside_a_window_nothing_changes_and_outside_there_is_nothing(scene):
+    network, frame, features, _, _ = scene
+    masks = torch.zeros(2, 64, 96)
+    masks[:, 24:40, 40:56] = 1
+    windows = [Window(2, 4, 12, 16), Window(4, 8, 8, 8)]
+    with torch.inference_mode():
+        refiner = FrameRefiner(network, frame, features)
+        values = refiner.embed(masks, windows)
+        whole = refiner.embed(masks, object_windows(network.to_grid(masks), None))
+        p = refiner.refine(
+            network.to_grid(masks), windows, lambda k, w: w.cut(whole[:, :, k].permute(2, 0, 1), 16), 1
+        )
+    error = (values - whole)[:, :, 0].norm(dim=-1) / whole[:, :, 0].norm(dim=-1)  # (16, 24)
+    assert error[6:10, 10:14].max() < 0.05
+    for k, window in enumerate(windows):
+        inside = torch.zeros(16, 24, dtype=torch.bool)
+        window.cut(inside, 16).fill_(True)
+        assert (values[:, :, k][~inside] == 0).all()
+        assert p[k][~inside.repeat_interleave(4, 0).repeat_interleave(4, 1)].max() < 1e-6

@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from vos_umec.inference.segmenter import VideoSegmenter
     from vos_umec.io.masks import read_mask, write_mask
     from vos_umec.io.overlay import overlay
+    from vos_umec.io.pipeline import WriteBehind, read_ahead
     from vos_umec.io.source import open_source
     from vos_umec.io.video import VideoWriter
     from vos_umec.training.checkpoint import load_module
@@ -70,14 +71,15 @@ def run(args: argparse.Namespace) -> int:
     if not ((mask > 0) & (mask < 255)).any():
         raise MaskError(f"{args.mask} shows no object; mark each object with an id of 1 to 254")
     module = load_module(args.checkpoint)
-    names = ("rounds", "references", "radius", "anchor_radius", "top_k", "short_side")
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    settings = ("rounds", "references", "radius", "anchor_radius", "top_k", "short_side")
+    given = {name: getattr(args, name) for name in settings if getattr(args, name) is not None}
     network = module.network.to(pick_device(args.device))
     segmenter = VideoSegmenter(network, **{**(module.hparams["segmenter"] or {}), **given})
-    results = segmenter.segment(source, {args.frame: mask})
-    with VideoWriter(args.out / "overlay.mp4", source.fps) as writer:
-        for index, ids in track(results, total=len(source), description="segmenting"):
-            write_mask(args.out / "masks" / f"{source.names[index]}.png", ids)
-            writer.write(overlay(source.read([index])[0], ids))
+    names = source.names
+    with VideoWriter(args.out / "overlay.mp4", source.fps) as video, WriteBehind() as writer:
+        for index, frame in track(read_ahead(source), total=len(source), description="segmenting"):
+            ids = segmenter.step(frame, mask if index == args.frame else None)
+            writer.put(write_mask, args.out / "masks" / f"{names[index]}.png", ids)
+            writer.put(lambda frame, ids: video.write(overlay(frame, ids)), frame, ids)
     print(f"{len(source)} masks in {args.out / 'masks'}, picture in motion in {args.out / 'overlay.mp4'}")
     return 0

@@ -69,14 +69,14 @@ def paint(
         )
     if not 0 <= alpha <= 1:
         raise ConfigError(f"alpha is {alpha}: expected 0 to 1")
-    colour = colours[labels].astype(np.float32)  # (H, W, 3)
-    painted = frame.astype(np.float32)
-    painted[shown] += alpha * (colour[shown] - painted[shown])
+    painted = frame.copy()
+    inside = colours[labels[shown]].astype(np.float32)  # (n, 3): few pixels are shown, so only those become floats
+    painted[shown] = (frame[shown] * np.float32(1 - alpha) + alpha * inside).round()
     line = _contours(labels, shown, thickness=max(1, round(min(labels.shape) / 300)))
+    edge = colours[labels[line]].astype(np.float32)
     # The region's colour brought to full strength: seen on dark frames and bright ones, and still its own.
-    strength = colour[line].max(axis=1, initial=1.0, keepdims=True)
-    painted[line] = colour[line] * (255 / np.maximum(strength, 1))
-    return np.asarray(painted.round(), np.uint8)
+    painted[line] = (edge * (255 / edge.max(axis=1, initial=1.0, keepdims=True))).round()
+    return painted
 
 
 def _contours(labels: npt.NDArray[np.uint8], shown: npt.NDArray[np.bool_], thickness: int) -> npt.NDArray[np.bool_]:

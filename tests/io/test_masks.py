@@ -1,3 +1,7 @@
+import io
+import itertools
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image, ImageDraw
 
 from vos_umec.errors import MaskError
+from vos_umec.io.indexed_png import plain_indices
 from vos_umec.io.masks import read_mask, write_mask
 from vos_umec.io.palette import davis_palette, voc_palette
 
@@ -185,6 +190,68 @@ def test_a_cut_mask(tmp_path) -> None:
     path.write_bytes(path.read_bytes()[:400])
     with pytest.raises(MaskError, match="cannot be decoded"):
         read_mask(path)
+
+
+def png(
+    ids: np.ndarray, filters: int = 0, idats: int = 1, extra: bytes = b"", header: bytes | None = None
+) -> bytes:
+    """An indexed PNG, chunk by chunk; with filter 1 each pixel is stored as its difference from the one before."""
+    H, W = ids.shape
+    stored = np.diff(ids, axis=1, prepend=np.uint8(0)) if filters == 1 else ids
+    rows = np.concatenate([np.full((H, 1), filters, np.uint8), stored], axis=1)
+    data = zlib.compress(rows.tobytes())
+    cuts = [len(data) * i // idats for i in range(idats + 1)]
+    chunks = [(b"IHDR", header or struct.pack(">II5B", W, H, 8, 3, 0, 0, 0)), (b"PLTE", bytes(768))]
+    chunks += [(extra, bytes(8))] if extra else []
+    chunks += [(b"IDAT", data[a:b]) for a, b in itertools.pairwise(cuts)] + [(b"IEND", b"")]
+    parts = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@given(
+    arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=20)), st.integers(1, 3), st.sampled_from([0, 1])
+)
+@settings(max_examples=60, deadline=None)
+def test_the_quick_way_gives_what_pillow_gives_or_nothing(ids, idats, filters) -> None:
+    data = png(ids, filters, idats, extra=b"tEXt")
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(np.asarray(image), ids)
+    quick = plain_indices(data)
+    if filters:
+        assert quick is None
+        return
+    np.testing.assert_array_equal(quick, ids)
+    assert quick.flags.writeable
+    assert quick.flags.c_contiguous
+
+
+def test_the_quick_way_leaves_all_else_to_pillow() -> None:
+    ids = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    sound = png(ids)
+    assert plain_indices(sound) is not None
+    others = {
+        "no PNG": b"GIF89a" + bytes(40),
+        "nothing": b"",
+        "filtered rows": png(ids, filters=1),
+        "an animation": png(ids, extra=b"acTL"),
+        "a header of another length": png(ids, header=bytes(12)),
+        "no pixels": png(ids, header=struct.pack(">II5B", 0, 3, 8, 3, 0, 0, 0)),
+        "more pixels than there are": png(ids, header=struct.pack(">II5B", 4, 9, 8, 3, 0, 0, 0)),
+        "fewer pixels than there are": png(ids, header=struct.pack(">II5B", 4, 2, 8, 3, 0, 0, 0)),
+        "a size that would fill the memory": png(
+            ids, header=struct.pack(">II5B", 2**31 - 1, 2**31 - 1, 8, 3, 0, 0, 0)
+        ),
+        "grey": png(ids, header=struct.pack(">II5B", 4, 3, 8, 0, 0, 0, 0)),
+        "interlaced": png(ids, header=struct.pack(">II5B", 4, 3, 8, 3, 0, 0, 1)),
+    }
+    others |= {f"cut at {n}": sound[:n] for n in range(len(sound))}
+    places = [n for n in range(len(sound)) if not 33 <= n < 33 + 12 + 768]  # the palette is damaged by one of them
+    others |= {f"damaged at {n}": sound[:n] + bytes([sound[n] ^ 1]) + sound[n + 1 :] for n in [*places, 100]}
+    for name, data in others.items():
+        assert plain_indices(data) is None, name
 
 
 def test_a_mask_of_floats(tmp_path) -> None:

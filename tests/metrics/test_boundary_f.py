@@ -120,6 +120,16 @@ def test_empty_cases_are_about_contours_not_masks():
     assert boundary_f(empty[:0], empty[:0]).shape == (0,)
 
 
+@pytest.mark.parametrize("left", [0, 1, 62, 63, 64, 65, 127, 128, 129])
+@pytest.mark.parametrize("right", [129, 130])
+def test_objects_that_begin_or_end_with_a_word(left, right):
+    mask, truth = np.zeros((12, 130), bool), np.zeros((12, 130), bool)
+    mask[2:9, left:right] = truth[0:8, left + 1 : right] = True
+    for radius, tolerance in [(0, 0.0), (1, 0.007), (2, 0.01)]:
+        expected = slow_f(mask, truth, radius)
+        assert boundary_f(mask[None], truth[None], tolerance)[0] == pytest.approx(expected, abs=1e-12)
+
+
 def test_each_frame_stands_alone():
     masks = np.stack([discs(seed, (40, 50)) for seed in range(5)])
     truths = np.stack([discs(seed + 50, (40, 50)) for seed in range(5)])

@@ -68,6 +68,13 @@ def test_missing_data_is_one_clear_error(folders, tmp_path):
         evaluate(results, "--root", tmp_path / "absent")
 
 
+def test_workers_are_a_number_of_processes(folders):
+    root, results, _ = folders
+    assert evaluate(results, "--root", root, "--workers", 1) == 0
+    with pytest.raises(ConfigError, match="workers is 0"):
+        evaluate(results, "--root", root, "--workers", 0)
+
+
 def test_needs_no_torch(folders):
     root, results, _ = folders
     program = (

@@ -1,14 +1,18 @@
 import csv
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from vos_umec.data.layouts import davis_sequences
-from vos_umec.errors import DataError, MaskError
+from vos_umec.errors import ConfigError, DataError, MaskError
+from vos_umec.metrics import results as results_module
 from vos_umec.metrics.results import evaluate_results
+from vos_umec.metrics.score_files import MaskFiles, score_sequences
 from vos_umec.metrics.sequence import FIGURES, SequenceScorer
 
 # Columns of the official file, by our names.
@@ -92,6 +96,68 @@ def test_first_and_last_result_are_not_needed(davis):
     (results / "dog" / "00000.png").unlink()
     (results / "dog" / "00005.png").write_bytes(b"not a picture")
     assert evaluate_results(results, davis_sequences(root)) == expected
+
+
+def test_last_ground_truth_is_not_opened(davis):
+    root, results, _ = davis
+    expected = evaluate_results(results, davis_sequences(root))
+    (root / "Annotations" / "480p" / "dog" / "00005.png").write_bytes(b"not a picture")
+    assert evaluate_results(results, davis_sequences(root)) == expected
+
+
+@pytest.fixture
+def many(davis, monkeypatch):
+    """Sequences enough for several processes, which are then started however small the work is."""
+    root, results, _ = davis
+    monkeypatch.setattr(results_module, "_WORTH_A_PROCESS", 0)
+    for n in range(6):
+        for folder in (root / "Annotations" / "480p", root / "JPEGImages" / "480p", results):
+            shutil.copytree(folder / "cat", folder / f"cat{n}")
+    names = ["dog", "cat", *(f"cat{n}" for n in range(6))]
+    (root / "ImageSets" / "2017" / "val.txt").write_text("\n".join(names))
+    return root, results, names
+
+
+@pytest.mark.parametrize("workers", [2, 3, 100])
+def test_workers_do_not_change_the_scores(many, workers, caplog):
+    root, results, names = many
+    write_ids(results / "cat5" / "00003.png", np.full((24, 32), 9, np.uint8))
+    alone = evaluate_results(results, davis_sequences(root))
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == 1
+    seen = []
+    progress = lambda sequences: (seen.append(sequence.name) or sequence for sequence in sequences)  # noqa: E731
+    assert evaluate_results(results, davis_sequences(root), progress, workers) == alone
+    assert seen == names
+    assert [record.getMessage() for record in caplog.records] == warnings * 2
+
+
+@pytest.mark.parametrize("name", ["dog", "cat5"])  # one from each end: another process's and our own
+def test_an_error_of_a_worker_is_the_same_one_line(many, name):
+    root, results, _ = many
+    write_ids(results / name / "00003.png", np.zeros((12, 16), np.uint8))
+    with pytest.raises(MaskError, match=rf"{name}/00003.png is 16 x 12 pixels, its ground truth 32 x 24") as caught:
+        evaluate_results(results, davis_sequences(root), workers=2)
+    assert "\n" not in str(caught.value)
+
+
+class DeadlyPath(type(Path())):
+    """Ends the process that receives it."""
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+
+def test_a_worker_that_is_killed_is_one_clear_error():
+    files = [MaskFiles("dog", (DeadlyPath("absent.png"),), Path("results")), MaskFiles("cat", (), Path("results"))]
+    with pytest.raises(DataError, match="ended from outside"):
+        list(score_sequences(files, workers=2))
+
+
+def test_refuses_no_workers(davis):
+    root, results, _ = davis
+    with pytest.raises(ConfigError, match="workers is 0"):
+        evaluate_results(results, davis_sequences(root), workers=0)
 
 
 def fails(davis, error, match):

@@ -1,7 +1,11 @@
 import logging
+import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
 
 from vos_umec.errors import DataError, MaskError
 from vos_umec.metrics.boundary import boundary_f
@@ -118,3 +122,45 @@ def test_overall_is_the_mean_over_objects():
         assert figures[name] == pytest.approx(sum(row[name] for row in rows) / 3)
     assert figures["J&F"] == pytest.approx((figures["J-Mean"] + figures["F-Mean"]) / 2)
     assert all(np.isnan(value) for value in overall([]).values())
+
+
+ids_of_a_frame = st.sampled_from([0, 1, 2, 7, 254, 255])  # gaps, the highest id, void
+clips = st.tuples(st.integers(1, 9), st.sampled_from([1, 2, 7, 63, 64, 65, 70])).flatmap(
+    lambda size: st.tuples(*[npst.arrays(np.uint8, (4, *size), elements=ids_of_a_frame, fill=ids_of_a_frame)] * 2)
+)
+
+
+def slow_scores(prediction, target, object_id):
+    """J and F of one object in one frame, pixel by pixel; a match is at most ceil(0.008 of the diagonal) away."""
+    H, W = target.shape
+    masks = [[[ids[y, x] == object_id for x in range(W)] for y in range(H)] for ids in (prediction, target)]
+    places = [(y, x) for y in range(H) for x in range(W)]
+    both, either = (sum(f(masks[0][y][x], masks[1][y][x]) for y, x in places) for f in (min, max))
+    contours = []
+    for mask in masks:
+        around = [
+            (y, x, (min(y + v, H - 1), min(x + u, W - 1))) for y, x in places for v, u in [(0, 1), (1, 0), (1, 1)]
+        ]
+        contours.append({(y, x) for y, x, (v, u) in around if mask[y][x] != mask[v][u]})
+    radius = math.ceil(0.008 * math.hypot(H, W))
+    shares = []
+    for ours, theirs in (contours, contours[::-1]):
+        near = [any((y - v) ** 2 + (x - u) ** 2 <= radius**2 for v, u in theirs) for y, x in ours]
+        shares.append(sum(near) / len(near) if near else float(not theirs))
+    return both / either if either else 1.0, 2 * np.prod(shares) / sum(shares) if sum(shares) else 0.0
+
+
+@given(clips)
+@settings(max_examples=60, deadline=None)
+def test_equals_a_loop_over_objects_and_pixels(clip):
+    prediction, target = clip
+    objects = sorted(set(target[0].ravel().tolist()) - {0, 255})
+    if not objects:
+        with pytest.raises(DataError, match="no object"):
+            score(prediction, target)
+        return
+    rows = score(prediction, target)
+    assert [row["object"] for row in rows] == objects
+    for row in rows:
+        values = [slow_scores(prediction[t], target[t], row["object"]) for t in (1, 2)]
+        assert [row["J-Mean"], row["F-Mean"]] == pytest.approx(np.mean(values, axis=0).tolist(), abs=1e-12)

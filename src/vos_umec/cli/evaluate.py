@@ -11,6 +11,7 @@ from vos_umec.data.layouts import davis_sequences
 from vos_umec.errors import ConfigError
 from vos_umec.io.atomic import atomic_path
 from vos_umec.metrics.results import evaluate_results, print_table
+from vos_umec.metrics.score_files import available_cores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set, with its Annotations")
     parser.add_argument("--dataset", choices=["davis17"], default="davis17", help="rules to score by")
     parser.add_argument("--split", default="val", help="list of the sequences to score (default: val)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=available_cores(),
+        metavar="N",
+        help="processes, which do not change the scores (default: the cores there are, here %(default)s)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures, as fractions, here")
 
 
@@ -44,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         DataError: Ground truth or results are missing.
         MaskError: A mask cannot be read as object ids, or has a wrong size.
-        ConfigError: The JSON file cannot be written.
+        ConfigError: The JSON file cannot be written, or there are no workers.
 
     Example:
         >>> parser = argparse.ArgumentParser()
@@ -59,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     progress = partial(
         track, description="scoring", console=console, transient=True, disable=not console.is_terminal
     )
-    scores = evaluate_results(args.results, sequences, progress=progress)
+    scores = evaluate_results(args.results, sequences, progress=progress, workers=args.workers)
     print_table(scores.table())
     if args.json is not None:
         _write(args.json, scores.to_json())

@@ -14,7 +14,7 @@ _MOST_PIXELS = 2**26  # a header may claim any size, and its memory is taken bef
 
 
 def plain_indices(data: bytes) -> npt.NDArray[np.uint8] | None:
-    """Indices of an indexed PNG with 8 bits a pixel and unfiltered rows, as every tool of the field writes masks.
+    """Indices of an indexed PNG with 8 bits a pixel and unfiltered rows: what Pillow, and so most tools, write.
 
     A general decoder unpacks row by row; here the size is known, so the whole picture is unpacked in one go.
 

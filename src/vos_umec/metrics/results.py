@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from vos_umec.data.layouts import VideoSequence
-from vos_umec.errors import DataError, MaskError
-from vos_umec.io.masks import read_mask
-from vos_umec.metrics.sequence import FIGURES, Row, SequenceScorer, overall
+from vos_umec.errors import ConfigError, DataError
+from vos_umec.metrics.score_files import MaskFiles, score_sequences
+from vos_umec.metrics.sequence import FIGURES, Row, overall
+
+# Another process takes some 0.2 seconds to start, in which this one scores about as many frames.
+_WORTH_A_PROCESS = 600
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def evaluate_results(
     results: str | Path,
     sequences: Sequence[VideoSequence],
     progress: Callable[[Sequence[VideoSequence]], Iterable[VideoSequence]] = iter,
+    workers: int = 1,
 ) -> Scores:
     """Score indexed PNGs in ``results/<sequence>/<frame>.png`` by the DAVIS rules.
 
@@ -68,6 +71,9 @@ def evaluate_results(
         results: Folder with one folder per sequence.
         sequences: The sequences with their ground truth.
         progress: Wrapper of the loop over the sequences, such as ``tqdm`` or ``rich.progress.track``.
+        workers: Processes, this one included; the scores do not depend on it. No more are used than there are
+            sequences, and one alone where starting others would take longer than scoring. A script that asks
+            for more than one has to guard its start with ``if __name__ == "__main__"``.
 
     Returns:
         The scores; objects in the order of the sequences.
@@ -75,6 +81,7 @@ def evaluate_results(
     Raises:
         DataError: Results are missing, or a sequence cannot be scored.
         MaskError: A mask cannot be read as object ids, or has another size than its ground truth.
+        ConfigError: There are no workers.
 
     Source:
         METHOD section 6, the semi-supervised task of DAVIS 2017.
@@ -86,11 +93,17 @@ def evaluate_results(
         ...
         vos_umec.errors.DataError: no folder no/such/folder: expected results as <sequence>/<frame>.png...
     """
+    if workers < 1:
+        raise ConfigError(f"workers is {workers}: expected a number of processes, at least 1")
     results = Path(results)
     _require_results(results, sequences)
+    files = [MaskFiles(sequence.name, _truths(sequence), results / sequence.name) for sequence in sequences]
+    if sum(len(sequence.truths) for sequence in files) < _WORTH_A_PROCESS:
+        workers = 1
     objects: list[Row] = []
-    for sequence in progress(sequences):
-        objects += _score(results / sequence.name, sequence)
+    with closing(score_sequences(files, max(1, min(workers, len(files))))) as scorers:
+        for _, scorer in zip(progress(sequences), scorers, strict=True):
+            objects += scorer.rows()
     return Scores(objects)
 
 
@@ -134,33 +147,9 @@ def _require_results(results: Path, sequences: Sequence[VideoSequence]) -> None:
             )
 
 
-def _score(folder: Path, sequence: VideoSequence) -> list[Row]:
-    """Rows of one sequence whose results are all there."""
-    scorer = SequenceScorer(sequence.name)
-    truths = _truths(sequence)
-    last = len(truths) - 1
-    for i, path in enumerate(truths):
-        # The first and the last frame are not scored: there need not be a result, nor a sound one. Of the first
-        # the objects are read; the last is not opened.
-        if i == 0 or i < last:
-            target = read_mask(path)
-        scorer.update(_read_result(folder / path.name, target) if 0 < i < last else target, target)
-    return scorer.rows()
-
-
-def _read_result(path: Path, target: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    result = read_mask(path)
-    if result.shape != target.shape:
-        found, expected = ("{1} x {0}".format(*mask.shape) for mask in (result, target))
-        raise MaskError(
-            f"{path} is {found} pixels, its ground truth {expected}: write results at the size of the frames"
-        )
-    return result
-
-
-def _truths(sequence: VideoSequence) -> list[Path]:
+def _truths(sequence: VideoSequence) -> tuple[Path, ...]:
     """Ground-truth files in the order of the frames."""
-    return [sequence.annotations[i] for i in sorted(sequence.annotations)]
+    return tuple(sequence.annotations[i] for i in sorted(sequence.annotations))
 
 
 def _few(names: Sequence[str]) -> str:

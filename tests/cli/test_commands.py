@@ -136,3 +136,44 @@ def test_a_file_that_is_no_checkpoint_ends_in_one_line(clip, tmp_path, capsys):
     arguments = ["segment", str(clip), "--mask", str(tmp_path / "m.png"), "--out", str(tmp_path / "out")]
     assert main([*arguments, "--checkpoint", str(tmp_path / "x.ckpt")]) == 1
     assert "is not a checkpoint of a UMECModule" in one_line(capsys)
+
+
+@pytest.fixture
+def segmenting(clip, tmp_path) -> list[str]:
+    """Arguments of a `segment` that can succeed."""
+    from pytorch_lightning import Trainer
+
+    from vos_umec.io.masks import write_mask
+    from vos_umec.training.module import UMECModule
+
+    mask = np.zeros((32, 48), np.uint8)
+    mask[8:24, :16] = 1
+    write_mask(tmp_path / "m.png", mask)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.strategy.connect(UMECModule(network="tiny"))
+    trainer.save_checkpoint(tmp_path / "c.ckpt")
+    where = ["--checkpoint", str(tmp_path / "c.ckpt"), "--out", str(tmp_path / "out")]
+    return ["segment", str(clip), "--mask", str(tmp_path / "m.png"), *where]
+
+
+def test_segment_writes_a_mask_a_frame_and_an_overlay_of_the_frames(segmenting, tmp_path):
+    from vos_umec.io.masks import read_mask
+    from vos_umec.io.source import open_source
+
+    assert main([*segmenting, "--frame", "1", "--crop-margin", "2"]) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["masks", "overlay.mp4"]
+    masks = [read_mask(path) for path in sorted((tmp_path / "out/masks").iterdir())]
+    assert [mask.any() for mask in masks] == [False, True, True, True]
+    shown = open_source(tmp_path / "out/overlay.mp4")
+    assert (len(shown), shown.size) == (4, (32, 48))
+    grey, coloured = shown.read([0, 1]).astype(int)
+    assert (grey.max(axis=2) - grey.min(axis=2)).max() < 40  # the frame itself, before there is a mask
+    assert (coloured.max(axis=2) - coloured.min(axis=2))[masks[1] > 0].mean() > 60
+
+
+def test_what_cannot_be_written_ends_in_one_line(segmenting, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/masks").write_text("in the way")
+    assert main(segmenting) == 1
+    assert "cannot write to" in one_line(capsys)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["masks"]  # no half a video

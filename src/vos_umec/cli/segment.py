@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from vos_umec.errors import ConfigError, MaskError
+from vos_umec.errors import ConfigError, DataError, MaskError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     read_out.add_argument("--radius", type=float, help="window on them, in cells")
     read_out.add_argument("--anchor-radius", type=float, help="window on the mask's frame, in cells")
     read_out.add_argument("--top-k", type=int, help="cells read for each cell")
+    read_out.add_argument("--crop-margin", type=int, help="cells around an object that are refined with it")
     read_out.add_argument("--short-side", type=int, help="segment at this short side, in pixels")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
 
@@ -71,15 +72,18 @@ def run(args: argparse.Namespace) -> int:
     if not ((mask > 0) & (mask < 255)).any():
         raise MaskError(f"{args.mask} shows no object; mark each object with an id of 1 to 254")
     module = load_module(args.checkpoint)
-    settings = ("rounds", "references", "radius", "anchor_radius", "top_k", "short_side")
+    settings = ("rounds", "references", "radius", "anchor_radius", "top_k", "crop_margin", "short_side")
     given = {name: getattr(args, name) for name in settings if getattr(args, name) is not None}
     network = module.network.to(pick_device(args.device))
     segmenter = VideoSegmenter(network, **{**(module.hparams["segmenter"] or {}), **given})
     names = source.names
-    with VideoWriter(args.out / "overlay.mp4", source.fps) as video, WriteBehind() as writer:
-        for index, frame in track(read_ahead(source), total=len(source), description="segmenting"):
-            ids = segmenter.step(frame, mask if index == args.frame else None)
-            writer.put(write_mask, args.out / "masks" / f"{names[index]}.png", ids)
-            writer.put(lambda frame, ids: video.write(overlay(frame, ids)), frame, ids)
+    try:
+        with VideoWriter(args.out / "overlay.mp4", source.fps) as video, WriteBehind() as writer:
+            for index, frame in track(read_ahead(source), total=len(source), description="segmenting"):
+                ids = segmenter.step(frame, mask if index == args.frame else None)
+                writer.put(write_mask, args.out / "masks" / f"{names[index]}.png", ids)
+                writer.put(lambda frame, ids: video.write(overlay(frame, ids)), frame, ids)
+    except OSError as error:  # the writer's: reading gives a VideoReadError
+        raise DataError(f"cannot write to {args.out}: {error}; check its place and the room there") from error
     print(f"{len(source)} masks in {args.out / 'masks'}, picture in motion in {args.out / 'overlay.mp4'}")
     return 0

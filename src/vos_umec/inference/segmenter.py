@@ -135,9 +135,8 @@ class VideoSegmenter:
             found = self._read_out(key)
             coarse = found.coarse()  # (K', h, w), of the objects known before
             if refiner is None:
-                carried = F.interpolate(coarse[None], size=image.shape[-2:], mode="bilinear", align_corners=False)[
-                    0
-                ]
+                H, W = image.shape[-2:]
+                carried = F.interpolate(coarse[None], size=(H, W), mode="bilinear", align_corners=False)[0]
                 # What was carried is remembered as it is: through the image and back, it would blur every frame.
                 masks = coarse
             else:

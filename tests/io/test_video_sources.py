@@ -11,6 +11,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import Interpolation
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from vos_umec.errors import DataError, VideoReadError
@@ -59,6 +61,57 @@ def test_random_access_equals_decoding_from_the_start(make_clip, numbers, name, 
     difference = np.abs(shuffled - reference)
     # 10 bits are rounded or dithered down to 8, which is each decoder's own affair
     assert difference.mean() < 4 if pixels == "yuv420p10le" else difference.max() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "gop", "options"),
+    [
+        ("pyramid.mp4", "libx264", 250, {"crf": "12", "bf": "4", "x264-params": "b-pyramid=normal:b-adapt=0"}),
+        ("open_gop.mp4", "libx264", 12, {"crf": "12", "bf": "3", "x264-params": "open-gop=1:b-adapt=0:scenecut=0"}),
+        ("short_gop.mkv", "libx264", 9, {"crf": "12", "bf": "2"}),
+        ("sliced.ts", "libx264", 20, {"crf": "12", "bf": "3", "x264-params": "slices=3:intra-refresh=0"}),
+        ("refreshed.mp4", "libx264", 20, {"crf": "12", "x264-params": "intra-refresh=1"}),
+        ("layers.mp4", "libx265", 30, {"x265-params": "temporal-layers=3:bframes=3:log-level=none"}),
+        ("web.webm", "libvpx", 60, {"crf": "10", "b": "2M", "auto-alt-ref": "1"}),
+        ("old.avi", "mpeg4", 12, {"qscale": "2"}),
+    ],
+)
+def test_scaled_frames_are_those_of_decoding_from_the_start(make_clip, name, codec, gop, options) -> None:
+    # Frames that no other needs are passed over on the way: none that is wanted may be missed or changed.
+    path = make_clip(name, codec=codec, gop=gop, options=options)
+    size = (36, 48)
+    how = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+    with av.open(f"file:{path}") as container:
+        frames = [f.reformat(48, 36, "rgb24", interpolation=how).to_ndarray() for f in container.decode(video=0)]
+    source, chance = open_source(path), random.Random(0)
+    for _ in range(25):
+        start, gap = chance.randrange(len(frames)), chance.choice([1, 2, 3, 7])
+        indices = list(range(start, len(frames), gap))[:5]
+        np.testing.assert_array_equal(source.read(indices, size), np.stack([frames[i] for i in indices]))
+    np.testing.assert_array_equal(source.read([55, 1, 30, 2], size), np.stack([frames[i] for i in (55, 1, 30, 2)]))
+
+
+def test_frames_that_no_other_needs_are_not_decoded(make_clip, monkeypatch) -> None:
+    path = make_clip(options={"crf": "12", "bf": "3", "x264-params": "b-pyramid=none:b-adapt=0"})
+    source = open_source(path)
+    decoded = []
+    walk = FrameWalk.__iter__
+    monkeypatch.setattr(FrameWalk, "__iter__", lambda self: (decoded.append(f.pts) or f for f in walk(self)))
+    source.read([40, 42], (24, 32))
+    assert 41 not in [pts // 512 for pts in decoded]
+    assert len(decoded) < 20  # of 43: a quarter, and what is wanted
+    decoded.clear()
+    source.read([46, 48], (24, 32))
+    assert len(decoded) < 8  # walked on, no seek
+
+
+def test_scaling_is_as_good_as_that_of_whole_pictures(make_clip) -> None:
+    path = make_clip(size=(240, 320), frames=3, options={"crf": "12"})
+    with av.open(str(path)) as container:
+        whole = [Image.fromarray(f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
+    expected = np.stack([image.resize((160, 120), Image.Resampling.BILINEAR) for image in whole])
+    error = open_source(path).read(range(3), (120, 160)).astype(float) - expected
+    assert 10 * np.log10(255**2 / (error**2).mean()) > 38  # the picture is noise, the hardest there is
 
 
 def test_both_readers_give_the_same_frames(make_clip) -> None:
@@ -198,10 +251,13 @@ def test_walk_ends_at_the_end_of_a_broken_container() -> None:
 def test_opening_is_lazy_and_facts_save_the_counting(make_clip, numbers, monkeypatch) -> None:
     path = make_clip(frames=9)
     facts = open_source(path).facts
-    assert facts == SourceFacts("decord", 9, (48, 64), 25.0)
-    monkeypatch.setattr("vos_umec.io.source.scan_video", lambda path: pytest.fail("counted again"))
+    assert facts == SourceFacts("decord", 9, (48, 64), 25.0, keys=(0,), stamps=((0, 1), (512, 8)))
+    for module in ("source", "pyav_source"):
+        monkeypatch.setattr(f"vos_umec.io.{module}.scan_video", lambda path: pytest.fail("counted again"))
     source = open_source(path, facts)
     assert numbers(source.read([8])) == [8]
+    assert numbers(source.read([8, 3], (24, 32))) == [8, 3]
+    monkeypatch.undo()
     changed = open_source(path, SourceFacts("decord", 8, (48, 64), 25.0))
     with pytest.raises(VideoReadError, match="the file has changed"):
         changed.read([0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -13,6 +13,7 @@ from vos_umec.io.frames import Frame
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
@@ -74,6 +75,8 @@ class FrameWalk:
     Args:
         container: An open container, at its beginning or just after a seek.
         stream: The stream to decode.
+        passes_over: Says of a packet that its frame is not wanted. Such a frame is decoded only if others are
+            made from it, and else left out of the walk.
 
     Attributes:
         damage: FFmpeg's words for what went wrong first, None as long as all is well.
@@ -83,10 +86,16 @@ class FrameWalk:
         'Yield frames until the end or the first damage.'
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        passes_over: Callable[[Packet[VideoStream]], bool] | None = None,
+    ) -> None:
         self.damage: str | None = None
         self._container = container
         self._stream = stream
+        self._passes_over = passes_over
 
     def __iter__(self) -> Iterator[VideoFrame]:
         """Yield frames until the end or the first damage."""
@@ -99,6 +108,9 @@ class FrameWalk:
                 packet = next(packets, None)
                 if packet is None:
                     return
+                if self._passes_over is not None:
+                    passed = self._passes_over(packet)
+                    self._stream.codec_context.skip_frame = "NONREF" if passed else "DEFAULT"
                 frames = self._stream.decode(packet)
             except (av.error.FFmpegError, OSError, ValueError) as error:
                 self.damage = self.damage or _words(error)
@@ -121,25 +133,45 @@ def displayed_size(frame: VideoFrame) -> tuple[int, int]:
     return (frame.width, frame.height) if sideways else (frame.height, frame.width)
 
 
-def to_rgb(frame: VideoFrame, size: tuple[int, int]) -> Frame:
-    """Turn a decoded frame into a picture, rotated as the file says it is to be shown.
+class PictureMaker:
+    """Turns decoded frames into pictures, rotated as the file says they are to be shown.
 
-    Args:
-        frame: Any pixel format and bit depth.
-        size: Displayed (H, W) of the video; a frame coded in another size is scaled to it.
-
-    Returns:
-        (H, W, 3) uint8.
+    Scaling and conversion to RGB are one step of FFmpeg's swscale: its bilinear filter, whose support grows with
+    the scale as Pillow's does, on the planes of the video before they become RGB. Against full-size RGB scaled by
+    Pillow the difference is at 44 to 52 dB; without scaling there is none.
 
     Example:
         >>> import av
-        >>> to_rgb(av.VideoFrame.from_ndarray(np.full((2, 4, 3), 7, np.uint8), "rgb24"), (2, 4)).max()
-        np.uint8(7)
+        >>> grey = av.VideoFrame.from_ndarray(np.full((4, 8, 3), 7, np.uint8), "rgb24")
+        >>> PictureMaker().make(grey, (2, 4)).tolist() == np.full((2, 4, 3), 7).tolist()
+        True
     """
-    turns = _quarter_turns(frame)
-    height, width = size if turns % 2 == 0 else size[::-1]
-    picture = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
-    return np.ascontiguousarray(np.rot90(picture, turns))
+
+    def __init__(self) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._reformatter = VideoReformatter()  # keeps its filters as long as sizes stay the same
+
+    def make(self, frame: VideoFrame, size: tuple[int, int]) -> Frame:
+        """Make one picture.
+
+        Args:
+            frame: Any pixel format and bit depth.
+            size: (H, W) of the result, after rotation.
+
+        Returns:
+            (H, W, 3) uint8.
+        """
+        from av.video.reformatter import Interpolation
+
+        turns = _quarter_turns(frame)
+        height, width = size if turns % 2 == 0 else size[::-1]
+        how = Interpolation.BILINEAR
+        if (frame.height, frame.width) != (height, width):
+            # Colours at every pixel, not at every second; and rounding as exact as it gets.
+            how |= Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+        picture = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=how).to_ndarray()
+        return np.ascontiguousarray(np.rot90(picture, turns))
 
 
 def _quarter_turns(frame: VideoFrame) -> int:

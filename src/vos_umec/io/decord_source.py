@@ -1,4 +1,4 @@
-"""Frames of a video file by decord: quick random access, for files on which it can be trusted."""
+"""Whole frames of a video file by decord, for files on which it can be trusted: it decodes ahead meanwhile."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from vos_umec.errors import VideoReadError
 from vos_umec.io.decord_import import import_decord
 from vos_umec.io.frames import Frame, SourceFacts, gather
 from vos_umec.io.handles import ProcessHandle
+from vos_umec.io.pyav_source import PyAVSource
 from vos_umec.io.scan import VideoScan, looks_like
 
 
 class DecordSource:
     """A ``FrameSource`` over a sound video file. For one thread at a time.
+
+    decord reads frames at their own size, one after another twice as fast as PyAV. Frames at another size, as
+    training clips want them, are left to ``PyAVSource``: decord would decode and hand over whole frames.
 
     Args:
         path: A video file for which ``decord_misreads`` finds nothing.
@@ -29,6 +33,7 @@ class DecordSource:
         self.path = path
         self.facts = facts
         self._reader: ProcessHandle[Any] = ProcessHandle()
+        self._scaled = PyAVSource(path, facts)
 
     def __len__(self) -> int:
         return self.facts.frames
@@ -50,7 +55,9 @@ class DecordSource:
 
     def read(self, indices: Sequence[int], size: tuple[int, int] | None = None) -> Frame:
         """Read frames; see ``FrameSource.read``."""
-        return gather(self.path, len(self), indices, size or self.size, self._frame)
+        if size not in (None, self.size):
+            return self._scaled.read(indices, size)
+        return gather(self.path, len(self), indices, self.size, self._frame)
 
     def _frame(self, index: int) -> Frame:
         decord = import_decord()

@@ -18,17 +18,21 @@ Frame = npt.NDArray[np.uint8]
 class SourceFacts:
     """What opening a video found out, in plain values, so that an index can keep it.
 
-    Handing it to ``open_source`` again saves decoding the whole video a second time only to count it.
+    Handing it to ``open_source`` again saves decoding the whole video a second time only to count it, and lets
+    the reader jump straight to the key frame it needs.
 
     Args:
         reader: Which reader is right for it.
         frames: Frames that can be read, > 0.
         size: (H, W) in pixels, as displayed.
         fps: Frames a second, > 0.
+        keys: Key frames of a video file, rising.
+        stamps: Time stamps of its frames as ``pack_stamps`` gives them: () where they cannot tell frames apart,
+            None where nobody has looked.
 
     Example:
         >>> import dataclasses, json
-        >>> facts = SourceFacts("decord", 80, (480, 854), 24.0)
+        >>> facts = SourceFacts("decord", 80, (480, 854), 24.0, keys=(0, 48), stamps=((0, 1), (512, 79)))
         >>> SourceFacts(**json.loads(json.dumps(dataclasses.asdict(facts)))) == facts
         True
     """
@@ -37,10 +41,51 @@ class SourceFacts:
     frames: int
     size: tuple[int, int]
     fps: float
+    keys: tuple[int, ...] = ()
+    stamps: tuple[tuple[int, int], ...] | None = None
 
     def __post_init__(self) -> None:
-        height, width = self.size  # JSON gives a list
+        height, width = self.size  # JSON gives lists
         object.__setattr__(self, "size", (height, width))
+        object.__setattr__(self, "keys", tuple(self.keys))
+        if self.stamps is not None:
+            object.__setattr__(self, "stamps", tuple((step, count) for step, count in self.stamps))
+
+
+def pack_stamps(times: npt.NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
+    """Time stamps in the few numbers that most videos need: a steady rate is one step, many times.
+
+    Args:
+        times: (T,) time stamps, in any unit.
+
+    Returns:
+        Runs (step, count); the first step leads from 0 to the first time stamp.
+
+    Example:
+        >>> pack_stamps(np.array([10, 20, 30, 41, 52]))
+        ((10, 3), (11, 2))
+    """
+    steps = np.diff(times, prepend=0)
+    begins = np.flatnonzero(np.diff(steps, prepend=steps[:1] - 1))
+    counts = np.diff(begins, append=len(steps))
+    return tuple(zip(steps[begins].tolist(), counts.tolist(), strict=True))
+
+
+def unpack_stamps(stamps: Sequence[tuple[int, int]]) -> npt.NDArray[np.int64]:
+    """The time stamps behind ``pack_stamps``.
+
+    Args:
+        stamps: Runs (step, count).
+
+    Returns:
+        (T,) time stamps.
+
+    Example:
+        >>> unpack_stamps(((10, 3), (11, 2))).tolist()
+        [10, 20, 30, 41, 52]
+    """
+    steps, counts = np.array(stamps, np.int64).reshape(-1, 2).T
+    return np.cumsum(np.repeat(steps, counts))
 
 
 def resized(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:

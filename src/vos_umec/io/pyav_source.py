@@ -1,4 +1,4 @@
-"""Frames of a video file by PyAV: slower at jumping than decord, but it takes what decord does not."""
+"""Frames of a video file by PyAV: any file FFmpeg knows, decoded no further and no larger than asked."""
 
 from __future__ import annotations
 
@@ -9,20 +9,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vos_umec.errors import VideoReadError
-from vos_umec.io.container import FrameWalk, open_container, to_rgb
-from vos_umec.io.frames import Frame, SourceFacts, gather
+from vos_umec.io.container import FrameWalk, PictureMaker, open_container
+from vos_umec.io.frames import Frame, SourceFacts, gather, unpack_stamps
 from vos_umec.io.handles import ProcessHandle
-from vos_umec.io.scan import VideoScan, scan_video
+from vos_umec.io.scan import scan_facts, scan_video
 
 if TYPE_CHECKING:
+    from av.packet import Packet
     from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+# Where the stream itself marks the frames that no other is made from, in a way that leaves no doubt.
+_MARKS_REFERENCES = frozenset({"h264"})
 
 
 class PyAVSource:
     """A ``FrameSource`` over a video file, frame for frame what decoding it from the start gives.
 
-    It jumps to the key frame before the frame asked for and knows frames by their time stamps; where the
-    stamps cannot tell frames apart it counts from the beginning. For one thread at a time.
+    It walks on from where it is, unless a key frame lies between there and the frame asked for, or the frame lies
+    behind: then it jumps to the key frame before it. Frames on the way are decoded only if others are made from
+    them, where the codec says so (h264). It knows frames by their time stamps; where the stamps cannot tell frames
+    apart it counts from the beginning. One thread: in loader workers more would only take turns. For one thread at
+    a time.
 
     Args:
         path: A video file.
@@ -39,8 +47,7 @@ class PyAVSource:
     def __init__(self, path: Path, facts: SourceFacts | None = None) -> None:
         self.path = path
         if facts is None:
-            scan = scan_video(path)
-            facts = SourceFacts("pyav", scan.frames, scan.size, scan.fps)
+            facts = scan_facts(scan_video(path), "pyav")
         self.facts = facts
         self._cursor: ProcessHandle[_Cursor] = ProcessHandle()
 
@@ -64,65 +71,104 @@ class PyAVSource:
 
     def read(self, indices: Sequence[int], size: tuple[int, int] | None = None) -> Frame:
         """Read frames; see ``FrameSource.read``."""
-        return gather(self.path, len(self), indices, size or self.size, self._frame)
+        wanted = size or self.size
+        pictures = self._pictures(sorted(set(indices)), wanted)
+        return gather(self.path, len(self), indices, wanted, lambda index: next(pictures))
 
-    def _frame(self, index: int) -> Frame:
+    def _pictures(self, indices: list[int], size: tuple[int, int]) -> Iterator[Frame]:
         cursor = self._cursor.get(self._open)
         try:
-            frame = cursor.frame(index)
+            for frame in cursor.frames(indices):
+                yield cursor.pictures.make(frame, size)
         except VideoReadError:
             self._cursor.drop()
             raise
-        return to_rgb(frame, self.size)
 
     def _open(self) -> _Cursor:
-        return _Cursor(self.path, scan_video(self.path))
+        if self.facts.stamps is not None:
+            return _Cursor(self.path, self.facts)
+        found = scan_facts(scan_video(self.path), "pyav")
+        if found.frames != len(self):
+            raise VideoReadError(
+                self.path,
+                f"it has {found.frames} frames where {len(self)} were found before; "
+                "the file has changed, index the folder again",
+            )
+        return _Cursor(self.path, found)
 
 
 class _Cursor:
     """A place in an open video: walks on, jumps to key frames, starts again."""
 
-    def __init__(self, path: Path, scan: VideoScan) -> None:
+    def __init__(self, path: Path, facts: SourceFacts) -> None:
+        self.pictures = PictureMaker()
         self._path = path
-        self._next = 0
-        self._keys = np.array(scan.keys, np.int64)
-        self._times = scan.times
-        self._index_of = {int(time): index for index, time in enumerate(scan.times)}
+        self._keys = np.array(facts.keys, np.int64)
+        self._times = unpack_stamps(facts.stamps or ())
+        self._index_of: dict[int | None, int] = {time: i for i, time in enumerate(self._times.tolist())}
+        self._wanted: set[int] = set()  # time stamps
+        self._last_wanted = 0
+        self._next = 0  # every frame from here on can still be had by walking on
         self._rewind()
+        self._may_pass = bool(len(self._times)) and self._stream.codec_context.name in _MARKS_REFERENCES
 
-    def frame(self, index: int) -> VideoFrame:
-        """Decode frame ``index``."""
+    def frames(self, indices: list[int]) -> Iterator[VideoFrame]:
+        """Decode some frames, given in rising order."""
+        if len(self._times) and indices:
+            self._wanted = set(self._times[indices].tolist())
+            self._last_wanted = int(self._times[indices[-1]])
+        for index in indices:
+            yield self._frame(index)
+
+    def _frame(self, index: int) -> VideoFrame:
         earlier = self._keys[self._keys <= index]
-        key = int(earlier[-1]) if len(earlier) else 0
-        if index < self._next or (key > self._next and len(self._times)):
+        key = int(earlier[-1]) if len(earlier) and len(self._times) else -1
+        if index < self._next or key > self._next:
             self._jump(key)
         found = self._walk_to(index)
+        if found is None and self._may_pass:
+            self._may_pass = False  # the decoder needed to see the frames passed over
+            self._jump(key)
+            found = self._walk_to(index)
         if found is None and not self._from_start:
             self._rewind()  # the jump landed behind the frame, or in the middle of nothing
             found = self._walk_to(index)
         if found is None:
-            raise VideoReadError(self._path, f"frame {index} could be decoded before and cannot be now")
+            raise VideoReadError(
+                self._path,
+                f"frame {index} could be decoded before and cannot be now; "
+                "if the file has changed, index the folder again",
+            )
         return found
 
     def _walk_to(self, index: int) -> VideoFrame | None:
         for frame in self._frames:
-            if self._from_start:
-                here = self._next
-            else:
-                here = self._index_of.get(frame.pts if frame.pts is not None else -1, -1)
+            if len(self._times):
+                here = self._index_of.get(frame.pts, -1)
                 if here > index:
                     return None
                 if here < 0:
                     continue
+            else:
+                here = self._next
             self._next = here + 1
             if here == index:
                 return frame
         return None
 
+    def _passes_over(self, packet: Packet[VideoStream]) -> bool:
+        """Whether the frame of a packet is not wanted. Those behind the last one may be, in the next read."""
+        return (
+            self._may_pass
+            and packet.pts is not None
+            and packet.pts < self._last_wanted
+            and packet.pts not in self._wanted
+        )
+
     def _jump(self, key: int) -> None:
         import av
 
-        if key == 0 or not len(self._times):
+        if key < 0:
             self._rewind()
             return
         try:
@@ -138,6 +184,6 @@ class _Cursor:
         self._begin(from_start=True)
 
     def _begin(self, from_start: bool) -> None:
-        self._frames: Iterator[VideoFrame] = iter(FrameWalk(self._container, self._stream))
+        self._frames: Iterator[VideoFrame] = iter(FrameWalk(self._container, self._stream, self._passes_over))
         self._from_start = from_start
         self._next = 0

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from vos_umec.errors import VideoReadError
-from vos_umec.io.container import FrameWalk, displayed_size, open_container, to_rgb
-from vos_umec.io.frames import Frame, resize_frame, resized
+from vos_umec.io.container import FrameWalk, PictureMaker, displayed_size, open_container
+from vos_umec.io.frames import Frame, SourceFacts, pack_stamps, resize_frame, resized
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +106,28 @@ def _scan(path: Path, mtime_ns: int, length: int) -> VideoScan:
         size = displayed_size(first)
         times = _rising(stamps) if not mended else np.empty(0, np.int64)
         fps = _frame_rate(times, stream.time_base, stream.average_rate)
-        ends = (_thumbnail(to_rgb(first, size)), _thumbnail(to_rgb(last, size)))
+        pictures = PictureMaker()
+        ends = (_thumbnail(pictures.make(first, size)), _thumbnail(pictures.make(last, size)))
     return VideoScan(len(stamps), size, fps, times, tuple(keys), walk.damage, one_size, ends)
+
+
+def scan_facts(scan: VideoScan, reader: Literal["decord", "pyav"]) -> SourceFacts:
+    """What an index keeps of a scan.
+
+    Args:
+        scan: What was found.
+        reader: Which reader is right for the file.
+
+    Returns:
+        Facts with key frames and time stamps.
+
+    Example:
+        >>> black = np.zeros((8, 8, 3), np.uint8)
+        >>> scan = VideoScan(3, (8, 8), 24.0, np.arange(3), (0, 2), None, True, (black, black))
+        >>> scan_facts(scan, "pyav").keys
+        (0, 2)
+    """
+    return SourceFacts(reader, scan.frames, scan.size, scan.fps, scan.keys, pack_stamps(scan.times))
 
 
 def _thumbnail(picture: Frame) -> Frame:

@@ -13,7 +13,7 @@ from vos_umec.io.folder_source import PICTURE_SUFFIXES, FolderSource
 from vos_umec.io.frames import Frame, SourceFacts
 from vos_umec.io.frames import resized as resized  # part of this module's surface
 from vos_umec.io.pyav_source import PyAVSource
-from vos_umec.io.scan import scan_video
+from vos_umec.io.scan import scan_facts, scan_video
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,8 @@ def open_source(path: str | Path, facts: SourceFacts | None = None) -> FolderSou
     second for a thousand frames at 480p. The process remembers the result. Hand in ``facts`` of an earlier
     opening (an index can keep them) to go without.
 
-    Video files are read by decord where it gives the same frames as decoding from the start, else by PyAV.
+    Whole frames of a video file are read by decord where it gives the same frames as decoding from the start, else
+    by PyAV; frames at another size by PyAV, which passes over what is not wanted and scales as it converts.
 
     Args:
         path: A folder of JPEG or PNG frames, or a video file.
@@ -107,5 +108,5 @@ def open_source(path: str | Path, facts: SourceFacts | None = None) -> FolderSou
     reason = decord_misreads(path, scan)
     if reason is not None:
         log.info("%s is read by PyAV: %s", path, reason)
-        return PyAVSource(path)
-    return DecordSource(path, SourceFacts("decord", scan.frames, scan.size, scan.fps))
+        return PyAVSource(path, scan_facts(scan, "pyav"))
+    return DecordSource(path, scan_facts(scan, "decord"))

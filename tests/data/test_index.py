@@ -15,6 +15,7 @@ from vos_umec.data import probe
 from vos_umec.data.index import scan
 from vos_umec.data.search import find_videos
 from vos_umec.errors import DataError, VosUmecError
+from vos_umec.io.video import VideoWriter
 
 FrameFolder = Callable[..., Path]
 
@@ -79,6 +80,22 @@ def test_scan_gives_facts_and_a_reader(tmp_path: Path, frame_folder: FrameFolder
     assert source.read([5])[0, 0, 0].tolist() == [5, 0, 0]
 
 
+def test_the_index_keeps_key_frames_and_time_stamps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with VideoWriter(tmp_path / "clip.mp4", fps=25, gop=10) as writer:
+        for t in range(24):
+            writer.write(np.full((32, 48, 3), 10 * t, np.uint8))
+    scan(tmp_path)
+    monkeypatch.setattr("vos_umec.io.pyav_source.scan_video", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr("vos_umec.io.source.scan_video", lambda path: pytest.fail("decoded again"))
+    (entry,) = scan(tmp_path)  # from the disk this time
+    assert entry.keys[0] == 0
+    assert max(np.diff([*entry.keys, 24])) <= 10
+    assert entry.stamps is not None
+    assert sum(count for _, count in entry.stamps) == 24
+    shown = entry.source().read([13, 3, 22], (16, 24)).mean(axis=(1, 2, 3))
+    assert np.abs(shown - [130, 30, 220]).max() < 4
+
+
 def test_a_frame_folder_may_be_the_root(tmp_path: Path, frame_folder: FrameFolder) -> None:
     assert [entry.id for entry in scan(frame_folder(tmp_path / "dog"))] == ["dog"]
 
@@ -128,14 +145,14 @@ def test_only_what_changed_is_looked_into_again(
 @pytest.mark.usefixtures("no_probe")
 def test_the_kept_index_is_enough(tmp_path: Path, frame_folder: FrameFolder) -> None:
     folder = frame_folder(tmp_path / "dog")
-    facts = {"reader": "folder", "frames": 9, "size": [20, 30], "fps": 24.0, "step": 1}
+    facts = {"reader": "folder", "frames": 9, "size": [20, 30], "fps": 24.0, "keys": [], "stamps": None, "step": 1}
     stamp = [folder.stat().st_mtime_ns, 9]
-    kept = {"format": 1, "videos": {"dog": {"stamp": stamp, **facts}, "gone": {"stamp": [0, 0], **facts}}}
+    kept = {"format": 2, "videos": {"dog": {"stamp": stamp, **facts}, "gone": {"stamp": [0, 0], **facts}}}
     (tmp_path / ".vos_umec_index.json").write_text(json.dumps(kept))
     assert [entry.id for entry in scan(tmp_path)] == ["dog"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 99, "videos": {}}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', '{"format": 1, "videos": {}}'])
 def test_a_useless_kept_index_is_made_again(tmp_path: Path, frame_folder: FrameFolder, text: str) -> None:
     frame_folder(tmp_path / "dog")
     (tmp_path / ".vos_umec_index.json").write_text(text)

@@ -72,9 +72,10 @@ def test_a_cut_picture_is_named(tmp_path, ending) -> None:
     whole = (tmp_path / f"1.{ending}").read_bytes()
     (tmp_path / f"1.{ending}").write_bytes(whole[: len(whole) // 2])
     source = open_source(tmp_path)
-    assert source.read([0]).shape == (1, 80, 80, 3)
-    with pytest.raises(VideoReadError, match=f"1.{ending} cannot be decoded"):
-        source.read([1])
+    for size in ((80, 80), (50, 60), (20, 20)):
+        assert source.read([0], size).shape == (1, *size, 3)
+        with pytest.raises(VideoReadError, match=f"1.{ending} cannot be decoded"):
+            source.read([1], size)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -116,6 +117,21 @@ def test_small_sizes_of_a_jpeg_are_what_the_whole_picture_shrinks_to(tmp_path) -
     found = FolderSource(tmp_path).read([0], (60, 80))[0]
     assert np.abs(found - expected).mean() < 2
     assert FolderSource(tmp_path).read([0], (960, 1280)).shape == (1, 960, 1280, 3)
+
+
+@pytest.mark.parametrize(
+    "kind", [{}, {"subsampling": 0}, {"progressive": True}, {"keep_rgb": True}, {"grey": True}]
+)
+@pytest.mark.parametrize("size", [(300, 400), (130, 173), (60, 80), (600, 800)])
+def test_a_jpeg_of_any_kind_is_scaled_as_pillow_would(tmp_path, kind, size) -> None:
+    smooth = np.random.default_rng(1).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    image = Image.fromarray(smooth).resize((640, 480), Image.Resampling.BICUBIC)
+    options = {"quality": 95, **kind}
+    (image.convert("L") if options.pop("grey", False) else image).save(tmp_path / "0.jpg", **options)
+    with Image.open(tmp_path / "0.jpg") as stored:
+        expected = np.asarray(stored.convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR)).astype(float)
+    error = FolderSource(tmp_path).read([0], size)[0] - expected
+    assert (error**2).mean() < 10  # 38 dB
 
 
 @pytest.mark.parametrize(

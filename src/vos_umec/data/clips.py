@@ -1,6 +1,7 @@
 """Training clips: a few frames of one video, cut to a square, with the pseudo masks in force."""
 
 import logging
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,11 +14,15 @@ from vos_umec.data.index import VideoEntry, VideoIndex
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.frames import resized
+from vos_umec.io.source import FrameSource
 
 log = logging.getLogger(__name__)
 
 UNKNOWN = 255
 """Segment id where nothing is known."""
+
+OPEN_VIDEOS = 16
+"""Videos that each process keeps open: a decoder holds a few frames, at 480p about 10 MB."""
 
 
 def clip_positions(frames: int, length: int, gap: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -101,6 +106,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self.seed = seed
         self.clips_per_video = clips_per_video
         self._failed: set[str] = set()
+        self._open: OrderedDict[str, FrameSource] = OrderedDict()  # the last used at its end
 
     def __len__(self) -> int:
         return len(self.index) * self.clips_per_video
@@ -148,7 +154,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         # One look at the counter: a new generation may come into force while this clip is read.
         generation = self.store.generation if self.store else 0
         stored = self.store.frame_indices(video.id, generation) if self.store else np.empty(0, np.int64)
-        source = video.source()
+        source = self._source(video)
         if len(stored):
             indices = stored[clip_positions(len(stored), self.clip_length, 1, rng)]
         else:
@@ -168,6 +174,14 @@ class ClipDataset(Dataset[dict[str, Any]]):
         elif self.store:
             clip["segments"] = torch.full(frames.shape[:3], UNKNOWN, dtype=torch.uint8)
         return clip
+
+    def _source(self, video: VideoEntry) -> FrameSource:
+        """The frames of a video, open where the last clip of it ended, if that was not long ago."""
+        source = self._open.pop(video.id, None) or video.source()
+        self._open[video.id] = source
+        if len(self._open) > OPEN_VIDEOS:
+            self._open.popitem(last=False)
+        return source
 
     def _window(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:
         """Rows and columns of the square, at random along the longer side."""

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +21,9 @@ from vos_umec.io.source import FrameSource, open_source
 
 log = logging.getLogger(__name__)
 
+_FACTS = tuple(field.name for field in fields(SourceFacts))
 _CACHE_NAME = ".vos_umec_index.json"
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 2  # 2: key frames and time stamps
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class VideoEntry:
         fps: Frames a second.
         reader: The reader that is right for it; found out again when opened if None.
         step: Usual distance of the numbers in the frames' names; 5 if only every fifth frame is there.
+        keys: Key frames of a video file.
+        stamps: Its time stamps, see :class:`~vos_umec.io.frames.SourceFacts`.
 
     Example:
         >>> VideoEntry("zoo/bear.mp4", Path("videos/zoo/bear.mp4"), frames=82, size=(480, 854), fps=24.0).step
@@ -50,9 +53,11 @@ class VideoEntry:
     fps: float
     reader: Literal["folder", "decord", "pyav"] | None = None
     step: int = 1
+    keys: tuple[int, ...] = ()
+    stamps: tuple[tuple[int, int], ...] | None = None
 
     def source(self) -> FrameSource:
-        """Open the frames, without decoding the whole video again to count them.
+        """Open the frames, without decoding the whole video again to count them and to find its key frames.
 
         Returns:
             A new reader.
@@ -61,7 +66,9 @@ class VideoEntry:
             VideoReadError: The video is gone or has changed.
             DataError: A frame folder is empty now.
         """
-        facts = SourceFacts(self.reader, self.frames, self.size, self.fps) if self.reader else None
+        if self.reader is None:
+            return open_source(self.path)
+        facts = SourceFacts(self.reader, self.frames, self.size, self.fps, self.keys, self.stamps)
         return open_source(self.path, facts)
 
 
@@ -167,8 +174,10 @@ def _id(root: Path, path: Path) -> str:
 
 
 def _entry(name: str, path: Path, item: Mapping[str, Any]) -> VideoEntry:
-    height, width = item["size"]
-    return VideoEntry(name, path, item["frames"], (height, width), item["fps"], item["reader"], item["step"])
+    facts = SourceFacts(**{key: item[key] for key in _FACTS})
+    return VideoEntry(
+        name, path, facts.frames, facts.size, facts.fps, facts.reader, item["step"], facts.keys, facts.stamps
+    )
 
 
 def _fits(item: Mapping[str, Any] | None, stamp: list[int]) -> bool:
@@ -215,7 +224,7 @@ def _read_cache(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def _write_cache(root: Path, described: Mapping[str, Mapping[str, Any]]) -> None:
-    text = json.dumps({"format": _CACHE_FORMAT, "videos": described}, indent=1)
+    text = json.dumps({"format": _CACHE_FORMAT, "videos": described})
     for path in _cache_files(root):
         try:
             with atomic_path(path) as temporary:

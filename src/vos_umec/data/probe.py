@@ -37,9 +37,8 @@ def describe(path: str | Path) -> dict[str, Any]:
         path: Video file or folder of frames.
 
     Returns:
-        ``{"reader": str, "frames": int, "size": [H, W], "fps": float, "step": int}``, the facts of the source and
-        the usual distance of the numbers in its frames' names (1 for videos); or ``{"reason": str}`` if it cannot
-        be used.
+        The fields of :class:`~vos_umec.io.frames.SourceFacts` and ``step``, the usual distance of the numbers in
+        its frames' names (1 for videos); or ``{"reason": str}`` if it cannot be used.
 
     Example:
         >>> describe("no/such/file.mp4")

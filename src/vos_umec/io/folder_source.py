@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image, ImageOps
 
 from vos_umec.errors import DataError, VideoReadError
 from vos_umec.io.frames import Frame, SourceFacts, gather
+from vos_umec.io.jpeg import JpegScaler
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 DEFAULT_FPS = 24.0  # the rate at which DAVIS was filmed; a folder has none of its own
@@ -48,6 +50,7 @@ class FolderSource:
     def __init__(self, path: Path, facts: SourceFacts | None = None) -> None:
         self.path = path
         self._pictures = _pictures(path)
+        self._jpegs = JpegScaler()
         self.facts = facts or SourceFacts("folder", len(self._pictures), self._common_size(), DEFAULT_FPS)
         if len(self._pictures) != self.facts.frames:
             raise VideoReadError(
@@ -93,11 +96,11 @@ class FolderSource:
                 f"{expected}; the frames of a video need one size",
             )
 
-    def _open(self, index: int) -> tuple[Image.Image, tuple[int, int]]:
+    def _open(self, index: int, data: bytes | None = None) -> tuple[Image.Image, tuple[int, int]]:
         """Open a picture, which reads its header alone; also give its upright (H, W)."""
         picture = self._pictures[index]
         try:
-            image = Image.open(picture)
+            image = Image.open(picture if data is None else BytesIO(data))
             sideways = _orientation(image) in _SIDEWAYS
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise VideoReadError(self.path, f"{picture.name} is no readable picture: {error}") from error
@@ -105,17 +108,26 @@ class FolderSource:
         return image, (width, height) if sideways else (height, width)
 
     def _frame(self, index: int, wanted: tuple[int, int]) -> Frame:
-        image, size = self._open(index)
+        name = self._pictures[index].name
+        try:
+            data = self._pictures[index].read_bytes()
+        except OSError as error:
+            raise VideoReadError(self.path, f"{name} cannot be read: {error}") from error
+        image, size = self._open(index, data)
         with image:
             self._check_size(index, size, self.size)
             try:
-                # JPEG can be decoded at 1/2, 1/4, 1/8 of its size for less; never smaller than wanted.
-                height, width = wanted if size == image.size[::-1] else wanted[::-1]
+                upright = _orientation(image) == _UPRIGHT
+                whole = image.size
+                # Where half the size is enough, Pillow's decoder is quickest; it never goes below what is wanted.
+                height, width = wanted if size == whole[::-1] else wanted[::-1]
                 image.draft("RGB", (width, height))
-                turned = _orientation(image) != _UPRIGHT
-                return _rgb(ImageOps.exif_transpose(image) if turned else image)
+                plain = (image.format, image.mode, image.size) == ("JPEG", "RGB", whole) and upright
+                scaled = self._jpegs.read(data, wanted) if plain and wanted != size else None
+                if scaled is not None:
+                    return scaled
+                return _rgb(image if upright else ImageOps.exif_transpose(image))
             except (OSError, ValueError, SyntaxError) as error:
-                name = self._pictures[index].name
                 raise VideoReadError(self.path, f"{name} cannot be decoded: {error}") from error
 
 

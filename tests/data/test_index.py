@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vos_umec.data import helpers, probe
 from vos_umec.data import index as index_module
-from vos_umec.data import probe
 from vos_umec.data.index import scan
 from vos_umec.data.search import find_videos
 from vos_umec.errors import DataError, VosUmecError
@@ -197,9 +197,9 @@ def test_nothing_to_train_on_is_one_clear_line(tmp_path: Path) -> None:
 
 def _pretend(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     """Puts another program in the place of the process that looks into videos."""
-    original = probe.subprocess.Popen
+    original = helpers.subprocess.Popen
     command = [sys.executable, "-c", program]
-    monkeypatch.setattr(probe.subprocess, "Popen", lambda _, **kwargs: original(command, **kwargs))
+    monkeypatch.setattr(helpers.subprocess, "Popen", lambda _, **kwargs: original(command, **kwargs))
 
 
 def test_a_decoder_that_hangs_costs_one_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ TRAINER_COMMANDS = {
 COMMANDS = {
     "segment": "segment one video from one mask",
     "evaluate": "score a folder of masks as DAVIS 2017 does",
+    "prepare": "copy a folder of videos once, so that training reads it many times faster",
     "cluster": "pseudo masks of a folder of videos from a checkpoint",
     "demo": "train on made video, segment, score, and show, in minutes",
 }

@@ -66,10 +66,14 @@ class VideoEntry:
             VideoReadError: The video is gone or has changed.
             DataError: A frame folder is empty now.
         """
+        return open_source(self.path, self.facts)
+
+    @property
+    def facts(self) -> SourceFacts | None:
+        """What opening it found out; None if nobody has looked."""
         if self.reader is None:
-            return open_source(self.path)
-        facts = SourceFacts(self.reader, self.frames, self.size, self.fps, self.keys, self.stamps)
-        return open_source(self.path, facts)
+            return None
+        return SourceFacts(self.reader, self.frames, self.size, self.fps, self.keys, self.stamps)
 
 
 @dataclass(frozen=True)

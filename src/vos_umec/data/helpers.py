@@ -1,0 +1,153 @@
+"""Work done on videos in processes of their own: a decoder that crashes or hangs takes no training down.
+
+A module that offers such work ends with ``serve(function)`` and is started with ``python -m``: it reads one request
+a line and answers one line for each, both JSON.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from logging.handlers import BufferingHandler
+from queue import SimpleQueue
+from threading import Timer
+from typing import Any
+
+from vos_umec.errors import VosUmecError
+
+log = logging.getLogger(__name__)
+
+_READY = "ready\n"
+
+
+def ask_all(
+    module: str, requests: Sequence[Any], seconds: Sequence[float], processes: int
+) -> Iterator[dict[str, Any]]:
+    """Have requests answered, each within a time limit, by processes that may crash.
+
+    Args:
+        module: The module that serves, as ``python -m`` takes it.
+        requests: What JSON can carry.
+        seconds: Time limit of each.
+        processes: How many to work on at once.
+
+    Yields:
+        The answer to each request, in order; ``{"reason": str}`` where a process crashed or took too long.
+
+    Raises:
+        VosUmecError: The process does not start.
+
+    Example:
+        >>> [answer.keys() for answer in ask_all("vos_umec.data.probe", ["no/such/file.mp4"], [60.0], processes=1)]
+        [dict_keys(['reason'])]
+    """
+    idle: SimpleQueue[_Helper] = SimpleQueue()
+    helpers = [_Helper(module) for _ in range(min(processes, len(requests)))]
+    for helper in helpers:
+        idle.put(helper)
+
+    def ask(request: Any, limit: float) -> dict[str, Any]:
+        helper = idle.get()
+        try:
+            return helper.ask(request, limit)
+        finally:
+            idle.put(helper)
+
+    try:
+        with ThreadPoolExecutor(len(helpers) or 1) as threads:
+            try:
+                yield from threads.map(ask, requests, seconds)
+            finally:  # when interrupted, do not wait for a video that takes its time
+                for helper in helpers:
+                    helper.kill()
+    finally:
+        for helper in helpers:
+            helper.stop()
+
+
+def serve(function: Callable[[Any], dict[str, Any]]) -> None:
+    """Answer requests until there are no more; warnings of this package are logged by the process that asks.
+
+    Args:
+        function: Answers one request.
+    """
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a decoder prints is no answer
+    print(_READY, end="", file=answers, flush=True)
+    said = BufferingHandler(capacity=1000)
+    logging.getLogger("vos_umec").addHandler(said)
+    for line in sys.stdin:
+        answer = function(json.loads(line))
+        warnings = [record.getMessage() for record in said.buffer if record.levelno >= logging.WARNING]
+        said.flush()
+        print(json.dumps({**answer, "warnings": warnings}), file=answers, flush=True)
+
+
+class _Helper:
+    """A process that serves, started on first use and again after it had to be killed."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, request: Any, seconds: float) -> dict[str, Any]:
+        if self._process is None:
+            self._process = _start(self._module)
+        timer = Timer(seconds, self._process.kill)
+        timer.start()
+        answer = _exchange(self._process, json.dumps(request))
+        late = not timer.is_alive()
+        timer.cancel()
+        if answer:
+            content: dict[str, Any] = json.loads(answer)
+            for warning in content.pop("warnings"):
+                log.warning("%s", warning)
+            return content
+        code = self._process.wait()
+        self.stop()
+        return {"reason": f"no answer in {seconds:.0f} s" if late else f"the decoder crashed (exit code {code})"}
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()  # reaps it and closes the pipes
+            self._process = None
+
+
+def _start(module: str) -> subprocess.Popen[str]:
+    # A fresh interpreter: forking would carry over this process's decoder threads and GPU state, and
+    # multiprocessing's spawn would run the user's script again.
+    process = subprocess.Popen(
+        [sys.executable, "-m", module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # decoders complain there; the reasons come as answers
+        text=True,
+        start_new_session=True,  # an interrupt from the keyboard must not look like a crash of the decoder
+    )
+    if process.stdout is None or process.stdout.readline() != _READY:
+        process.kill()
+        process.communicate()
+        raise VosUmecError(
+            f"the process that looks into videos did not start; run '{sys.executable} -m {module}' to see why"
+        )
+    return process
+
+
+def _exchange(process: subprocess.Popen[str], line: str) -> str:
+    """One line there, one line back; empty if the process died."""
+    if process.stdin is None or process.stdout is None:
+        return ""
+    try:
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        return ""
+    return process.stdout.readline()

@@ -59,6 +59,6 @@ def segment_health(labels: Tensor, keys: Tensor, positions: Tensor, M: int) -> S
 
 
 def _scatter(x: Tensor, members: Tensor) -> float:
-    """Sum of the squared distances of the rows of x (n, d) to the mean of their cluster."""
-    means = (members.T @ x) / members.sum(dim=0).clamp(min=1)[:, None]  # (M, d)
-    return (x - members @ means).square().sum().item()
+    """Sum of the squared distances of the rows of x (n, d) to the mean of their cluster: all less that of means."""
+    means_squared = (members.T @ x).square().sum(dim=1) / members.sum(dim=0).clamp(min=1)  # (M,), times their sizes
+    return max(float(torch.linalg.vector_norm(x).square() - means_squared.sum()), 0.0)

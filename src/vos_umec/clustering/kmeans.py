@@ -13,11 +13,11 @@ from torch import Tensor
 
 from vos_umec.errors import ConfigError, DataError, MissingDependencyError
 
-# Measured on 10 feature grids of real videos (46,000 to 82,000 points, M = 5, 8 seeds): these settings end 0.14 % above
-# the best objective known (median 0.008 %, worst 1.5 %), one start on all points 1.2 % (worst 9.9 %). More starts,
-# more points in them or more passes at the end gained nothing that counts. Random points and k-means++ do equally
-# well there, but only k-means++ finds a small cluster far from all others. The seeds are drawn here: faiss has
-# k-means++ in its latest releases only.
+# Measured on 10 feature grids of real videos (46,000 to 82,000 points, M = 5, 8 seeds): these settings end 0.14 %
+# above the best objective known (median 0.008 %, worst 1.5 %), one start on all points 1.2 % (worst 9.9 %). More
+# starts, more points in them or more passes at the end gained nothing that counts. Random points and k-means++ do
+# equally well there, but only k-means++ finds a small cluster far from all others. The seeds are drawn here: faiss
+# has k-means++ in its latest releases only.
 STARTS, START_POINTS, START_ITERATIONS = 8, 2048, 10
 SAMPLE, ITERATIONS = 16_384, 7  # of the best start; it ends with a pass over all points
 ROWS = 4096
@@ -42,10 +42,10 @@ class KMeansResult:
 def kmeans(x: NDArray[np.float32], M: int, seed: int, gpu: int | None = None) -> KMeansResult:
     """Minimise sum_i ||x_i - C s_i||^2: the best of several restarts of faiss, then a pass over all points.
 
-    The restarts see samples of a large video, the last pass every point (faiss on its own keeps 256 a centroid): the
-    objective is as low as that of k-means over all points, in a fraction of its time. A cluster of less than one
-    point in a thousand may escape the samples. The same points and seed give the same bits, whatever the number of
-    threads. A cluster may stay empty only where there are fewer than M different points.
+    The restarts see samples of a large video, the last pass sees every point (faiss on its own keeps 256 a
+    centroid): the objective is as low as that of k-means over all points, in a fraction of its time. A cluster of
+    less than one point in a thousand may escape the samples. The same points and seed give the same bits, whatever
+    the number of threads. A cluster may stay empty only where there are fewer than M different points.
 
     Args:
         x: Points (n, d), n >= M.

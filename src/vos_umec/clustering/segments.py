@@ -115,7 +115,7 @@ class SpaceTimeClusterer:
         labels = torch.from_numpy(np.argsort(order)[found.labels]).to(keys.device).view(T, h, w)
         with torch.autocast(keys.device.type, enabled=False):  # half precision blurs near ties into noise
             # ||x - c||^2 without ||x||^2, which is the same for all centroids, upsampled or not.
-            distances = (centroids.square().sum(dim=1) - 2 * x @ centroids.T).view(T, h, w, -1)
+            distances = torch.addmm(centroids.square().sum(dim=1), x, centroids.T, alpha=-2).view(T, h, w, -1)
             health = segment_health(labels, e, p, self.clusters)
         distances = distances.permute(0, 3, 1, 2)  # (T, M, h, w)
         parts = [

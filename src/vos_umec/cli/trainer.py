@@ -14,6 +14,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from vos_umec.cli.configs import find_config
 from vos_umec.errors import ConfigError, VosUmecError
+from vos_umec.training.data_wait import DataWait
 from vos_umec.training.module import UMECModule
 from vos_umec.training.refresh import PseudoMaskRefresh
 
@@ -136,6 +137,7 @@ def run_cli(arguments: Sequence[str]) -> UMECCLI:
         save_config_callback=_SaveConfig,
         save_config_kwargs={"overwrite": True},  # W&B runs share one log_dir
         seed_everything_default=0,
+        trainer_defaults={"callbacks": DataWait()},  # besides those of the configuration
         parser_class=_Parser,
         args=_with_files(arguments),
     )

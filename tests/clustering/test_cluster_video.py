@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from vos_umec.clustering import video
 from vos_umec.clustering.segments import SpaceTimeClusterer
-from vos_umec.clustering.video import cluster_video, frame_window, video_seed
+from vos_umec.clustering.video import cluster_video, encode_frames, frame_window, video_seed
 from vos_umec.errors import ConfigError
 from vos_umec.models.encoder import Features
 from vos_umec.models.presets import network_from_preset
@@ -103,14 +104,30 @@ def test_segments_follow_the_thing():
     assert (frames == source.video).all()
 
 
-def test_frames_are_read_and_encoded_in_batches_padded_to_whole_cells():
+def test_frames_are_read_at_once_and_encoded_in_batches_padded_to_whole_cells():
     source, encoder = Square(), Colour()
-    cluster_video(source, encoder, SpaceTimeClusterer(2), [1, 3, 5, 7, 9], 50, 0, CPU, batch_frames=2)
-    assert source.asked == [[1, 3], [5, 7], [9]]
+    _, frames = cluster_video(source, encoder, SpaceTimeClusterer(2), [1, 3, 5, 7, 9], 50, 0, CPU)
+    assert source.asked == [[1, 3, 5, 7, 9]]
+    encoder.seen.clear()
+    parts = encode_frames(frames, encoder, CPU, batch_frames=2)
     assert encoder.seen == [(2, 3, 52, 72), (2, 3, 52, 72), (1, 3, 52, 72)]
-    whole, _ = cluster_video(source, encoder, SpaceTimeClusterer(2), [1, 3, 5, 7, 9], 50, 0, CPU)
-    parts, _ = cluster_video(source, encoder, SpaceTimeClusterer(2), [1, 3, 5, 7, 9], 50, 0, CPU, batch_frames=2)
-    assert (whole.segments == parts.segments).all()
+    torch.testing.assert_close(parts, encode_frames(frames, encoder, CPU, batch_frames=5))
+
+
+def test_frames_are_encoded_in_bf16_where_the_hardware_has_it(monkeypatch):
+    seen = []
+
+    class Asked(Colour):
+        def forward(self, x):
+            seen.append(
+                (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"), torch.is_grad_enabled())
+            )
+            return super().forward(x)
+
+    for has in (True, False):
+        monkeypatch.setattr(video, "multiplies_bf16", lambda device, has=has: has)
+        encode_frames(np.zeros((1, 8, 8, 3), np.uint8), Asked(), CPU)
+    assert seen == [(True, torch.bfloat16, False), (False, torch.bfloat16, False)]
 
 
 def test_the_encoder_is_left_as_it_came():

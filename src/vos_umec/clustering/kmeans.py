@@ -132,7 +132,7 @@ def _nearest(x: Tensor, centroids: Tensor) -> Tensor:
 
 def _means(x: Tensor, centroids: Tensor) -> Tensor:
     """The mean of each centroid's points (n, d); a centroid without points stays."""
-    sums, counts = torch.zeros_like(centroids), torch.zeros(len(centroids))
+    sums, counts = torch.zeros_like(centroids), centroids.new_zeros(len(centroids))
     for rows in x.split(ROWS):
         labels = _nearest(rows, centroids)
         sums += torch.zeros_like(sums).index_add_(0, labels, rows)
@@ -143,7 +143,7 @@ def _means(x: Tensor, centroids: Tensor) -> Tensor:
 def _assign(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     """Labels (n,) and squared distances (n,) to their centroids, from differences and so exact."""
     labels, distances = [], []
-    differences = torch.empty(min(ROWS, len(x)), x.shape[1])  # fresh memory every time would cost as much again
+    differences = x.new_empty(min(ROWS, len(x)), x.shape[1])  # fresh memory every time would cost as much again
     for rows in x.split(ROWS):
         labels.append(_nearest(rows, centroids))
         apart = torch.sub(rows, centroids[labels[-1]], out=differences[: len(rows)])

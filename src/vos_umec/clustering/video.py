@@ -1,7 +1,7 @@
 """From frames to segments: read, encode and cluster a window of one video. Knows nothing of Lightning."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from hashlib import blake2b
 
 import numpy as np
@@ -16,6 +16,7 @@ from vos_umec.errors import ConfigError
 from vos_umec.io.frames import resized
 from vos_umec.io.source import FrameSource
 from vos_umec.models.encoder import Encoder
+from vos_umec.models.precision import multiplies_bf16
 
 
 def video_seed(video: str, refresh: int) -> int:
@@ -75,7 +76,6 @@ def cluster_video(
     short_side: int,
     seed: int,
     device: torch.device,
-    batch_frames: int = 8,
 ) -> tuple[SegmentsResult, NDArray[np.uint8]]:
     """Segment frames of a video into space-time clusters (UMEC eq. 1).
 
@@ -87,7 +87,6 @@ def cluster_video(
         short_side: Short side in pixels at which frames are read and segments made.
         seed: Seed of the clustering; see `video_seed`.
         device: Where to compute.
-        batch_frames: Frames encoded at once; bounds the memory.
 
     Returns:
         Segments (T, H, W) with their health, and the frames (T, H, W, 3) uint8 they are of, for pictures.
@@ -107,20 +106,68 @@ def cluster_video(
         >>> result.segments.shape, frames.shape
         ((2, 18, 27), (2, 18, 27, 3))
     """
-    size = resized(source.size, short_side)
-    pictures, keys = [], []
+    frames = source.read(indices, resized(source.size, short_side))  # (T, H, W, 3)
+    keys = encode_frames(frames, encoder, device)
+    return cluster_keys(keys, clusterer, (frames.shape[1], frames.shape[2]), encoder.stride, seed), frames
+
+
+def encode_frames(
+    frames: NDArray[np.uint8], encoder: Encoder, device: torch.device, batch_frames: int | None = None
+) -> Tensor:
+    """E's keys of frames, without gradients, in bf16 where the hardware multiplies in it.
+
+    Args:
+        frames: (T, H, W, 3) uint8 RGB; the last row and column are repeated up to whole cells.
+        encoder: E, on `device`; left in the mode it came in.
+        device: Where to compute.
+        batch_frames: Frames encoded at once, which bounds the memory. None for 4 on a CPU, where more took up to
+            1.6 times longer a frame, being too much for its caches, and 32 elsewhere.
+
+    Returns:
+        Keys (T, D, h, w).
+
+    Example:
+        >>> from vos_umec.models.presets import network_from_preset
+        >>> E = network_from_preset("tiny").encoder
+        >>> tuple(encode_frames(np.zeros((2, 18, 27, 3), np.uint8), E, torch.device("cpu")).shape)
+        (2, 64, 5, 7)
+    """
+    batch = batch_frames or (4 if device.type == "cpu" else 32)
+    bf16 = torch.autocast(device.type, torch.bfloat16) if multiplies_bf16(device) else nullcontext()
     # Not inference_mode: what a module caches in it could not take part in training afterwards.
-    with _evaluating(encoder), torch.no_grad():
-        for first in range(0, len(indices), batch_frames):
-            frames = source.read(indices[first : first + batch_frames], size)  # (b, H, W, 3)
-            pictures.append(frames)
-            x = normalize(torch.from_numpy(frames).to(device).permute(0, 3, 1, 2))  # (b, 3, H, W)
-            keys.append(encoder(_padded(x, encoder.stride)).key)  # (b, D, h, w)
-    grid = torch.cat(keys)  # (T, D, h, w)
-    padded_size = (grid.shape[-2] * encoder.stride, grid.shape[-1] * encoder.stride)
-    result = clusterer(grid, padded_size, seed)
-    segments = np.ascontiguousarray(result.segments[:, : size[0], : size[1]])
-    return SegmentsResult(segments, result.health), np.concatenate(pictures)
+    with _evaluating(encoder), torch.no_grad(), bf16:
+        keys = [
+            encoder(_padded(normalize(part.to(device).permute(0, 3, 1, 2)), encoder.stride)).key  # (b, D, h, w)
+            for part in torch.from_numpy(frames).split(batch)
+        ]
+    return torch.cat(keys)
+
+
+def cluster_keys(
+    keys: Tensor, clusterer: SpaceTimeClusterer, size: tuple[int, int], stride: int, seed: int
+) -> SegmentsResult:
+    """Segments of the frames that some keys are of.
+
+    Args:
+        keys: What `encode_frames` gave (T, D, h, w).
+        clusterer: Makes segments of them.
+        size: (H, W) of the frames, at most (h, w) times the stride.
+        stride: E's, s.
+        seed: Seed of the clustering; see `video_seed`.
+
+    Returns:
+        Segments (T, H, W) with their health.
+
+    Raises:
+        DataError: If there are too few cells to cluster, or keys are not finite.
+
+    Example:
+        >>> cluster_keys(torch.rand(2, 8, 5, 7), SpaceTimeClusterer(), (18, 27), stride=4, seed=0).segments.shape
+        (2, 18, 27)
+    """
+    padded = (keys.shape[-2] * stride, keys.shape[-1] * stride)
+    result = clusterer(keys, padded, seed)
+    return SegmentsResult(np.ascontiguousarray(result.segments[:, : size[0], : size[1]]), result.health)
 
 
 def _padded(x: Tensor, stride: int) -> Tensor:

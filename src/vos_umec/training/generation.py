@@ -1,6 +1,5 @@
 """One generation of pseudo masks: every process clusters its share of the videos (UMEC section 1)."""
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -15,15 +14,11 @@ from rich.progress import track
 
 from vos_umec.clustering.health import SegmentHealth
 from vos_umec.clustering.segments import SpaceTimeClusterer
-from vos_umec.clustering.video import cluster_video, frame_window, video_seed
 from vos_umec.data.index import VideoEntry, VideoIndex
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.models.encoder import Encoder
-from vos_umec.viz.segments import segment_sheet
-from vos_umec.viz.sheets import save_picture
-
-log = logging.getLogger(__name__)
+from vos_umec.training.share import VideoShare
 
 HEALTH = tuple(field.name for field in fields(SegmentHealth))
 """Names of the health figures."""
@@ -104,24 +99,21 @@ def make_generation(
         data.store.begin(number)
     strategy.barrier("pseudo masks begun")
 
-    sums = torch.zeros(len(HEALTH) + 1, device=pl_module.device)  # of the health figures, and of the videos
-    for entry in _progress(trainer, entries[trainer.global_rank :: trainer.world_size]):
-        seed = video_seed(entry.id, number)
-        try:
-            source = entry.source()
-            indices = frame_window(len(source), frames_per_video, data.gap, seed)
-            with trainer.precision_plugin.forward_context():
-                result, frames = cluster_video(
-                    source, encoder, clusterer, indices.tolist(), short_side, seed, pl_module.device
-                )
-        except DataError as error:
-            log.warning("%s gets no pseudo masks: %s", entry.id, error)
-            continue
-        data.store.write(number, entry.id, indices, result.segments)
-        if entry.id in shown:
-            save_picture(shown[entry.id], segment_sheet(frames, result.segments))
-        sums += sums.new_tensor([*astuple(result.health), 1.0])
-
+    share = VideoShare(
+        data.store,
+        number,
+        clusterer,
+        encoder,
+        pl_module.device,
+        frames_per_video,
+        data.gap,
+        short_side,
+        shown,
+        trainer.precision_plugin.forward_context,
+    )
+    healths = share.run(_progress(trainer, entries[trainer.global_rank :: trainer.world_size]))
+    rows = [[0.0] * (len(HEALTH) + 1), *([*astuple(health), 1.0] for health in healths)]  # the 1 counts the videos
+    sums = torch.tensor(rows, device=pl_module.device).sum(dim=0)
     *totals, videos = strategy.reduce(sums, reduce_op="sum").tolist()
     if videos == 0:
         raise DataError(f"none of the {len(entries)} videos could be clustered; the warnings above say why")

@@ -54,7 +54,8 @@ def prepare(root: str | Path, out: str | Path, short_side: int = 319, workers: i
 
     The copy has the same videos by the same ids, with the same frames by the same names and in the same order. Only
     the frame rate is not kept. A video smaller than asked keeps its size. JPEG pictures are at quality 95, at about
-    43 dB from what they were made from.
+    43 dB from what they were made from. Read at a short side other than the copy's, the longer side may come out a
+    pixel more or less than that of the video itself.
 
     Each video appears in the copy when it is whole. A second run copies only what is missing or has changed since:
     an interrupted one is simply started again. Run one at a time.

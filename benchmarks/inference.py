@@ -3,6 +3,10 @@
 import dataclasses
 import functools
 import os
+import resource
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +15,20 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from harness import Comparison, Curve, Parts, Result, compare, main, peak_memory, resident_mib, scale
+from harness import (
+    Comparison,
+    Curve,
+    Parts,
+    Result,
+    compare,
+    main,
+    peak_memory,
+    resident_mib,
+    scale,
+    show_seconds,
+    slope,
+    timed,
+)
 
 from vos_umec.data.augment import normalize
 from vos_umec.data.synthetic import SyntheticVOS
@@ -26,7 +43,7 @@ from vos_umec.models.umec import UMEC
 REFERENCES, RADIUS, TOP_K, TAU = 20, 12, 10, 0.05
 PAPER = {"Dv": 512, "dims": (512, 256, 128)}
 NARROW = {"Dv": 128, "dims": (128, 64, 64)}
-MARGIN = 6  # cells around an object, where V and D are cropped
+MARGIN = 4  # cells around an object, where V and D are cropped: VideoSegmenter's default
 
 
 def network(Dv: int = 512, dims: tuple[int, ...] = (512, 256, 128)) -> UMEC:
@@ -89,12 +106,11 @@ def full(segmenter: VideoSegmenter, K: int = 1) -> VideoSegmenter:
     segmenter.rounds, rounds = 0, segmenter.rounds  # what V would give for each frame is not worth the wait
     memory = segmenter.memory
     values = memory.values[0] if rounds else None
-    for t in range(1, segmenter.memory.references + 1):
+    for t in (t % len(clip().frames) for t in range(1, memory.references + 1)):
         with torch.inference_mode():
-            image = segmenter._prepare(clip().frames[t % len(clip().frames)])
-            key = segmenter._encode(image).key[0].permute(1, 2, 0)
-            masks = grid_masks(clip().objects(t % len(clip().frames), K), K)
-            memory.add(key, masks, values)
+            key = segmenter._encode(segmenter._prepare(clip().frames[t])).key[0].permute(1, 2, 0)
+        native = segmenter.short_side is None
+        memory.add(key, grid_masks(clip().objects(t, K), K) if native else memory.masks[0], values)
     segmenter.rounds = rounds
     return segmenter
 
@@ -210,11 +226,11 @@ def annotated_windows(segmenter: VideoSegmenter, K: int) -> VideoSegmenter:
     return segmenter
 
 
-def objects(title: str, widths: dict, margin: int | None) -> Comparison:
-    """(b) The whole model with 1, 2, 3 and 5 objects, in turn with label propagation."""
+def objects(title: str, widths: dict, margin: int | None, counts: tuple[int, ...] = (1, 2, 3, 5)) -> Comparison:
+    """(b) The whole model with several numbers of objects, in turn with label propagation."""
     net = network(**widths)
     ways = {"label propagation, 1 object": stepping(full(VideoSegmenter(net, rounds=0)))}
-    for K in (1, 2, 3, 5):
+    for K in counts:
         segmenter = annotated_windows(full(VideoSegmenter(net, crop_margin=margin), K), K)
         ways[f"whole model, K = {K}"] = stepping(segmenter)
     result = compare(
@@ -226,7 +242,7 @@ def objects(title: str, widths: dict, margin: int | None) -> Comparison:
     base, *whole = (np.median(seconds) for seconds in result.seconds.values())
     result.notes = (
         f"one object {whole[0] / base:.2f} times label propagation, each further one "
-        f"{(whole[3] - whole[0]) / 4 / base:.2f} times (mean of 4)"
+        f"{(whole[-1] - whole[0]) / (counts[-1] - counts[0]) / base:.2f} times (mean of {counts[-1] - counts[0]})"
     )
     return result
 
@@ -241,13 +257,13 @@ def parts(title: str, rounds: int, widths: dict) -> Parts:
     )
 
     def timing(part: str, work: Callable) -> Callable:
-        def timed(*arguments, **named):
+        def clocked(*arguments, **named):
             start = time.perf_counter()
             result = work(*arguments, **named)
             spent[part] += time.perf_counter() - start
             return result
 
-        return timed
+        return clocked
 
     for part, names in {
         "encode": ("_prepare", "_encode"),
@@ -286,7 +302,7 @@ def curves() -> list[Curve]:
 
     def frames(n: int) -> Callable[[], None]:
         def work() -> None:
-            segmenter = VideoSegmenter(small, short_side=96)
+            segmenter = VideoSegmenter(small, rounds=1, short_side=96)
             given = iter([clip().objects(0, 1)])
             for frame, _ in zip(clip().to_and_fro(0), range(lengths[n]), strict=False):
                 segmenter.step(frame, next(given, None))
@@ -303,47 +319,60 @@ def curves() -> list[Curve]:
         return stepping(annotated_windows(segmenter, K))
 
     def size(megapixels: float) -> Callable[[], np.ndarray]:
-        segmenter = VideoSegmenter(net, rounds=0, short_side=sizes[megapixels])
-        for t in range(REFERENCES + 1):
-            segmenter.step(clip().frames[t], clip().objects(t, 1) if t == 0 else None)
-        return stepping(segmenter)
+        return stepping(full(VideoSegmenter(net, rounds=0, short_side=sizes[megapixels])))
 
     sizes = {round(s * s * 854 / 480 / 1e6, 2): s for s in (240, 360, 480, 720)}
-    return [
-        scale(
-            "Whole video, small network, 96 x 171", "frames", list(lengths), frames, repeats=1,
-            notes="memory: the reference memory (21 frames) is filled in every case, and nothing grows after that",
-        ),
-        scale(
-            f"Label propagation, a frame of {clip().name}", "references", (5, 10, 20, 40), references,
-            notes="encoding and the first frame, which has no window, cost the same whatever the number",
-        ),
-        scale(
-            f"Whole model, Dv = 128, a frame of {clip().name}", "objects", (1, 2, 4, 8), many,
-            notes="encoding and affinity are done once for all objects",
-        ),
-        scale(
-            "Label propagation, a frame, first + 20", "megapixels", list(sizes), size,
-            notes="the first frame has no window: its share grows with the square of the pixels",
-        ),
-    ]  # fmt: skip
+    by_frames = scale("Whole video, small network, 96 x 171, one round", "frames", list(lengths), frames, repeats=1)
+    said = subprocess.run([sys.executable, __file__, "alone"], capture_output=True, text=True, check=True).stdout
+    peak, first, last = said.split()[-3:]
+    by_frames.notes = (
+        f"the reference memory is filled in the first case, and nothing grows after that. A process that segments "
+        f"{clip().name}, whole model, Dv = 512, one object, and nothing else: resident {first} MiB 20 frames after "
+        f"its memory is full, {last} MiB after 40, {peak} MiB at its peak (wanted: under 1638)"
+    )
+    by_references = scale(f"Label propagation, a frame of {clip().name}", "references", (5, 10, 20, 40), references)
+    constant = statistics.median(timed(first_alone) for first_alone in [references(0)] * 5)
+    beyond(by_references, constant, "encoding, and reading the first frame, which has no window,")
+    by_objects = scale(f"Whole model, Dv = 128, a frame of {clip().name}", "objects", (1, 2, 4, 8), many)
+    constant = statistics.median(timed(no_object) for no_object in [references(REFERENCES)] * 5)
+    beyond(by_objects, constant, "encoding and reading the affinity, done once for all objects,")
+    by_size = scale("Label propagation, a frame, first + 20", "megapixels", list(sizes), size)
+    by_size.notes = "the first frame has no window: its share grows with the square of the pixels"
+    return [by_frames, by_references, by_objects, by_size]
+
+
+def alone() -> None:
+    """Segment a video and nothing else in this process; print what it held at most and at two moments, in MiB."""
+    segmenter = annotated_windows(full(VideoSegmenter(network(**PAPER))), 1)
+    step, held = stepping(segmenter), []
+    for _ in range(2):
+        for _ in range(20):
+            step()
+        held.append(resident_mib())
+    print(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024), *map(round, held))
+
+
+def beyond(curve: Curve, constant: float, what: str) -> None:
+    """Note what does not grow, and how the rest does."""
+    rest = slope(curve.sizes, [seconds - constant for seconds in curve.seconds])
+    curve.notes = (
+        f"{what} takes {show_seconds(constant)} whatever the number; the rest grows with exponent {rest:.2f}"
+    )
 
 
 def run() -> list[Result]:
     """All of them."""
-    start = resident_mib()
     results: list[Result] = [propagation()]
     window = f"V and D cropped to the object and {MARGIN} cells around it"
     results.append(objects(f"Dv = 512 (the paper preset's widths), {window}", PAPER, MARGIN))
     results.append(objects(f"Dv = 128, D's widths 128, 64, 64, {window}", NARROW, MARGIN))
-    results.append(objects("Dv = 128, D's widths 128, 64, 64, on the whole frame", NARROW, None))
+    results.append(objects("Dv = 128, D's widths 128, 64, 64, on the whole frame", NARROW, None, (1, 2)))
     results.append(parts("Label propagation", 0, NARROW))
     results.append(parts("Whole model, Dv = 512", 3, PAPER))
     results.append(parts("Whole model, Dv = 128", 3, NARROW))
     results += curves()
-    print(f"resident at the start {start:.0f} MiB, at the end {resident_mib():.0f} MiB")
     return results
 
 
 if __name__ == "__main__":
-    main(run)
+    alone() if sys.argv[1:] == ["alone"] else main(run)

@@ -40,8 +40,9 @@ class VideoSegmenter:
         anchor_radius: Window on the frames that introduced an object; None for no window.
         top_k: Cells read for each query cell, over all references jointly.
         short_side: Segment at this short side and give masks at the video's own size; None for the native size.
-        crop_margin: Run V and D only where an object is and so many cells around it; None for the whole frame.
-            Quicker by the area saved, but not the same.
+        crop_margin: Run V and D only where an object is seen and so many cells around it; None for the whole frame.
+            Quicker by the area saved, but not the same to the digit. Measured on seven DAVIS sequences with a
+            small trained network at 240p: J&F 66.6 on the whole frame, 67.0 with a margin of 2, 4 or 8 cells.
         bf16: Run the networks in bf16; keys, affinity and masks are fp32 in any case. None for wherever the
             hardware multiplies in bf16.
 
@@ -70,7 +71,7 @@ class VideoSegmenter:
         anchor_radius: float | None = None,
         top_k: int = 10,
         short_side: int | None = None,
-        crop_margin: int | None = None,
+        crop_margin: int | None = 4,
         bf16: bool | None = None,
     ) -> None:
         for name, value, least in (("rounds", rounds, 0), ("references", references, 0), ("top_k", top_k, 1)):

@@ -25,9 +25,9 @@ def affinity(keys_r: Tensor, keys_q: Tensor, tau: float = 0.05) -> Tensor:
         ((1, 18, 9), True)
     """
     r = keys_r.transpose(2, 1).flatten(2)  # (B, D, N*h*w)
-    q = keys_q.flatten(2)  # (B, D, h'*w')
-    scores = torch.einsum("bdr,bdq->brq", r, q)  # (B, N*h*w, h'*w')
-    return torch.softmax(scores.float() / tau, dim=1)
+    q = keys_q.flatten(2) / tau  # (B, D, h'*w'); far fewer divisions than of the scores
+    scores = torch.einsum("bdr,bdq->bqr", r, q)  # the references last, where a softmax is fast
+    return torch.softmax(scores.float(), dim=2).transpose(1, 2)  # (B, N*h*w, h'*w')
 
 
 def read_out(A: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:

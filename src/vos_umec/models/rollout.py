@@ -45,25 +45,36 @@ def carry_masks(
         >>> len(out), len(out[0]), tuple(out[0][0].shape)
         (2, 3, (1, 3, 32, 32))
     """
-    B, T = frames.shape[:2]
-    rows = torch.arange(B, device=frames.device) * T
-    keys = features.key.unflatten(0, (B, T))  # (B, T, D, h, w)
-    grid = (keys.shape[-2], keys.shape[-1])
+    T = frames.shape[1]
+    by_frame = _by_frame(features, T)
+    keys = [frame.key for frame in by_frame]  # T times (B, D, h, w)
+    grid = (keys[0].shape[-2], keys[0].shape[-1])
     K = masks.shape[2]
-    held, values = [network.to_grid(masks[:, 0])], [network.embed(frames[:, 0], features[rows], masks[:, 0])]
+
+    def held(t: int, now: Tensor) -> Tensor:
+        """What frame t holds as a reference: the mask and its embedding of every object, (B, K*(1+Dv), h, w)."""
+        Y, V = network.to_grid(now), network.embed(frames[:, t], by_frame[t], now).flatten(1, 2)
+        return torch.cat((Y, V.to(Y.dtype)), dim=1)
+
+    memory = [held(0, masks[:, 0])]
     outputs = []
     for t in range(1, T):
         chosen = [0, *range(max(1, t - references + 1), t)]
-        A = affinity(keys[:, chosen], keys[:, t], network.tau)  # (B, N*h*w, h*w)
-        V_r = torch.stack([values[r] for r in chosen], dim=1).flatten(2, 3)  # (B, N, K*Dv, h, w)
-        Y_r = torch.stack([held[r] for r in chosen], dim=1)  # (B, N, K, h, w)
-        V_q = read_out(A, V_r, grid).unflatten(1, (K, -1))  # (B, K, Dv, h, w)
-        query = features[rows + t]
-        logits = network.decode(frames[:, t], query, V_q, read_out(A, Y_r, grid), rounds, valid)
+        A = affinity(torch.stack([keys[r] for r in chosen], dim=1), keys[t], network.tau)  # (B, N*h*w, h*w)
+        carried = read_out(A, torch.stack([memory[r] for r in chosen], dim=1), grid)  # all at once: A is large
+        Ybar_q, V_q = carried[:, :K], carried[:, K:].unflatten(1, (K, -1))  # (B, K, h, w), (B, K, Dv, h, w)
+        logits = network.decode(frames[:, t], by_frame[t], V_q, Ybar_q, rounds, valid)
         outputs.append(logits)
         if t < T - 1:
             own = bool(torch.rand(()) < feedback)
             now = logits[-1].detach().softmax(dim=1)[:, 1:] if own else masks[:, t]  # (B, K, H, W)
-            held.append(network.to_grid(now))
-            values.append(network.embed(frames[:, t], query, now))
+            memory.append(held(t, now))
     return outputs
+
+
+def _by_frame(features: Features, T: int) -> list[Features]:
+    """Features of (B*T, ...) as T times (B, ...); by unbind, for the gradient of an index is slow to add up."""
+    key, trunk, *skips = (
+        x.unflatten(0, (-1, T)).unbind(1) for x in (features.key, features.trunk, *features.skips)
+    )
+    return [Features(key[t], trunk[t], tuple(skip[t] for skip in skips)) for t in range(T)]

@@ -9,6 +9,7 @@ from vos_umec.errors import ConfigError
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 from vos_umec.objectives.cells import jittered_grid, read_cells
 from vos_umec.objectives.info_nce import info_nce
+from vos_umec.objectives.matching import matching_cross_entropy
 
 
 class DenseContrastObjective(CorrespondenceObjective):
@@ -120,7 +121,5 @@ class DenseContrastObjective(CorrespondenceObjective):
         with torch.no_grad():
             own = torch.einsum("btdhw,bad->bthwa", teacher, anchors).argmax(dim=-1)  # (B, T-1, h, w)
             labels = own + A * torch.arange(B, device=own.device).view(B, 1, 1, 1)
-        scores = torch.einsum("btdhw,cd->bthwc", student, anchors.flatten(0, 1))  # (B, T-1, h, w, B*A)
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).flatten(0, 3) / self.tau
-        loss = F.cross_entropy(scores, labels.flatten())
-        return loss, (scores.detach().argmax(dim=1) == labels.flatten()).float().mean()
+        cells = student.permute(0, 1, 3, 4, 2).flatten(0, 3)  # (B*(T-1)*h*w, D)
+        return matching_cross_entropy(cells, anchors.flatten(0, 1), labels.flatten(), self.tau)

@@ -28,7 +28,8 @@ def segmentation_loss(logits: Tensor, masks: Tensor, valid: Tensor, known: Tenso
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     objects = logits[:, 1:].masked_fill(~exists, torch.finfo(logits.dtype).min)
     claimed = (masks > 0.5) & exists  # (B, K, H, W)
-    target = torch.where(claimed.any(dim=1), claimed.long().argmax(dim=1) + 1, 0)  # (B, H, W)
+    ids = torch.arange(1, claimed.shape[1] + 1, device=claimed.device)[:, None, None]
+    target = (claimed * ids).sum(dim=1)  # (B, H, W)
     loss = F.cross_entropy(torch.cat([logits[:, :1], objects], dim=1), target, reduction="none")  # (B, H, W)
     counted = known & valid.any(dim=1)[:, None, None]
     return torch.where(counted, loss, 0.0).sum() / counted.sum().clamp(min=1)

@@ -1,9 +1,13 @@
 """ResNet trunks with altered strides: torchvision's networks, cut and re-strided, never pretrained."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from math import prod
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from vos_umec.errors import ConfigError
@@ -51,7 +55,7 @@ class ResNetTrunk(nn.Module):
             net.conv1 = nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
             nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
         self.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
-        self.stages = nn.ModuleList(stages)
+        self.stages = nn.ModuleList(Blocks(*stage) for stage in stages)
         self.stride = 4 * prod(strides)
         expansion = Bottleneck.expansion if bottleneck else BasicBlock.expansion
         self.channels = [64 * 2**i * expansion for i in range(len(blocks))]
@@ -71,6 +75,76 @@ class ResNetTrunk(nn.Module):
             x = stage(x)
             outputs.append(x)
         return outputs
+
+
+class Blocks(nn.Sequential):
+    """Blocks in turn; with `checkpointing`, each keeps its input alone and is computed again for the gradients.
+
+    Gradients are the same, and so are running statistics, which the second time leaves alone.
+    """
+
+    checkpointing = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """All blocks in turn."""
+        for block in self:
+            if self.checkpointing and torch.is_grad_enabled():
+                x = checkpoint(
+                    block,
+                    x,
+                    use_reentrant=False,
+                    preserve_rng_state=False,  # nothing in a block is random
+                    context_fn=partial(_once_and_again, block),
+                )
+            else:
+                x = block(x)
+        return x
+
+
+def keep_block_inputs_only(network: nn.Module) -> None:
+    """Switch gradient checkpointing on in every ResNetTrunk of a network: less memory in training, more time.
+
+    Args:
+        network: The network; only its trunks take part.
+
+    Raises:
+        ConfigError: If it has no ResNetTrunk.
+
+    Example:
+        >>> trunk = ResNetTrunk(blocks=(1, 1), strides=(1, 2))
+        >>> keep_block_inputs_only(trunk)
+        >>> [stage.checkpointing for stage in trunk.stages]
+        [True, True]
+    """
+    stages = [part for part in network.modules() if isinstance(part, Blocks)]
+    if not stages:
+        raise ConfigError(
+            f"gradient checkpointing works on ResNetTrunks, and {type(network).__name__} has none; call "
+            "torch.utils.checkpoint in your own network"
+        )
+    for stage in stages:
+        stage.checkpointing = True
+
+
+def _once_and_again(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _statistics_left_alone(block)
+
+
+@contextmanager
+def _statistics_left_alone(block: nn.Module) -> Iterator[None]:
+    """Let batch norms see a batch for a second time without adding it to their running statistics again."""
+    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    counts = [(count, count.clone()) for norm in norms if (count := norm.num_batches_tracked) is not None]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for count, before in counts:
+            count.copy_(before)
 
 
 def _set_stride(block: BasicBlock | Bottleneck, stride: int) -> None:

@@ -13,6 +13,7 @@ from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.masks import write_mask
 from vos_umec.metrics.results import print_table
 from vos_umec.models.presets import network_from_preset
+from vos_umec.models.resnet import keep_block_inputs_only
 from vos_umec.models.rollout import carry_masks
 from vos_umec.models.umec import UMEC
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
@@ -52,6 +53,8 @@ class UMECModule(LightningModule):
         halve_every: The learning rate is halved every so many epochs.
         segmenter: Arguments of VideoSegmenter for validation, test and prediction.
         baselines: In `test`, score also copying the first mask and label propagation.
+        gradient_checkpointing: Compute the activations of E's and V's trunks again for the gradients, which stay
+            the same, rather than keep them: less memory for more time.
 
     Raises:
         ConfigError: If a part cannot be built from its arguments.
@@ -79,11 +82,14 @@ class UMECModule(LightningModule):
         halve_every: int = 100,
         segmenter: dict[str, Any] | None = None,
         baselines: bool = True,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         # Channels last: bf16 convolutions take a third less time in it.
         self.network = self.build_network().to(memory_format=torch.channels_last)
+        if gradient_checkpointing:
+            keep_block_inputs_only(self.network)
         self.objectives = nn.ModuleList(self.build_objectives())
 
     # --- hooks to override -------------------------------------------------------------------------------------

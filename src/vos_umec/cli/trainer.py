@@ -14,6 +14,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from vos_umec.cli.configs import find_config
 from vos_umec.errors import ConfigError, VosUmecError
+from vos_umec.models.precision import multiplies_bf16
 from vos_umec.training.data_wait import DataWait
 from vos_umec.training.module import UMECModule
 from vos_umec.training.refresh import PseudoMaskRefresh
@@ -91,15 +92,10 @@ def best_precision(accelerator: str = "auto") -> str:
         >>> best_precision("mps")
         '32-true'
     """
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif accelerator in ("auto", "cpu") and not torch.backends.mps.is_available():
-        capabilities: dict[str, Any] = getattr(
-            torch.cpu, "get_capabilities", dict
-        )()  # newer than our floor of torch
-        fast = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
-    else:
-        fast = False
+    device = accelerator
+    if accelerator in ("auto", "gpu"):
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    fast = device in ("cuda", "cpu") and multiplies_bf16(device)
     return "bf16-mixed" if fast else "32-true"
 
 

@@ -20,7 +20,7 @@ def multiplies_bf16(device: torch.device | str) -> bool:
     """
     kind = torch.device(device).type
     if kind == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     if kind == "cpu":
         # Newer than our floor of torch: without it we cannot know, and fp32 is right everywhere.
         capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()

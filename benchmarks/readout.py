@@ -10,6 +10,7 @@ from harness import Comparison, Curve, Result, compare, main, scale
 from torch import Tensor
 
 from vos_umec.inference.readout import TopK, gather_values, top_k_affinity
+from vos_umec.inference.scratch import Scratch
 
 H, W, N, D, K, DV, TOP_K, TAU, RADIUS = 60, 107, 21, 256, 3, 128, 10, 0.05, 12
 CHUNK = 100  # query cells at a time in CRW's form
@@ -71,10 +72,11 @@ def same_cells(key_q: Tensor, keys_r: Tensor) -> Callable[[dict[str, Any]], str]
 
 
 def ours(key_q: Tensor, keys_r: Tensor, anchors: int) -> Callable[[Tensor], tuple[TopK, Tensor]]:
-    """Our way, on the layout that the reference memory holds."""
+    """Our way, on the layout and with the working memory that the reference memory holds."""
+    scratch = Scratch()
 
     def read(masks: Tensor) -> tuple[TopK, Tensor]:
-        best = top_k_affinity(key_q, keys_r, anchors, TOP_K, TAU, RADIUS)
+        best = top_k_affinity(key_q, keys_r, anchors, TOP_K, TAU, RADIUS, scratch=scratch)
         return best, gather_values(best, masks)
 
     return read

@@ -31,3 +31,11 @@ def test_frames_from_before_an_object_do_not_know_it():
     assert memory.known.tolist() == [[True, False, False], [True, True, True], [True, False, False]]
     assert memory.masks[0, ..., 1:].sum() == 0
     assert memory.values.shape == (3, 2, 2, 3, 5)
+
+
+def test_frames_are_written_in_place():
+    memory, places = ReferenceMemory(references=3), set()
+    for t in range(10):
+        memory.add(torch.ones(2, 2, 4), torch.ones(2, 2, 1), torch.ones(2, 2, 1, 5), anchor=t == 0)
+        places.add((memory.keys.data_ptr(), memory.masks.data_ptr(), memory.values.data_ptr()))
+    assert len(places) == 1

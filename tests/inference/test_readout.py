@@ -4,7 +4,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vos_umec.inference import readout_search
 from vos_umec.inference.readout import TopK, gather_values, top_k_affinity
+from vos_umec.inference.scratch import Scratch
 
 
 def slow_top_k(key_q, keys_r, anchors, top_k, tau, radius, anchor_radius):
@@ -55,3 +57,69 @@ def test_gathering_is_the_product_with_the_dense_affinity():
     best = top_k_affinity(keys[2], keys[:2], anchors=1, top_k=4)
     values = torch.randn(2, 5, 6, 3)
     torch.testing.assert_close(gather_values(best, values), dense(best, 60) @ values.flatten(0, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("budget", [1, 20_000, 60_000])
+def test_bands_turns_and_blocks_change_nothing(monkeypatch, dtype, budget):
+    keys = F.normalize(torch.randn(5, 23, 13, 8), dim=-1).to(dtype)
+    arguments = (keys[4], keys[:4], 1, 6, 0.05, 4, None)
+    whole = top_k_affinity(*arguments)
+    for name, value in (("_BAND", 8), ("_COPY_BYTES", budget), ("_QUERIES", 50), ("_GROUPS", 4), ("_GROUP", 16)):
+        monkeypatch.setattr(readout_search, name, value)
+    parts = top_k_affinity(*arguments)
+    torch.testing.assert_close(parts.weight, whole.weight)
+    if dtype == torch.float32:  # bf16 scores tie
+        assert torch.equal(parts.index, whole.index)
+
+
+def exact_scores(key_q, keys_r, index):
+    chosen = keys_r.flatten(0, 2)[index].double()  # (h*w, k, D)
+    return torch.einsum("qd,qkd->qk", key_q.flatten(0, 1).double(), chosen).sort(dim=1).values
+
+
+@pytest.mark.parametrize("anchor_radius", [None, 5])
+def test_cells_that_nearly_tie_are_told_apart_as_far_as_fp32_can(anchor_radius):
+    coarse = torch.randn(1, 16, 2, 2, 3)
+    smooth = F.interpolate(coarse, size=(5, 12, 17), mode="trilinear", align_corners=True)[0]
+    keys = F.normalize(smooth.permute(1, 2, 3, 0), dim=-1)
+    best = top_k_affinity(keys[4], keys[:4], 1, 10, 0.05, 5, anchor_radius)
+    wanted = slow_top_k(keys[4].double(), keys[:4].double(), 1, 10, 0.05, 5, anchor_radius).topk(10).indices
+    found = exact_scores(keys[4], keys[:4], best.index)
+    torch.testing.assert_close(found, exact_scores(keys[4], keys[:4], wanted), atol=1e-6, rtol=0)
+    assert all(len(set(row)) == 10 for row in best.index.tolist())
+
+
+def test_bf16_keys_are_compared_as_bf16_products():
+    keys = F.normalize(torch.randn(4, 10, 9, 32), dim=-1).bfloat16()
+    best = top_k_affinity(keys[3], keys[:3], 1, 5, 0.05, 4, None)
+    slow = slow_top_k(keys[3].float(), keys[:3].float(), 1, 5, 0.05, 4, None)
+    found = exact_scores(keys[3], keys[:3], best.index)
+    torch.testing.assert_close(found, exact_scores(keys[3], keys[:3], slow.topk(5).indices), atol=1e-2, rtol=0)
+    assert best.weight.dtype == torch.float32
+
+
+def test_autocast_does_not_round_the_scores():
+    keys = F.normalize(torch.randn(4, 10, 9, 32), dim=-1)
+    outside = top_k_affinity(keys[3], keys[:3], 1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = top_k_affinity(keys[3], keys[:3], 1)
+    assert torch.equal(inside.index, outside.index)
+    assert torch.equal(inside.weight, outside.weight)
+
+
+def test_both_products_are_the_same(monkeypatch):
+    keys = F.normalize(torch.randn(4, 18, 21, 32), dim=-1)
+    convolved = top_k_affinity(keys[3], keys[:3], 1)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    multiplied = top_k_affinity(keys[3], keys[:3], 1)
+    torch.testing.assert_close(convolved.weight, multiplied.weight, atol=1e-5, rtol=1e-4)
+
+
+def test_working_memory_is_kept_and_may_cross_inference_mode():
+    keys, scratch = F.normalize(torch.randn(4, 9, 11, 6), dim=-1), Scratch()
+    with torch.inference_mode():
+        first = top_k_affinity(keys[3], keys[:3], 0, radius=4, scratch=scratch)
+    second = top_k_affinity(keys[3], keys[:3], 0, radius=4, scratch=scratch)
+    assert torch.equal(first.index, second.index)
+    top_k_affinity(keys[3].bfloat16(), keys[:3].bfloat16(), 0, radius=4, scratch=scratch)

@@ -5,16 +5,23 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from vos_umec.inference.scratch import Scratch
+
 
 class ReferenceMemory:
     """Keys, soft masks and mask embeddings of the reference frames, each stored once, bounded whatever the length.
 
     Anchors (frames that introduced an object) stay for good, in the first slots; the other frames share a ring of
-    `references` slots. An object is *known* in a reference only if its mask was part of that frame's
-    segmentation: references from before it appeared say nothing about it.
+    `references` slots, made with the first frame and written in place from then on. An object is *known* in a
+    reference only if its mask was part of that frame's segmentation: references from before it appeared say
+    nothing about it.
 
     Args:
         references: How many of the last frames to keep beside the anchors, 0 or more.
+
+    Attributes:
+        anchors: How many anchors there are.
+        scratch: Working memory of the read-out.
 
     Example:
         >>> import torch
@@ -28,6 +35,7 @@ class ReferenceMemory:
     def __init__(self, references: int = 20) -> None:
         self.references = references
         self.anchors = 0
+        self.scratch = Scratch()
         self._ring = 0  # frames ever written to the ring
         self._keys: Tensor | None = None  # (slots, h, w, D)
         self._masks: Tensor | None = None  # (slots, h, w, K)
@@ -88,13 +96,12 @@ class ReferenceMemory:
         """
         if not anchor and self.references == 0:
             return
-        new_slots = 1 if anchor else int(self._ring < self.references)
         known = torch.ones(masks.shape[-1], dtype=torch.bool, device=masks.device)
-        self._keys = _grow(self._keys, key, new_slots, self.anchors if anchor else None)
-        self._masks = _grow(self._masks, masks, new_slots, self.anchors if anchor else None)
-        self._known = _grow(self._known, known, new_slots, self.anchors if anchor else None)
+        self._keys = self._fitted(self._keys, key, anchor)
+        self._masks = self._fitted(self._masks, masks, anchor)
+        self._known = self._fitted(self._known, known, anchor)
         if values is not None:
-            self._values = _grow(self._values, values, new_slots, self.anchors if anchor else None)
+            self._values = self._fitted(self._values, values, anchor)
         if anchor:
             slot = self.anchors
             self.anchors += 1
@@ -105,16 +112,14 @@ class ReferenceMemory:
         if values is not None and self._values is not None:
             self._values[slot] = values
 
-
-def _grow(slots: Tensor | None, row: Tensor, new: int, at: int | None) -> Tensor:
-    """Slots with room for `new` more rows (in front of position `at`, or at the end) and as wide as `row`."""
-    if slots is None:
-        return row.new_zeros(new, *row.shape)
-    if slots.shape[1:] != row.shape:  # objects were added: old rows hold zeros for them
-        wider = slots.new_zeros(len(slots), *row.shape)
-        wider[tuple(slice(n) for n in slots.shape)] = slots
-        slots = wider
-    if new:
-        at = len(slots) if at is None else at
-        slots = torch.cat([slots[:at], slots.new_zeros(new, *row.shape), slots[at:]])
-    return slots
+    def _fitted(self, slots: Tensor | None, row: Tensor, anchor: bool) -> Tensor:
+        """Slots as wide as `row`, with a free one behind the anchors if one more is to come."""
+        if slots is None:
+            return row.new_zeros(anchor + self.references, *row.shape)
+        if slots.shape[1:] != row.shape:  # objects were added: old rows hold zeros for them
+            wider = slots.new_zeros(len(slots), *row.shape)
+            wider[tuple(slice(n) for n in slots.shape)] = slots
+            slots = wider
+        if anchor:
+            slots = torch.cat([slots[: self.anchors], slots.new_zeros(1, *row.shape), slots[self.anchors :]])
+        return slots

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vos_umec.inference.readout_search import merge, search_all, search_window
+from vos_umec.inference.scratch import Scratch
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,13 @@ def top_k_affinity(
     tau: float = 0.05,
     radius: float | None = 12,
     anchor_radius: float | None = None,
+    scratch: Scratch | None = None,
 ) -> TopK:
     """The affinity of inference: softmax over the k best cells of all references jointly.
 
     A cell of a reference frame counts if its Euclidean distance from the query's position is strictly below the
     frame's radius. Products are taken in the keys' own type, fp32 or bf16; scores are compared in fp32. Beside the
-    result it needs about 60 MiB, however large the grid and however many the references.
+    result it needs about 60 MiB at radius 12, however large the grid and however many the references.
 
     Args:
         key_q: Unit-norm key of the query (h, w, D).
@@ -46,6 +48,7 @@ def top_k_affinity(
         tau: Temperature.
         radius: Window on the references that are not anchors, in cells; None for no window.
         anchor_radius: The same for the anchors.
+        scratch: Working memory from the last call; a reference memory has one.
 
     Returns:
         Indices and weights.
@@ -58,6 +61,7 @@ def top_k_affinity(
         True
     """
     N, h, w, _ = keys_r.shape
+    scratch = Scratch() if scratch is None else scratch
     found = []
     with torch.autocast(key_q.device.type, enabled=False):  # rounded scores would choose other cells
         for first, last, reach in ((0, anchors, anchor_radius), (anchors, N, radius)):
@@ -66,7 +70,7 @@ def top_k_affinity(
             if reach is None or reach > hypot(h, w):
                 scores, index = search_all(key_q, keys_r[first:last], top_k)
             else:
-                scores, index = search_window(key_q, keys_r[first:last], top_k, reach)
+                scores, index = search_window(key_q, keys_r[first:last], top_k, reach, scratch)
             found.append((scores, index + first * h * w))
     scores, index = merge(found, top_k)
     return TopK(index, torch.softmax(scores / tau, dim=1))

@@ -13,13 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vos_umec.inference.scratch import Scratch
+
 _TILE = 8  # cells to a side of a query tile; its window at radius 12 is 30 cells wide, twice the disc's area
 _BAND = 72  # query rows that share one copy of the references' columns, a multiple of _TILE
 _COPY_BYTES = 48 * 2**20  # columns of the references held at a time: frames beyond that take turns
 _QUERIES, _GROUPS, _GROUP = 128, 256, 32  # at a time where there is no window: products of 4 MiB
 
 
-def search_window(key_q: Tensor, keys: Tensor, top_k: int, radius: float) -> tuple[Tensor, Tensor]:
+def search_window(
+    key_q: Tensor, keys: Tensor, top_k: int, radius: float, scratch: Scratch
+) -> tuple[Tensor, Tensor]:
     """The best cells within a disc around the query's own position.
 
     Args:
@@ -27,6 +31,7 @@ def search_window(key_q: Tensor, keys: Tensor, top_k: int, radius: float) -> tup
         keys: Keys of the references (N, h, w, D), N at least 1.
         top_k: k, cells to find for each query cell.
         radius: Cells nearer than this count (strictly), in cells, above 0.
+        scratch: Working memory.
 
     Returns:
         Scores (h*w, k) fp32, the best first, -inf where there are fewer than k cells; their positions
@@ -34,7 +39,7 @@ def search_window(key_q: Tensor, keys: Tensor, top_k: int, radius: float) -> tup
 
     Example:
         >>> keys = torch.eye(6).view(1, 2, 3, 6)
-        >>> scores, index = search_window(keys[0], keys, top_k=1, radius=2)
+        >>> scores, index = search_window(keys[0], keys, top_k=1, radius=2, scratch=Scratch())
         >>> index[:, 0].tolist()
         [0, 1, 2, 3, 4, 5]
     """
@@ -45,24 +50,26 @@ def search_window(key_q: Tensor, keys: Tensor, top_k: int, radius: float) -> tup
     if turns > 1 and N > 1:
         parts = keys.chunk(turns)
         starts = range(0, N, len(parts[0]))
-        found = [search_window(key_q, part, top_k, radius) for part in parts]
+        found = [search_window(key_q, part, top_k, radius, scratch) for part in parts]
         return merge([(s, i + n * h * w) for (s, i), n in zip(found, starts, strict=True)], top_k)
 
     outside = _outside(halo, radius, keys.device)
     scores = torch.empty(h, w, top_k, device=keys.device)
     index = torch.empty(h, w, top_k, dtype=torch.int64, device=keys.device)
-    copy = keys.new_empty(band_rows * N * window_columns * D)  # once: fresh pages cost as much as the copy
+    copy = scratch.borrow(band_rows * N * window_columns * D, like=keys)
     for band in _spans(0, h, _BAND):
         above, below = max(band.start - halo, 0), min(band.stop + halo, h)
         for columns in _spans(0, w, _TILE):
             left, right = max(columns.start - halo, 0), min(columns.stop + halo, w)
             width = right - left
-            # Rows outermost, so that every tile's window in these columns is one contiguous piece.
+            # Rows outermost, so that every tile's window in these columns is one contiguous piece; copied row by
+            # row as the tiles come to need them, while they are still in the processor's cache.
             strip = copy[: (below - above) * N * width * D].view(below - above, N, width, D)
-            strip.copy_(keys[:, above:below, left:right].transpose(0, 1))
-            found = []
+            ready, found = above, []
             for rows in _spans(band.start, band.stop, _TILE):
                 top, bottom = max(rows.start - halo, 0), min(rows.stop + halo, h)
+                strip[ready - above : bottom - above] = keys[:, ready:bottom, left:right].transpose(0, 1)
+                ready = bottom
                 y, x = top - rows.start + halo, left - columns.start + halo  # of this window in a whole one
                 far = outside[: rows.stop - rows.start, : columns.stop - columns.start]
                 candidates, place = _candidates(
@@ -123,8 +130,9 @@ def merge(found: list[tuple[Tensor, Tensor]], top_k: int) -> tuple[Tensor, Tenso
         Scores and positions (n, k), the best first.
 
     Example:
-        >>> a, b = (torch.tensor([[0.9, 0.1]]), torch.tensor([[7, 8]])), (torch.tensor([[0.5]]), torch.tensor([[3]]))
-        >>> merge([a, b], 2)[1].tolist()
+        >>> first = (torch.tensor([[0.9, 0.1]]), torch.tensor([[7, 8]]))
+        >>> second = (torch.tensor([[0.5]]), torch.tensor([[3]]))
+        >>> merge([first, second], 2)[1].tolist()
         [[7, 3]]
     """
     if len(found) == 1:

@@ -76,7 +76,8 @@ def recall(
     h, w, _ = key.shape
     parts = []
     for rows, anchors, objects in memory.groups():
-        best = top_k_affinity(key, memory.keys[rows], anchors, top_k, tau, radius, anchor_radius)
+        keys = memory.keys[rows]
+        best = top_k_affinity(key, keys, anchors, top_k, tau, radius, anchor_radius, memory.scratch)
         if isinstance(rows, Tensor):  # from places among these references to places in the memory
             best = TopK(rows[best.index // (h * w)] * (h * w) + best.index % (h * w), best.weight)
         every = torch.arange(memory.masks.shape[-1], device=key.device)

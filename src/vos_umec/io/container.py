@@ -170,8 +170,9 @@ class PictureMaker:
         if (frame.height, frame.width) != (height, width):
             # Colours at every pixel, not at every second; and rounding as exact as it gets.
             how |= Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
-        picture = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=how).to_ndarray()
-        return np.ascontiguousarray(np.rot90(picture, turns))
+        # One thread: swscale's own would be missing after a fork, and freeing it there would wait for them.
+        picture = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=how, threads=1)
+        return np.ascontiguousarray(np.rot90(picture.to_ndarray(), turns))
 
 
 def _quarter_turns(frame: VideoFrame) -> int:

@@ -97,6 +97,26 @@ class PyAVSource:
         return _Cursor(self.path, found)
 
 
+class _Wanted:
+    """The frames that a read wants, by their time stamps; says which packets it can do without.
+
+    Not part of the cursor: a cursor that its own walk refers to would stay open until Python looks for circles.
+    """
+
+    def __init__(self) -> None:
+        self.may_pass = False
+        self._stamps: set[int] = set()
+        self._last = 0
+
+    def set(self, stamps: list[int]) -> None:
+        self._stamps, self._last = set(stamps), stamps[-1]
+
+    def passes_over(self, packet: Packet[VideoStream]) -> bool:
+        """Whether the frame of a packet is not wanted. Those behind the last one may be, in the next read."""
+        stamp = packet.pts
+        return self.may_pass and stamp is not None and stamp < self._last and stamp not in self._stamps
+
+
 class _Cursor:
     """A place in an open video: walks on, jumps to key frames, starts again."""
 
@@ -106,17 +126,15 @@ class _Cursor:
         self._keys = np.array(facts.keys, np.int64)
         self._times = unpack_stamps(facts.stamps or ())
         self._index_of: dict[int | None, int] = {time: i for i, time in enumerate(self._times.tolist())}
-        self._wanted: set[int] = set()  # time stamps
-        self._last_wanted = 0
         self._next = 0  # every frame from here on can still be had by walking on
+        self._wanted = _Wanted()
         self._rewind()
-        self._may_pass = bool(len(self._times)) and self._stream.codec_context.name in _MARKS_REFERENCES
+        self._wanted.may_pass = bool(len(self._times)) and self._stream.codec_context.name in _MARKS_REFERENCES
 
     def frames(self, indices: list[int]) -> Iterator[VideoFrame]:
         """Decode some frames, given in rising order."""
         if len(self._times) and indices:
-            self._wanted = set(self._times[indices].tolist())
-            self._last_wanted = int(self._times[indices[-1]])
+            self._wanted.set(self._times[indices].tolist())
         for index in indices:
             yield self._frame(index)
 
@@ -126,8 +144,8 @@ class _Cursor:
         if index < self._next or key > self._next:
             self._jump(key)
         found = self._walk_to(index)
-        if found is None and self._may_pass:
-            self._may_pass = False  # the decoder needed to see the frames passed over
+        if found is None and self._wanted.may_pass:
+            self._wanted.may_pass = False  # the decoder needed to see the frames passed over
             self._jump(key)
             found = self._walk_to(index)
         if found is None and not self._from_start:
@@ -156,15 +174,6 @@ class _Cursor:
                 return frame
         return None
 
-    def _passes_over(self, packet: Packet[VideoStream]) -> bool:
-        """Whether the frame of a packet is not wanted. Those behind the last one may be, in the next read."""
-        return (
-            self._may_pass
-            and packet.pts is not None
-            and packet.pts < self._last_wanted
-            and packet.pts not in self._wanted
-        )
-
     def _jump(self, key: int) -> None:
         import av
 
@@ -184,6 +193,8 @@ class _Cursor:
         self._begin(from_start=True)
 
     def _begin(self, from_start: bool) -> None:
-        self._frames: Iterator[VideoFrame] = iter(FrameWalk(self._container, self._stream, self._passes_over))
+        self._frames: Iterator[VideoFrame] = iter(
+            FrameWalk(self._container, self._stream, self._wanted.passes_over)
+        )
         self._from_start = from_start
         self._next = 0

@@ -52,8 +52,9 @@ class _Matching(torch.autograd.Function):
         ctx.save_for_backward(dx, dy / tau)
         n = max(len(x), 1)
         ctx.n = n  # type: ignore[attr-defined]
-        ctx.mark_non_differentiable(right)
-        return loss / n, right / n
+        share = right / n
+        ctx.mark_non_differentiable(share)
+        return loss / n, share
 
     @staticmethod
     @once_differentiable

@@ -1,11 +1,14 @@
 """Video files: frame for frame what decoding from the start gives, by whichever reader."""
 
+import gc
 import multiprocessing
 import pickle
 import random
 import struct
 import subprocess
 import sys
+import threading
+import weakref
 from pathlib import Path
 
 import av
@@ -16,7 +19,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from vos_umec.errors import DataError, VideoReadError
-from vos_umec.io.container import FrameWalk
+from vos_umec.io.container import FrameWalk, PictureMaker
 from vos_umec.io.decord_source import DecordSource
 from vos_umec.io.frames import SourceFacts
 from vos_umec.io.pyav_source import PyAVSource
@@ -293,6 +296,40 @@ def test_a_source_in_use_survives_a_fork(make_clip, reader) -> None:
         answers = pool.map_async(_read_and_forget, [reader] * 4, chunksize=1).get(timeout=30)
     assert answers == [expected] * 4
     assert source.read([5]).shape == (1, 48, 64, 3)  # and the parent's handle is still good
+
+
+def _free_a_maker() -> bool:
+    """In a forked child: free what the parent has scaled with, as looking for circles may at any time."""
+    _MAKERS.clear()
+    gc.collect()
+    return True
+
+
+_MAKERS: list[PictureMaker] = []
+
+
+def test_what_scales_has_no_threads_to_wait_for_after_a_fork() -> None:
+    frame = av.VideoFrame(854, 480, "yuv420p")
+    _MAKERS.append(PictureMaker())
+    threads = threading.active_count(), len(list(Path("/proc/self/task").glob("*")))
+    _MAKERS[0].make(frame, (256, 456))
+    assert (threading.active_count(), len(list(Path("/proc/self/task").glob("*")))) == threads
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(_free_a_maker).get(timeout=30)
+
+
+@pytest.mark.parametrize("reader", [PyAVSource, open_source])
+def test_a_source_let_go_is_closed_at_once(make_clip, reader) -> None:
+    source = reader(make_clip(frames=20))
+    source.read([9, 11], (24, 32))
+    walker = source if isinstance(source, PyAVSource) else source._scaled
+    place = weakref.ref(walker._cursor.get(lambda: pytest.fail("not open")))
+    gc.disable()
+    try:
+        del source, walker
+        assert place() is None
+    finally:
+        gc.enable()
 
 
 class _Frames(Dataset):

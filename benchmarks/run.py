@@ -7,7 +7,7 @@ from pathlib import Path
 import report
 
 HERE = Path(__file__).parent
-NO_BENCHMARKS = ("harness", "report", "run")
+NO_BENCHMARKS = ("harness", "replay", "report", "run")
 
 
 def main() -> None:

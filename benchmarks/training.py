@@ -1,0 +1,377 @@
+"""The training step beside the networks' own forward and backward pass; where its time goes, and how it grows."""
+
+import statistics
+import tempfile
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import torch
+from harness import Comparison, Curve, Parts, Result, compare, main, peak_memory, scale
+from pytorch_lightning import Callback, LightningDataModule, Trainer
+from pytorch_lightning.loggers import CSVLogger
+from replay import Replay, record
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from vos_umec import UMECModule
+from vos_umec.data.augment import ClipAugment
+from vos_umec.data.geometry import GeometricTransform
+from vos_umec.models import rollout, umec
+from vos_umec.models.encoder import Encoder
+from vos_umec.models.precision import multiplies_bf16
+from vos_umec.objectives import dense_contrast, equivariance
+from vos_umec.training import module as steps
+
+BF16 = multiplies_bf16("cpu")
+NETWORKS = "E, V and D alone"
+T = 5
+
+
+class Setting:
+    """A network, its losses and its batches, as a configuration has them."""
+
+    def __init__(
+        self, name: str, B: int, side: int, decoded: int, scale: tuple[float, float], **options: Any
+    ) -> None:
+        self.name, self.B, self.side, self.decoded = name, B, side, decoded
+        self.augment = ClipAugment(side, scale)
+        self.options = options
+
+    def module(self, **changes: Any) -> UMECModule:
+        """A fresh module, always with the same weights."""
+        torch.manual_seed(0)
+        return UMECModule(**self.options, **changes)
+
+    def batch(self, B: int | None = None, frames: int = T, decoded: int | None = None) -> dict[str, Any]:
+        """Noise, with pseudo masks of 5 upright bars that stand still; what it shows does not change the time."""
+        B, S = B or self.B, decoded or self.decoded
+        bars = torch.arange(S) * 5 // S
+        return {
+            "frames": torch.randint(0, 256, (B, frames, 3, S, S), dtype=torch.uint8),
+            "segments": bars.to(torch.uint8).expand(B, frames, S, S).contiguous(),
+            "frame_indices": (3 * torch.arange(frames)).expand(B, frames),
+        }
+
+
+def folder() -> Setting:
+    """configs/folder.yaml."""
+    return Setting(
+        "tiny network as in configs/folder.yaml, 8 clips of 5 frames, 128 x 128",
+        B=8,
+        side=128,
+        decoded=240,
+        scale=(0.5, 1.0),
+        network="tiny",
+        objectives=[{"class_path": "vos_umec.DenseContrastObjective"}],
+        max_objects=2,
+        queries=1,
+    )
+
+
+def paper() -> Setting:
+    """configs/ytvos_resnet18.yaml with a smaller batch."""
+    objective = {"class_path": "vos_umec.EquivarianceObjective", "init_args": {"w_short": 0.1, "w_long": 1.0}}
+    return Setting(
+        "ResNet-18 at the paper's setting, 2 clips of 5 frames, 256 x 256",
+        B=2,
+        side=256,
+        decoded=319,
+        scale=(0.8, 1.0),
+        network="resnet18",
+        objectives=[objective],
+    )
+
+
+def autocast() -> AbstractContextManager[Any]:
+    """What the commands train in."""
+    return torch.autocast("cpu", torch.bfloat16) if BF16 else nullcontext()
+
+
+def gradients(module: UMECModule, setting: Setting, batch: dict[str, Any]) -> Tensor:
+    """Augmentation, losses, backward."""
+    augmented = setting.augment(batch)
+    with autocast():
+        loss = module.training_step(augmented, 0)
+    loss.backward()
+    return loss.detach()
+
+
+def networks(module: UMECModule) -> list[tuple[Any, str]]:
+    """E, V and D, as they are called in training."""
+    net = module.network
+    return [
+        (net.encoder, "forward"),
+        *((net.mask_encoder, name) for name in ("share", "embed")),
+        *((net.decoder, name) for name in ("share", "carry", "forward")),
+    ]
+
+
+PARTS = {
+    "affinity and read-out": [
+        (rollout, "affinity"),
+        (rollout, "read_out"),
+        (equivariance, "affinity"),
+        (equivariance, "read_out"),
+    ],
+    "Phi on frames, features and masks": [
+        (GeometricTransform, "apply_image"),
+        (GeometricTransform, "apply_features"),
+        (GeometricTransform, "apply_mask"),
+    ],
+    "contrastive losses": [
+        (dense_contrast, "matching_cross_entropy"),
+        (dense_contrast, "info_nce"),
+        (equivariance, "info_nce"),
+    ],
+    "aggregation and L_seg": [(umec, "soft_aggregate"), (steps, "segmentation_loss"), (steps, "choose_targets")],
+}
+
+
+class Batches(LightningDataModule):
+    """The same batch again and again, augmented where it lies."""
+
+    def __init__(self, setting: Setting, count: int) -> None:
+        super().__init__()
+        self.augment, self.batches = setting.augment, [setting.batch()] * count
+
+    def train_dataloader(self) -> Any:
+        """No workers: waiting for data is another benchmark's."""
+        return DataLoader(self.batches, batch_size=None)  # type: ignore[arg-type]
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """As ClipModule does."""
+        return self.augment(batch)
+
+
+class InTurn(Callback):
+    """Measures each step of a Trainer, and the networks alone after it."""
+
+    def __init__(self, alone: Callable[[], None]) -> None:
+        self.alone = alone
+        self.seconds: dict[str, list[float]] = {"whole step": [], NETWORKS: []}
+
+    def on_train_start(self, *_: Any) -> None:
+        """The first step begins."""
+        self._start = perf_counter()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """A step has ended: augmentation, losses, backward, clipping, optimiser and logging."""
+        middle = perf_counter()
+        self.alone()
+        end = perf_counter()
+        self.seconds["whole step"].append(middle - self._start)
+        self.seconds[NETWORKS].append(end - middle)
+        self._start = perf_counter()
+
+
+def step(setting: Setting, rounds: int) -> list[Result]:
+    """The whole step in a Trainer, in turn with the networks alone, and its parts."""
+    module, batch = setting.module(), setting.batch()
+    run = partial(gradients, module, setting, batch)
+    run()
+    replays = record({NETWORKS: networks(module), **PARTS}, run)
+    alone = replays.pop(NETWORKS)
+    module.zero_grad()
+
+    def networks_alone() -> None:
+        with autocast():
+            alone()
+        module.zero_grad()
+
+    peaks = {}
+    for name, work in (("whole step", run), (NETWORKS, networks_alone)):
+        with peak_memory() as peak:
+            work()
+        peaks[name] = peak[0]
+    watch = InTurn(networks_alone)
+    with tempfile.TemporaryDirectory() as root:
+        trainer = Trainer(
+            accelerator="cpu",
+            devices=1,
+            max_epochs=1,
+            precision="bf16-mixed" if BF16 else "32-true",
+            gradient_clip_val=1.0,
+            logger=CSVLogger(root),
+            log_every_n_steps=1,
+            callbacks=[watch],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(setting.module(), Batches(setting, rounds + 1))
+    seconds = {
+        name: values[1:] for name, values in watch.seconds.items()
+    }  # the first step makes the optimiser's state
+    share = statistics.median(a / s for s, a in zip(*seconds.values(), strict=True))
+    comparison = Comparison(
+        f"training step, {setting.name}, {'bf16' if BF16 else 'fp32'}",
+        "whole step",
+        seconds,
+        peaks,
+        checked="the networks alone do the calls recorded in a step, at its shapes, with its gradients",
+        wanted="at least 0.85 of the throughput of the networks alone",
+        notes=f"the whole step has {share:.2f} of the throughput of E, V and D alone",
+    )
+    return [comparison, step_parts(setting, module, replays, comparison)]
+
+
+def step_parts(setting: Setting, module: UMECModule, replays: dict[str, Replay], whole: Comparison) -> Parts:
+    """What each part takes when its calls of a step are done alone, forward and backward."""
+    seconds = {"E, V and D": statistics.median(whole.seconds[NETWORKS])}
+    for name, replay in replays.items():
+        times = []
+        for _ in range(3):
+            start = perf_counter()
+            with autocast():
+                replay()
+            times.append(perf_counter() - start)
+        seconds[name] = statistics.median(times)
+    for p in module.parameters():
+        p.grad = torch.full_like(p, 1e-3)
+    optimizer = module.configure_optimizers()["optimizer"]  # type: ignore[index, call-overload]
+    times = []
+    for _ in range(3):
+        start = perf_counter()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+        times.append(perf_counter() - start)
+    seconds["clipping and AdamW"] = statistics.median(times)
+    rest = statistics.median(whole.seconds["whole step"]) - sum(seconds.values())
+    seconds["the rest: choosing cells and frames, sums of gradients, Lightning"] = max(rest, 0.0)
+    return Parts(f"training step, {setting.name}", seconds)
+
+
+def layouts() -> Comparison:
+    """ResNet-18 to stage 3, forward and backward, by precision and layout."""
+    x = torch.rand(4, 3, 256, 256)
+
+    def way(bf16: bool, last: bool) -> Callable[[], None]:
+        torch.manual_seed(0)
+        layout = torch.channels_last if last else torch.contiguous_format
+        encoder = Encoder(blocks=(2, 2, 2), strides=(1, 2, 1)).to(memory_format=layout)
+        frames = x.contiguous(memory_format=layout)
+
+        def work() -> None:
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                features = encoder(frames)
+            (features.key.sum() + features.trunk.float().mean()).backward()
+            encoder.zero_grad()
+
+        return work
+
+    return compare(
+        "ResNet-18 to stage 3, forward and backward of 4 images, 256 x 256",
+        {
+            "bf16, channels last": way(True, True),
+            "bf16": way(True, False),
+            "fp32, channels last": way(False, True),
+            "fp32": way(False, False),
+        },
+        rounds=3,
+    )
+
+
+def checkpointing() -> Comparison:
+    """A step with and without gradient checkpointing."""
+    setting = paper()
+    batch = setting.batch()
+
+    def way(module: UMECModule) -> list[Tensor]:
+        torch.manual_seed(1)
+        gradients(module, setting, batch)
+        found = [p.grad.clone() for p in module.parameters() if p.grad is not None]
+        module.zero_grad()
+        return found
+
+    def check(results: dict[str, list[Tensor]]) -> str:
+        if not all(torch.equal(a, b) for a, b in zip(*results.values(), strict=True)):
+            raise ValueError("gradient checkpointing changes the gradients")
+        return "gradients equal to the last bit"
+
+    ways = {
+        "kept": partial(way, setting.module()),
+        "gradient checkpointing": partial(way, setting.module(gradient_checkpointing=True)),
+    }
+    kept = {name: activations(setting, lean) / 2**20 for name, lean in zip(ways, (False, True), strict=True)}
+    said = ", ".join(f"{name} {mib:.0f} MiB a clip" for name, mib in kept.items())
+    return compare(
+        f"gradient checkpointing, {setting.name}",
+        ways,
+        check,
+        rounds=1,
+        notes=f"held for the backward pass, which grows with the clips: {said}",
+    )
+
+
+def activations(setting: Setting, lean: bool) -> float:
+    """Bytes that a step holds for its backward pass, by clip: the difference of 2 clips and 1."""
+    held = []
+    for B in (1, 2):
+        module, seen = setting.module(gradient_checkpointing=lean), {}
+        torch.manual_seed(0)
+        batch = setting.augment(setting.batch(B))
+
+        def note(x: Tensor, seen: dict[int, Tensor] = seen) -> Tensor:
+            seen[x.untyped_storage().data_ptr()] = x  # held here too, so that no place is taken twice
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x), autocast():
+            module.training_step(batch, 0)
+        held.append(sum(x.untyped_storage().nbytes() for x in seen.values()))
+    return float(held[1] - held[0])
+
+
+def curves() -> list[Curve]:
+    """A step of the tiny network against clips, frames and pixels."""
+    setting = folder()
+    module = setting.module()
+
+    def work(own: Setting, batch: dict[str, Any]) -> None:
+        gradients(module, own, batch)
+        module.zero_grad()
+
+    def of_clips(B: int) -> Callable[[], None]:
+        return partial(work, setting, setting.batch(B))
+
+    def of_frames(frames: int) -> Callable[[], None]:
+        return partial(work, setting, setting.batch(4, frames))
+
+    def of_pixels(pixels: int) -> Callable[[], None]:
+        side = round(pixels**0.5)
+        return partial(work, Setting("", 2, side, side, (0.5, 1.0)), setting.batch(2, decoded=side))
+
+    title = "training step, tiny network"
+    return [
+        scale(f"{title}, 5 frames, 128 x 128", "clips", [2, 4, 8], of_clips, repeats=2),
+        scale(
+            f"{title}, 4 clips, 128 x 128",
+            "frames of a clip",
+            [3, 5, 9],
+            of_frames,
+            repeats=2,
+            notes="below 1: L_seg takes one query frame whatever the length",
+        ),
+        scale(
+            f"{title}, 2 clips of 5 frames",
+            "pixels of a frame",
+            [64**2, 96**2, 128**2, 192**2],
+            of_pixels,
+            repeats=2,
+            notes="above 1: the affinity of two frames grows with the square of their cells",
+        ),
+    ]
+
+
+def run() -> list[Result]:
+    """All of it."""
+    warnings.filterwarnings("ignore", module="pytorch_lightning")  # of logging outside of a Trainer
+    torch.manual_seed(0)
+    return [*step(folder(), rounds=5), *step(paper(), rounds=2), layouts(), checkpointing(), *curves()]
+
+
+if __name__ == "__main__":
+    main(run)

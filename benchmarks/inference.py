@@ -99,6 +99,7 @@ def clip() -> Clip:
     return Clip()
 
 
+@torch.inference_mode()
 def full(segmenter: VideoSegmenter, K: int = 1) -> VideoSegmenter:
     """The same segmenter with its memory full: first frame + last 20, all with their annotated masks."""
     segmenter.step(clip().frames[0], clip().objects(0, K))
@@ -106,8 +107,7 @@ def full(segmenter: VideoSegmenter, K: int = 1) -> VideoSegmenter:
     memory = segmenter.memory
     values = memory.values[0] if rounds else None
     for t in (t % len(clip().frames) for t in range(1, memory.references + 1)):
-        with torch.inference_mode():
-            key = segmenter._encode(segmenter._prepare(clip().frames[t])).key[0].permute(1, 2, 0)
+        key = segmenter._encode(segmenter._prepare(clip().frames[t])).key[0].permute(1, 2, 0)
         native = segmenter.short_side is None
         memory.add(key, grid_masks(clip().objects(t, K), K) if native else memory.masks[0], values)
     segmenter.rounds = rounds

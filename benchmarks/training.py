@@ -361,7 +361,7 @@ def curves() -> list[Curve]:
             [64**2, 96**2, 128**2, 192**2],
             of_pixels,
             repeats=2,
-            notes="below 1 while fixed costs prevail; the affinity, quadratic in the cells, counts above these sizes",
+            notes="below 1 while fixed costs prevail; the affinity, quadratic in cells, counts above these sizes",
         ),
     ]
 

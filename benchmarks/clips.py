@@ -126,7 +126,7 @@ def in_workers(paths: Sequence[Path]) -> Comparison:
     """All files in turn through two loader workers, decord with its default threads."""
 
     def loader(ours: bool) -> Callable[[], torch.Tensor]:
-        batches = DataLoader(_Reads(paths, ours), 4, num_workers=2, persistent_workers=True)
+        batches = DataLoader(_Reads(paths, ours), 4, num_workers=2, persistent_workers=True, timeout=120)
         return lambda: torch.cat(list(batches))
 
     def check(results: dict[str, torch.Tensor]) -> str:
@@ -278,10 +278,12 @@ def run() -> list[Result]:
         copies = {side: place / f"copy{side}" for side in (160, 226, 319, 452)}
         for side, copy in copies.items():
             prepare(long.parent, copy, side)
+        # First, for the workers are forked: a decord reader of this process could hang them.
+        workers = in_workers([*files, long])
         results: list[Result] = [prepared(long, copies[319] / "long.mp4", side) for side in (256, 319)]
         results += [against_decord(path, path.name) for path in files]
         results.append(against_decord(long, "a 480p h264 file, key frame every 250"))
-        results.append(in_workers([*files, long]))
+        results.append(workers)
         if (data / MISREAD).is_file():
             count, counted = len(open_source(data / MISREAD)), len(import_decord().VideoReader(str(data / MISREAD)))
             results[

@@ -59,4 +59,4 @@ def _open() -> tuple[VideoCodecContext, PictureMaker]:
     decoder = av.VideoCodecContext.create("mjpeg", "r")
     decoder.thread_count = 1
     decoder.options = {"err_detect": "explode"}  # else it paints over what is missing
-    return decoder, PictureMaker()
+    return decoder, PictureMaker(full_colours=True)

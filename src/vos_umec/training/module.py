@@ -33,6 +33,9 @@ class UMECModule(LightningModule):
     `PseudoMaskRefresh` first makes at the end of `warmup_epochs`. All arguments are plain values, so a checkpoint
     rebuilds its module alone: `UMECModule.load_from_checkpoint(path)`.
 
+    The commands train in bf16 where the hardware multiplies in it; a Trainer of your own is told so by
+    `precision="bf16-mixed"`, and `vos_umec.models.precision.multiplies_bf16` says whether it pays.
+
     To change a part, override one hook: `build_network`, `build_objectives`, `segmentation_step` or
     `configure_optimizers`.
 

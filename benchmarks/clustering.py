@@ -18,6 +18,7 @@ from sklearn.cluster import KMeans
 from vos_umec.clustering.kmeans import kmeans
 from vos_umec.clustering.segments import SpaceTimeClusterer
 from vos_umec.clustering.video import encode_frames, frame_window, video_seed
+from vos_umec.data.augment import normalize
 from vos_umec.data.index import VideoEntry, scan
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.data.synthetic import SyntheticVOS
@@ -38,10 +39,19 @@ def made_points(n: int = 81_920, D: int = 256, spots: int = 12) -> Points:
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
-def real_points(entries: list[VideoEntry], encoder: Encoder) -> Points:
-    """Keys of one clip, a row a cell."""
-    keys = encode_frames(window(entries[1])[1], encoder, CPU)  # (T, D, h, w)
-    return keys.permute(0, 2, 3, 1).flatten(0, 2).float().numpy().copy()
+def real_points(entries: list[VideoEntry], n: int = 81_920, D: int = 256, frames: int = 45) -> Points:
+    """Keys of one clip, a row a cell, of an untrained ResNet-18 whose norms have seen the clip."""
+    source = next((source for entry in entries if len(source := entry.source()) >= frames), entries[0].source())
+    clip = source.read(range(min(frames, len(source))), resized(source.size, SHORT_SIDE))
+    encoder = network_from_preset("resnet18", encoder={"key_dim": D}).encoder
+    for norm in encoder.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.momentum = None  # plain means over what it sees
+    H, W = (side - side % encoder.stride for side in clip.shape[1:3])
+    with torch.no_grad():
+        encoder.train()(normalize(torch.from_numpy(clip[::9, :H, :W]).permute(0, 3, 1, 2)))
+    keys = encode_frames(clip, encoder, CPU)  # (T, D, h, w)
+    return keys.permute(0, 2, 3, 1).flatten(0, 2).numpy()[:n].copy()
 
 
 def window(entry: VideoEntry) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
@@ -51,11 +61,16 @@ def window(entry: VideoEntry) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     return indices, source.read(indices.tolist(), resized(source.size, SHORT_SIDE))
 
 
-def faiss_kmeans(x: Points, clusters: int = M, **options: int) -> float:
-    """faiss' own, as it is called: 25 iterations, one start; the objective over all points."""
+def faiss_search(x: Points, clusters: int = M, **options: int) -> Any:
+    """faiss' own, as it is called: 25 iterations, one start."""
     search = faiss.Kmeans(x.shape[1], clusters, niter=25, seed=0, **options)
     search.train(x)
-    return inertia(x, search.centroids)
+    return search
+
+
+def faiss_kmeans(x: Points, clusters: int = M, **options: int) -> float:
+    """Its objective over all points."""
+    return inertia(x, faiss_search(x, clusters, **options).centroids)
 
 
 def inertia(x: Points, centroids: Points) -> float:
@@ -75,6 +90,7 @@ def one_video(title: str, x: Points) -> Comparison:
         return f"inertia against faiss on all points: {', '.join(above)}"
 
     few = KMeans(M, n_init=1, random_state=0)
+    iterations = len(faiss_search(x, max_points_per_centroid=len(x)).obj)
     return compare(
         f"k-means of {title}, {x.shape[0]} x {x.shape[1]}, M = {M}",
         {
@@ -86,7 +102,8 @@ def one_video(title: str, x: Points) -> Comparison:
         },
         check,
         wanted="within 0.1 % of the inertia of faiss on all points, in a third of its time",
-        notes="ours takes the best of 8 starts; faiss' times have its last assignment in them",
+        notes="ours takes the best of 8 starts; faiss' times have its last assignment in them; one start of it on "
+        f"all points stopped after {iterations} iterations of at most 25, for nothing changed any more",
     )
 
 
@@ -182,7 +199,7 @@ def run() -> list[Result]:
             encoder.to(memory_format=torch.channels_last)
         return [
             one_video("made points", made_points()),
-            one_video("a real clip's keys, ResNet-18", real_points(entries, r18)),
+            one_video("a real clip's keys, ResNet-18", real_points(entries)),
             refresh_cost("tiny network", entries, tiny, folder, rounds=2),
             refresh_cost("ResNet-18", entries[::5], r18, folder, rounds=1),
             *curves(entries[:8], tiny, folder),

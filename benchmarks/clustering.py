@@ -103,7 +103,7 @@ def one_video(title: str, x: Points) -> Comparison:
         check,
         wanted="within 0.1 % of the inertia of faiss on all points, in a third of its time",
         notes="ours takes the best of 8 starts; faiss' times have its last assignment in them; one start of it on "
-        f"all points stopped after {iterations} iterations of at most 25, for nothing changed any more",
+        f"all points ran {iterations} of at most 25 iterations, for it stops where nothing changes any more",
     )
 
 

@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from vos_umec.errors import ConfigError
 from vos_umec.io.frames import Frame
 from vos_umec.io.source import FrameSource
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def one_ahead(call: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Future[Result]]]:
+    """Do a call for each item on a thread of its own, one item ahead of the caller.
+
+    Args:
+        call: Done for one item after another, never for two at once.
+        items: The items; each is drawn when its call is next.
+
+    Yields:
+        (item, what becomes of its call), in order; the next item's call is done meanwhile.
+
+    Example:
+        >>> [(item, coming.result()) for item, coming in one_ahead(abs, [-1, 2, -3])]
+        [(-1, 1), (2, 2), (-3, 3)]
+    """
+    with ThreadPoolExecutor(1, "read ahead") as thread:
+        last: tuple[Item, Future[Result]] | None = None
+        for item in items:
+            current = item, thread.submit(call, item)
+            if last is not None:
+                yield last
+            last = current
+        if last is not None:
+            yield last
 
 
 def read_ahead(source: FrameSource, batch: int = 4) -> Iterator[tuple[int, Frame]]:
@@ -38,13 +66,9 @@ def read_ahead(source: FrameSource, batch: int = 4) -> Iterator[tuple[int, Frame
     """
     if batch < 1:
         raise ConfigError(f"batch is {batch}: expected at least 1 frame")
-    batches = [range(start, min(start + batch, len(source))) for start in range(0, len(source), batch)]
-    with ThreadPoolExecutor(1, "read ahead") as reader:
-        coming = [reader.submit(source.read, indices) for indices in batches[:1]]
-        for number, indices in enumerate(batches, start=1):
-            frames = coming.pop().result()
-            coming += [reader.submit(source.read, following) for following in batches[number : number + 1]]
-            yield from zip(indices, frames, strict=True)
+    batches = (range(start, min(start + batch, len(source))) for start in range(0, len(source), batch))
+    for indices, coming in one_ahead(source.read, batches):
+        yield from zip(indices, coming.result(), strict=True)
 
 
 class WriteBehind:

@@ -1,8 +1,7 @@
 """One process's share of a generation of pseudo masks: videos read, encoded, clustered and written at once."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from vos_umec.data.index import VideoEntry
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.errors import DataError
 from vos_umec.io.frames import Frame, resized
-from vos_umec.io.pipeline import WriteBehind
+from vos_umec.io.pipeline import WriteBehind, one_ahead
 from vos_umec.models.encoder import Encoder
 from vos_umec.viz.segments import segment_sheet
 from vos_umec.viz.sheets import save_picture
@@ -72,7 +71,7 @@ class VideoShare:
         """
         healths: list[SegmentHealth] = []
         with WriteBehind(waiting=1) as finisher:
-            for entry, coming in self._read_ahead(entries):
+            for entry, coming in one_ahead(self._read, entries):
                 try:
                     indices, frames = coming.result()
                     with self.precision():
@@ -82,18 +81,6 @@ class VideoShare:
                 else:
                     finisher.put(self._finish, entry, indices, frames, keys, healths)
         return healths
-
-    def _read_ahead(self, entries: Iterable[VideoEntry]) -> Iterator[tuple[VideoEntry, "Future[Window]"]]:
-        """Each video with what is read of it; the next one has its turn behind it."""
-        with ThreadPoolExecutor(1, "read ahead") as reader:
-            last: tuple[VideoEntry, Future[Window]] | None = None
-            for entry in entries:
-                current = entry, reader.submit(self._read, entry)
-                if last is not None:
-                    yield last
-                last = current
-            if last is not None:
-                yield last
 
     def _read(self, entry: VideoEntry) -> Window:
         source = entry.source()

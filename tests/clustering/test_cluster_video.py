@@ -104,14 +104,16 @@ def test_segments_follow_the_thing():
     assert (frames == source.video).all()
 
 
-def test_frames_are_read_at_once_and_encoded_in_batches_padded_to_whole_cells():
+def test_frames_are_read_at_once_and_encoded_in_batches_padded_to_whole_cells(monkeypatch):
     source, encoder = Square(), Colour()
     _, frames = cluster_video(source, encoder, SpaceTimeClusterer(2), [1, 3, 5, 7, 9], 50, 0, CPU)
     assert source.asked == [[1, 3, 5, 7, 9]]
     encoder.seen.clear()
-    parts = encode_frames(frames, encoder, CPU, batch_frames=2)
+    monkeypatch.setattr(video, "CPU_FRAMES", 2)
+    parts = encode_frames(frames, encoder, CPU)
     assert encoder.seen == [(2, 3, 52, 72), (2, 3, 52, 72), (1, 3, 52, 72)]
-    torch.testing.assert_close(parts, encode_frames(frames, encoder, CPU, batch_frames=5))
+    monkeypatch.setattr(video, "CPU_FRAMES", 5)
+    torch.testing.assert_close(parts, encode_frames(frames, encoder, CPU))
 
 
 def test_frames_are_encoded_in_bf16_where_the_hardware_has_it(monkeypatch):

@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vos_umec.inference import refinement
 from vos_umec.inference.refinement import FrameRefiner
 from vos_umec.inference.windows import Window, object_windows
 from vos_umec.models.presets import network_from_preset
@@ -40,7 +41,9 @@ def scene():
         return network, frame, network.encoder(frame), coarse, V_q
 
 
-def test_over_the_whole_grid_it_is_what_the_network_does(scene):
+@pytest.mark.parametrize("objects_at_once", [1, 2, 8])
+def test_over_the_whole_grid_it_is_what_the_network_does(scene, monkeypatch, objects_at_once):
+    monkeypatch.setattr(refinement, "CPU_OBJECTS", objects_at_once)
     network, frame, features, coarse, V_q = scene
     windows = object_windows(coarse[0], margin=None)
     with torch.inference_mode():
@@ -53,11 +56,13 @@ def test_over_the_whole_grid_it_is_what_the_network_does(scene):
     torch.testing.assert_close(values.permute(2, 3, 0, 1)[None], expected_values, atol=1e-3, rtol=1e-3)
 
 
-def test_deep_inside_a_window_nothing_changes_and_outside_there_is_nothing(scene):
+@pytest.mark.parametrize("second", [Window(4, 8, 8, 8), Window(4, 4, 12, 16)])  # of another size, and of the same
+def test_deep_inside_a_window_nothing_changes_and_outside_there_is_nothing(scene, monkeypatch, second):
+    monkeypatch.setattr(refinement, "CPU_OBJECTS", 8)
     network, frame, features, _, _ = scene
     masks = torch.zeros(2, 64, 96)
     masks[:, 24:40, 40:56] = 1
-    windows = [Window(2, 4, 12, 16), Window(4, 8, 8, 8)]
+    windows = [Window(2, 4, 12, 16), second]
     with torch.inference_mode():
         refiner = FrameRefiner(network, frame, features)
         values = refiner.embed(masks, windows)

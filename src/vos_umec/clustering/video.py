@@ -18,6 +18,9 @@ from vos_umec.io.source import FrameSource
 from vos_umec.models.encoder import Encoder
 from vos_umec.models.precision import multiplies_bf16
 
+CPU_FRAMES, OTHER_FRAMES = 4, 32
+"""Frames encoded at once; on a CPU more took up to 1.6 times longer a frame, being too much for its caches."""
+
 
 def video_seed(video: str, refresh: int) -> int:
     """A seed that depends on the video and the refresh alone, not on rank, order or Python's own hash.
@@ -111,17 +114,13 @@ def cluster_video(
     return cluster_keys(keys, clusterer, (frames.shape[1], frames.shape[2]), encoder.stride, seed), frames
 
 
-def encode_frames(
-    frames: NDArray[np.uint8], encoder: Encoder, device: torch.device, batch_frames: int | None = None
-) -> Tensor:
+def encode_frames(frames: NDArray[np.uint8], encoder: Encoder, device: torch.device) -> Tensor:
     """E's keys of frames, without gradients, in bf16 where the hardware multiplies in it.
 
     Args:
         frames: (T, H, W, 3) uint8 RGB; the last row and column are repeated up to whole cells.
         encoder: E, on `device`; left in the mode it came in.
         device: Where to compute.
-        batch_frames: Frames encoded at once, which bounds the memory. None for 4 on a CPU, where more took up to
-            1.6 times longer a frame, being too much for its caches, and 32 elsewhere.
 
     Returns:
         Keys (T, D, h, w).
@@ -132,7 +131,7 @@ def encode_frames(
         >>> tuple(encode_frames(np.zeros((2, 18, 27, 3), np.uint8), E, torch.device("cpu")).shape)
         (2, 64, 5, 7)
     """
-    batch = batch_frames or (4 if device.type == "cpu" else 32)
+    batch = CPU_FRAMES if device.type == "cpu" else OTHER_FRAMES
     bf16 = torch.autocast(device.type, torch.bfloat16) if multiplies_bf16(device) else nullcontext()
     # Not inference_mode: what a module caches in it could not take part in training afterwards.
     with _evaluating(encoder), torch.no_grad(), bf16:

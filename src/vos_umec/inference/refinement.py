@@ -12,6 +12,9 @@ from vos_umec.models.encoder import Features
 from vos_umec.models.mask_encoder import FrameShare
 from vos_umec.models.umec import UMEC
 
+CPU_OBJECTS, OTHER_OBJECTS = 1, 8
+"""Objects that go through V and D at once; on a CPU the convolutions alone were quickest one at a time."""
+
 
 class FrameRefiner:
     """V and D on one frame (UMEC eq. 3, 5, 6).
@@ -36,6 +39,7 @@ class FrameRefiner:
 
     def __init__(self, network: UMEC, image: Tensor, features: Features) -> None:
         self.network = network
+        self.most = CPU_OBJECTS if image.device.type == "cpu" else OTHER_OBJECTS
         self.skips = features.skips
         self.share = network.mask_encoder.share(image, features.trunk)
         self.size = (image.shape[-2], image.shape[-1])
@@ -53,7 +57,7 @@ class FrameRefiner:
         """
         Dv = self.share.trunk.shape[1]
         values = self.share.trunk.new_zeros(*self.grid, len(masks), Dv)
-        for k in batches(windows):
+        for k in _groups(windows, self.most):
             found = self.network.mask_encoder.embed(self._share(windows, k), self._masks(masks, windows, k))
             for i, one in zip(k, found, strict=True):  # one (Dv, h', w')
                 windows[i].cut(values[:, :, i].permute(2, 0, 1), self.grid[0]).copy_(one)
@@ -82,7 +86,7 @@ class FrameRefiner:
         masks = masks[0].clamp(0, 1)
         skips = D.share(self.skips)
         fixed = []  # what no round changes
-        for k in batches(windows):
+        for k in _groups(windows, self.most):
             V_q = torch.stack([carried(i, windows[i]) for i in k])
             fixed.append((k, self._share(windows, k), [_rows(x, windows, k, h) for x in skips], D.carry(V_q)))
         for _ in range(rounds):
@@ -111,12 +115,9 @@ def _rows(x: Tensor, windows: Sequence[Window], k: Sequence[int], h: int) -> Ten
     return torch.cat([windows[i].cut(x, h) for i in k])
 
 
-BATCH = 1
-
-
-def batches(windows: Sequence[Window]) -> list[list[int]]:
-    """The objects, those with windows of one size together."""
+def _groups(windows: Sequence[Window], most: int) -> list[list[int]]:
+    """The objects, those with windows of one size together, `most` at a time."""
     groups: dict[tuple[int, int], list[int]] = {}
     for i, window in enumerate(windows):
         groups.setdefault((window.height, window.width), []).append(i)
-    return [group[j : j + BATCH] for group in groups.values() for j in range(0, len(group), BATCH)]
+    return [group[j : j + most] for group in groups.values() for j in range(0, len(group), most)]

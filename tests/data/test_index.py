@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vos_umec.data import helpers, probe
+from vos_umec.data import probe, processes
 from vos_umec.data import index as index_module
 from vos_umec.data.index import scan
 from vos_umec.data.search import find_videos
@@ -197,9 +197,9 @@ def test_nothing_to_train_on_is_one_clear_line(tmp_path: Path) -> None:
 
 def _pretend(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     """Puts another program in the place of the process that looks into videos."""
-    original = helpers.subprocess.Popen
+    original = processes.subprocess.Popen
     command = [sys.executable, "-c", program]
-    monkeypatch.setattr(helpers.subprocess, "Popen", lambda _, **kwargs: original(command, **kwargs))
+    monkeypatch.setattr(processes.subprocess, "Popen", lambda _, **kwargs: original(command, **kwargs))
 
 
 def test_a_decoder_that_hangs_costs_one_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +221,7 @@ def test_a_decoder_that_crashes_costs_one_video(tmp_path: Path, monkeypatch: pyt
     assert answers == [{"reason": "the decoder crashed (exit code -6)"}, {"frames": 5}, answers[0]]
 
 
-def test_a_helper_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _pretend(monkeypatch, "raise SystemExit(3)")
     with pytest.raises(VosUmecError, match="did not start"):
         list(probe.describe_all([tmp_path / "a.mp4"], processes=1))

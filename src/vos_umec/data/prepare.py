@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from vos_umec.data.helpers import ask_all, serve
+from vos_umec.data.processes import ask_all, serve
 from vos_umec.data.index import VideoEntry, VideoIndex, scan
 from vos_umec.data.search import find_videos
 from vos_umec.errors import ConfigError, DataError
@@ -122,7 +122,7 @@ def _copy_all(
 
 
 def _copy(request: dict[str, Any]) -> dict[str, Any]:
-    """Copy one video; in a helper process."""
+    """Copy one video; in a process that may crash."""
     path, target, mark = request["path"], Path(request["target"]), request["mark"]
     try:
         source = open_source(path, request["facts"] and SourceFacts(**request["facts"]))

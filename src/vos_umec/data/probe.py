@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vos_umec.data.helpers import ask_all, serve
+from vos_umec.data.processes import ask_all, serve
 from vos_umec.errors import DataError
 from vos_umec.io.source import open_source
 
@@ -54,7 +54,7 @@ def describe_all(paths: Sequence[Path], processes: int, seconds: float = _SECOND
         The answer for each path, in order.
 
     Raises:
-        VosUmecError: The helper process does not start.
+        VosUmecError: The process does not start.
 
     Example:
         >>> [answer.keys() for answer in describe_all([Path("no/such/file.mp4")], processes=1)]

@@ -44,28 +44,28 @@ def ask_all(
         >>> [answer.keys() for answer in ask_all("vos_umec.data.probe", ["no/such/file.mp4"], [60.0], processes=1)]
         [dict_keys(['reason'])]
     """
-    idle: SimpleQueue[_Helper] = SimpleQueue()
-    helpers = [_Helper(module) for _ in range(min(processes, len(requests)))]
-    for helper in helpers:
-        idle.put(helper)
+    idle: SimpleQueue[_Server] = SimpleQueue()
+    servers = [_Server(module) for _ in range(min(processes, len(requests)))]
+    for server in servers:
+        idle.put(server)
 
     def ask(request: Any, limit: float) -> dict[str, Any]:
-        helper = idle.get()
+        server = idle.get()
         try:
-            return helper.ask(request, limit)
+            return server.ask(request, limit)
         finally:
-            idle.put(helper)
+            idle.put(server)
 
     try:
-        with ThreadPoolExecutor(len(helpers) or 1) as threads:
+        with ThreadPoolExecutor(len(servers) or 1) as threads:
             try:
                 yield from threads.map(ask, requests, seconds)
             finally:  # when interrupted, do not wait for a video that takes its time
-                for helper in helpers:
-                    helper.kill()
+                for server in servers:
+                    server.kill()
     finally:
-        for helper in helpers:
-            helper.stop()
+        for server in servers:
+            server.stop()
 
 
 def serve(function: Callable[[Any], dict[str, Any]]) -> None:
@@ -86,7 +86,7 @@ def serve(function: Callable[[Any], dict[str, Any]]) -> None:
         print(json.dumps({**answer, "warnings": warnings}), file=answers, flush=True)
 
 
-class _Helper:
+class _Server:
     """A process that serves, started on first use and again after it had to be killed."""
 
     def __init__(self, module: str) -> None:

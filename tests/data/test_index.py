@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vos_umec.data import probe, processes
 from vos_umec.data import index as index_module
+from vos_umec.data import probe, processes
 from vos_umec.data.index import scan
 from vos_umec.data.search import find_videos
 from vos_umec.errors import DataError, VosUmecError

@@ -1,24 +1,16 @@
 """Video files: frame for frame what decoding from the start gives, by whichever reader."""
 
-import gc
-import multiprocessing
-import pickle
 import random
 import struct
-import subprocess
-import sys
-import threading
-import weakref
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
 
 from vos_umec.errors import DataError, VideoReadError
-from vos_umec.io.container import FrameWalk, PictureMaker
+from vos_umec.io.container import FrameWalk
 from vos_umec.io.decord_source import DecordSource
 from vos_umec.io.frames import SourceFacts
 from vos_umec.io.pyav_source import PyAVSource
@@ -266,98 +258,6 @@ def test_opening_is_lazy_and_facts_save_the_counting(make_clip, numbers, monkeyp
         changed.read([0])
 
 
-@pytest.mark.parametrize("reader", ["decord", "pyav"])
-def test_sources_travel_by_pickle(make_clip, numbers, reader) -> None:
-    path = make_clip(frames=9)
-    source = open_source(path, SourceFacts(reader, 9, (48, 64), 25.0))
-    source.read([3])
-    copy = pickle.loads(pickle.dumps(source))
-    assert copy.facts == source.facts
-    assert numbers(copy.read([5])) == [5]
-
-
-def _read_and_forget(reader: str) -> list[int]:
-    """In a forked child: use the source the parent has used, and free it."""
-    source = _INHERITED[reader]
-    shown = source.read([5, 2])[:, 12].mean(axis=(1, 2)).round().astype(int).tolist()
-    del _INHERITED[reader], source
-    return shown
-
-
-_INHERITED: dict[str, FrameSource] = {}
-
-
-@pytest.mark.parametrize("reader", ["decord", "pyav"])
-def test_a_source_in_use_survives_a_fork(make_clip, reader) -> None:
-    source = open_source(make_clip(frames=60), SourceFacts(reader, 60, (48, 64), 25.0))
-    expected = source.read([5, 2])[:, 12].mean(axis=(1, 2)).round().astype(int).tolist()
-    _INHERITED[reader] = source
-    with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
-        answers = pool.map_async(_read_and_forget, [reader] * 4, chunksize=1).get(timeout=30)
-    assert answers == [expected] * 4
-    assert source.read([5]).shape == (1, 48, 64, 3)  # and the parent's handle is still good
-
-
-def _free_a_maker() -> bool:
-    """In a forked child: free what the parent has scaled with, as looking for circles may at any time."""
-    _MAKERS.clear()
-    gc.collect()
-    return True
-
-
-_MAKERS: list[PictureMaker] = []
-
-
-def test_what_scales_has_no_threads_to_wait_for_after_a_fork() -> None:
-    frame = av.VideoFrame(854, 480, "yuv420p")
-    _MAKERS.append(PictureMaker())
-    threads = threading.active_count(), len(list(Path("/proc/self/task").glob("*")))
-    _MAKERS[0].make(frame, (256, 456))
-    assert (threading.active_count(), len(list(Path("/proc/self/task").glob("*")))) == threads
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        assert pool.apply_async(_free_a_maker).get(timeout=30)
-
-
-@pytest.mark.parametrize("reader", [PyAVSource, open_source])
-def test_a_source_let_go_is_closed_at_once(make_clip, reader) -> None:
-    source = reader(make_clip(frames=20))
-    source.read([9, 11], (24, 32))
-    walker = source if isinstance(source, PyAVSource) else source._scaled
-    place = weakref.ref(walker._cursor.get(lambda: pytest.fail("not open")))
-    gc.disable()
-    try:
-        del source, walker
-        assert place() is None
-    finally:
-        gc.enable()
-
-
-class _Frames(Dataset):
-    def __init__(self, sources: list[FrameSource]) -> None:
-        self.sources = sources
-
-    def __len__(self) -> int:
-        return 24
-
-    def __getitem__(self, item: int) -> np.ndarray:
-        return self.sources[item % 2].read([item])[0]
-
-
-@pytest.mark.slow
-def test_data_loader_workers_read_while_the_parent_reads(make_clip, numbers) -> None:
-    path = make_clip(frames=30)
-    sources = [open_source(path, SourceFacts(reader, 30, (48, 64), 25.0)) for reader in ("decord", "pyav")]
-    for source in sources:
-        source.read([9])
-    loader = DataLoader(_Frames(sources), batch_size=6, num_workers=2, persistent_workers=True, timeout=60)
-    for _ in range(2):
-        shown = []
-        for batch in loader:
-            shown += numbers(batch.numpy())
-            sources[0].read([1])
-        assert shown == list(range(24))
-
-
 def test_nothing_is_printed(make_clip, capfd) -> None:
     path = make_clip(gop=5)
     data = bytearray(path.read_bytes())
@@ -367,16 +267,3 @@ def test_nothing_is_printed(make_clip, capfd) -> None:
     source = open_source(path)
     source.read(range(len(source)))
     assert capfd.readouterr() == ("", "")
-
-
-def test_decord_opens_no_cuda_library() -> None:
-    # One of them would take over the BLAS of faiss.
-    code = (
-        "import sys; from vos_umec.io.decord_import import import_decord; import_decord();"
-        "assert 'nvidia' not in sys.modules or sys.modules['nvidia'];"
-        "print([line for line in open('/proc/self/maps') if 'blas' in line and 'nvidia' in line])"
-    )
-    if not Path("/proc/self/maps").exists():
-        pytest.skip("no /proc here")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.strip() == "[]"

@@ -12,8 +12,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from vos_umec.data.processes import ask_all, serve
 from vos_umec.data.index import VideoEntry, VideoIndex, scan
+from vos_umec.data.processes import ask_all, serve
 from vos_umec.data.search import find_videos
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.atomic import atomic_folder

@@ -5,6 +5,8 @@ by itself it prints its lines and leaves them as JSON in `runs/bench`; `run.py` 
 `docs/performance.md`.
 """
 
+import ctypes
+import gc
 import json
 import math
 import statistics
@@ -53,9 +55,7 @@ class Comparison:
             text = f"  {name}: {show_seconds(statistics.median(seconds))}, peak {self.peak_mib[name]:.0f} MiB"
             if name != self.ours:
                 ratios = self.ratios(name)
-                text += (
-                    f", ours {statistics.median(ratios):.2f} times faster ({min(ratios):.2f} to {max(ratios):.2f})"
-                )
+                text += f", {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) times our time"
             out.append(text)
         return [*out, *(f"  {text}" for text in (self.checked, self.notes) if text)]
 
@@ -196,6 +196,7 @@ def timed(work: Callable[[], Any]) -> float:
 def peak_memory(every: float = 0.002) -> Iterator[list[float]]:
     """The most memory this process held inside the block, beyond what it held before, in MiB (one-item list)."""
     result = [0.0]
+    _give_back()
     before, top, done = resident_mib(), [0.0], threading.Event()
 
     def watch() -> None:
@@ -210,6 +211,14 @@ def peak_memory(every: float = 0.002) -> Iterator[list[float]]:
         done.set()
         watcher.join()
         result[0] = max(top[0], resident_mib()) - before
+
+
+def _give_back() -> None:
+    """Hand what was freed back to the system, or the next way would take it up again and seem to need none."""
+    gc.collect()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # glibc
+        libc.malloc_trim(0)
 
 
 def resident_mib() -> float:

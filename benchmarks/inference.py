@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from crw import CrwPropagation
 from harness import (
     Comparison,
     Curve,
@@ -29,7 +30,6 @@ from harness import (
     timed,
 )
 
-from vos_umec.data.augment import normalize
 from vos_umec.data.synthetic import SyntheticVOS
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.masks import read_mask, write_mask
@@ -127,63 +127,13 @@ def stepping(segmenter: VideoSegmenter) -> Callable[[], np.ndarray]:
     return lambda: segmenter.step(next(frames))
 
 
-class Plain:
-    """Label propagation as CRW's test script does it: 100 queries at a time against every cell of every reference,
-    the window an additive mask, the k best of them all; the encoder in fp32, as it was trained.
-    """
-
-    def __init__(self, encoder: torch.nn.Module) -> None:
-        self.encoder = encoder
-        self.keys: list[torch.Tensor] = []  # (h*w, D) each
-        self.masks: list[torch.Tensor] = []  # (h*w, K) each
-
-    @torch.inference_mode()
-    def encode(self, frame: np.ndarray) -> torch.Tensor:
-        image = normalize(torch.from_numpy(frame).permute(2, 0, 1)[None].contiguous())
-        image = F.pad(image, (0, -image.shape[-1] % 8, 0, -image.shape[-2] % 8), mode="replicate")
-        key = self.encoder(image).key[0]
-        self.size, self.grid = tuple(image.shape[-2:]), tuple(key.shape[-2:])
-        return key.flatten(1).T.contiguous()
-
-    def remember(self, key: torch.Tensor, masks: torch.Tensor) -> None:
-        self.keys.append(key)
-        self.masks.append(masks)
-        if len(self.keys) > REFERENCES + 1:
-            del self.keys[1], self.masks[1]
-
-    @functools.cached_property
-    def window(self) -> torch.Tensor:
-        """0 within the radius, a large negative number elsewhere (h*w, h*w)."""
-        y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in self.grid), indexing="ij")
-        place = torch.stack([y.flatten(), x.flatten()], dim=1)
-        return torch.where(torch.cdist(place, place) < RADIUS, 0.0, -1e10)
-
-    @torch.inference_mode()
-    def step(self, frame: np.ndarray) -> np.ndarray:
-        key = self.encode(frame)
-        keys, masks = torch.stack(self.keys), torch.cat(self.masks)  # (N, h*w, D), (N*h*w, K)
-        rows = []
-        for start in range(0, len(key), 100):
-            scores = keys @ key[start : start + 100].T  # (N, h*w, q)
-            scores[1:] += self.window[:, start : start + 100]  # the first frame is unrestricted
-            best, index = scores.flatten(0, 1).topk(TOP_K, dim=0)  # (k, q)
-            weight = torch.softmax(best / TAU, dim=0)
-            rows.append((weight[..., None] * masks[index]).sum(dim=0))  # (q, K)
-        carried = torch.cat(rows)
-        self.remember(key, carried)
-        p = carried.T.unflatten(1, self.grid)[None]
-        p = F.interpolate(p, size=self.size, mode="bilinear", align_corners=False)[0]
-        p = p[:, : frame.shape[0], : frame.shape[1]]
-        return torch.cat([1 - p.sum(dim=0, keepdim=True), p]).argmax(dim=0).to(torch.uint8).numpy()
-
-
 def propagation() -> Comparison:
     """(a) Label propagation, ours against the plain way."""
     net = network()
     with peak_memory() as peak:
         ours = full(VideoSegmenter(net, rounds=0))
     exact = full(VideoSegmenter(net, rounds=0, bf16=False))
-    plain = Plain(net.encoder)
+    plain = CrwPropagation(net.encoder, REFERENCES, RADIUS, TOP_K, TAU)
     for t in range(REFERENCES + 1):
         masks = grid_masks(clip().objects(t, 1), 1).flatten(0, 1)
         plain.remember(plain.encode(clip().frames[t]), masks)

@@ -1,14 +1,12 @@
 """The windowed top-k read-out at 480p: ours against CRW's form, its parts, and how it grows."""
 
 import math
-import os
 from collections.abc import Callable
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the commands do; before torch is loaded
-
 import torch
 import torch.nn.functional as F
+from crw import dense_top_k, window_mask
 from harness import Comparison, Curve, Result, compare, main, scale
 from torch import Tensor
 
@@ -17,40 +15,19 @@ from vos_umec.inference.scratch import Scratch
 
 H, W, N, D, K, DV, TOP_K, TAU, RADIUS = 60, 107, 21, 256, 3, 128, 10, 0.05, 12
 RANKED = "which takes the same time whatever the size"
-CHUNK = 100  # query cells at a time in CRW's form
 
 
-class CrwForm:
-    """Dense affinity of 100 query cells against every cell of every reference, the window as an additive mask.
+def crw_form(key_q: Tensor, keys_r: Tensor, anchors: int) -> Callable[[Tensor], tuple[TopK, Tensor]]:
+    """CRW's way; what does not change from frame to frame, the mask and the layout, is made here and not timed."""
+    q = key_q.flatten(0, 1).T.contiguous()  # (D, h*w)
+    r = keys_r.flatten(1, 2).permute(2, 0, 1).contiguous()  # (D, N, h*w)
+    mask = window_mask(H, W, RADIUS)
 
-    What does not change from frame to frame, the mask and the layout with channels first, is prepared here and
-    not timed.
-    """
-
-    def __init__(self, key_q: Tensor, keys_r: Tensor, anchors: int) -> None:
-        self.anchors = anchors
-        self.key_q = key_q.flatten(0, 1).T.contiguous()  # (D, h*w)
-        self.keys_r = keys_r.flatten(1, 2).permute(2, 0, 1).contiguous()  # (D, N, h*w)
-        y, x = torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij")
-        place = torch.stack([y, x], dim=-1).view(-1, 2).float()
-        self.mask = (torch.cdist(place, place) >= RADIUS).float() * -1e10  # (h*w, h*w)
-
-    def top_k(self) -> TopK:
-        weights, indices = [], []
-        for start in range(0, H * W, CHUNK):
-            A = torch.einsum("dnr,dq->nrq", self.keys_r, self.key_q[:, start : start + CHUNK])
-            A[self.anchors :] += self.mask[:, start : start + CHUNK]
-            A = A.flatten(0, 1)  # (N*h*w, q)
-            A /= TAU
-            best, index = A.topk(TOP_K, dim=0)
-            weights.append(torch.softmax(best, dim=0))
-            indices.append(index)
-        return TopK(torch.cat(indices, dim=1).T, torch.cat(weights, dim=1).T)
-
-    def __call__(self, masks: Tensor) -> tuple[TopK, Tensor]:
-        """What was found, and the masks read out (h*w, K)."""
-        best = self.top_k()
+    def read(masks: Tensor) -> tuple[TopK, Tensor]:
+        best = TopK(*dense_top_k(q, r, anchors, mask, TOP_K, TAU))
         return best, (masks.flatten(0, 2)[best.index] * best.weight[:, :, None]).sum(dim=1)
+
+    return read
 
 
 def same_cells(key_q: Tensor, keys_r: Tensor) -> Callable[[dict[str, Any]], str]:
@@ -89,7 +66,7 @@ def ours(key_q: Tensor, keys_r: Tensor, anchors: int) -> Callable[[Tensor], tupl
 def against_crw(title: str, keys: Tensor, anchors: int, wanted: str = "", rounds: int = 3) -> Comparison:
     """One comparison; `keys` (N + 1, h, w, D), the query last."""
     masks = torch.rand(N, H, W, K)
-    mine, crw = ours(keys[-1], keys[:-1], anchors), CrwForm(keys[-1], keys[:-1], anchors)
+    mine, crw = ours(keys[-1], keys[:-1], anchors), crw_form(keys[-1], keys[:-1], anchors)
     ways = {"ours": lambda: mine(masks), "CRW's form": lambda: crw(masks)}
     return compare(title, ways, same_cells(keys[-1], keys[:-1]), rounds, wanted)
 

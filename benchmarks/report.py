@@ -53,7 +53,7 @@ def load(path: Path) -> list[Result]:
 
 def comparisons(results: list[Comparison]) -> list[str]:
     """A table with a row a way, and the notes under it."""
-    text = ["| work | way | time | ours is faster by | peak memory |", "|---|---|---|---|---|"]
+    text = ["| work | way | time | its time over ours | peak memory |", "|---|---|---|---|---|"]
     notes = []
     for result in results:
         for name, seconds in result.seconds.items():

@@ -34,15 +34,20 @@ def test_equals_cie_s_definition(rgb):
 @settings(max_examples=60, deadline=None)
 @given(levels, st.sampled_from([0, 1]))
 def test_pictures_without_one_colour_channel_survive_the_way_there_and_back(rgb, dropped):
-    """Every colour of 8 bits, as it is and with a or b dropped and the other half as large again."""
+    """Any colour of 8 bits, as it is and with a or b dropped and the rest half as large again."""
     frame = normalize(torch.tensor(rgb, dtype=torch.uint8).view(3, 1, 1)).double()
     lab = to_lab(frame)
     torch.testing.assert_close(from_lab(lab), frame, atol=1e-9, rtol=0)
-    altered = lab * torch.tensor([1.0, 1.5, 1.5], dtype=torch.float64)[:, None, None]
+    altered = lab * 1.5
     altered[1 + dropped] = 0
     seen = from_lab(altered)
     torch.testing.assert_close(to_lab(seen), altered, atol=1e-9, rtol=0)
     assert float(seen.abs().max()) < 8  # no outliers for the network
+
+
+def test_colours_far_outside_rgb_are_inverted_too():
+    frames = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(from_lab(to_lab(frames)), frames, atol=1e-6, rtol=0)
 
 
 def test_autocast_costs_no_precision_and_types_are_kept():

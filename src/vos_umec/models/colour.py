@@ -1,14 +1,16 @@
 """Normalised RGB to Lab and back, for objectives that hide colours and encoders that see Lab."""
 
 import torch
-from kornia.color import lab_to_rgb, linear_rgb_to_rgb, rgb_to_lab, rgb_to_linear_rgb
+from kornia.color import linear_rgb_to_rgb, rgb_to_lab, rgb_to_linear_rgb, xyz_to_rgb
 from torch import Tensor
 
 from vos_umec.data.augment import IMAGENET_MEAN, IMAGENET_STD
 
 _CENTRE = (50.0, 0.0, 0.0)
 _SPAN = (50.0, 127.0, 127.0)  # L, a, b to about -1 to 1
-_SLOPE = 12.92  # of kornia's straight piece of sRGB, which it prolongs below 0
+_WHITE = (0.95047, 1.0, 1.08883)  # X, Y, Z of D65
+_STRAIGHT = 12.92  # slope of sRGB's straight piece, along which kornia goes on below 0
+_DARK = 0.008856  # share of white up to which CIE's cube root gives way to a straight line
 
 
 def to_lab(frames: Tensor) -> Tensor:
@@ -31,7 +33,7 @@ def to_lab(frames: Tensor) -> Tensor:
     with torch.autocast(frames.device.type, enabled=False):  # kornia's matrix products would follow it to bf16
         x = frames.to(torch.promote_types(frames.dtype, torch.float32))
         rgb = x * _column(IMAGENET_STD, x) + _column(IMAGENET_MEAN, x)
-        rgb = torch.where(rgb < 0, -_SLOPE * rgb_to_linear_rgb(-rgb), rgb)
+        rgb = torch.where(rgb < 0, -_STRAIGHT * rgb_to_linear_rgb(-rgb), rgb)
         lab: Tensor = (rgb_to_lab(rgb) - _column(_CENTRE, x)) / _column(_SPAN, x)
     return lab.to(frames.dtype)
 
@@ -39,22 +41,28 @@ def to_lab(frames: Tensor) -> Tensor:
 def from_lab(lab: Tensor) -> Tensor:
     """The inverse of `to_lab`, nothing clamped: altered colours may lie outside what RGB can show.
 
+    kornia's own way back clamps dark yellows, which a picture of more contrast has; so the step from Lab to XYZ is
+    CIE's formula written out, and the rest kornia's.
+
     Args:
-        lab: L, a, b as `to_lab` gives them (..., 3, H, W). What is inverted are the colours of RGB, also with a and
-            b dropped or half as large again; kornia clamps yellows far beyond (CIE's Z below 0).
+        lab: L, a, b as `to_lab` gives them (..., 3, H, W), of any size.
 
     Returns:
         RGB normalised with ImageNet's mean and deviation (..., 3, H, W), in the type of `lab`.
 
     Example:
-        >>> frames = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)) / 3
+        >>> frames = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
         >>> torch.allclose(from_lab(to_lab(frames)), frames, atol=1e-4)
         True
     """
     with torch.autocast(lab.device.type, enabled=False):
         x = lab.to(torch.promote_types(lab.dtype, torch.float32))
-        rgb = lab_to_rgb(x * _column(_SPAN, x) + _column(_CENTRE, x), clip=False)
-        rgb = torch.where(rgb < 0, -linear_rgb_to_rgb(-rgb / _SLOPE), rgb)
+        L, a, b = (x * _column(_SPAN, x) + _column(_CENTRE, x)).unbind(-3)  # (..., H, W) each
+        y = (L + 16) / 116
+        root = torch.stack((y + a / 500, y, y - b / 200), dim=-3)
+        ratio = torch.where(root > _DARK ** (1 / 3), root**3, (root - 4 / 29) / 7.787)
+        linear = xyz_to_rgb(ratio * _column(_WHITE, x))
+        rgb = linear.sign() * linear_rgb_to_rgb(linear.abs())
         frames: Tensor = (rgb - _column(IMAGENET_MEAN, x)) / _column(IMAGENET_STD, x)
     return frames.to(lab.dtype)
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vos_umec.models.encoder import Features
+from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 
 
 class PooledEncoder(nn.Module):
@@ -65,6 +66,22 @@ def moving_clip(B: int, T: int, side: int, step: int = 2) -> Tensor:
             y, x = reach + dy * t, reach + dx * t
             frames[b, t] = texture[b, :, y : y + side, x : x + side]
     return frames + 0.3 * torch.randn_like(frames)
+
+
+def gradcheck_weights(objective: CorrespondenceObjective, E: nn.Module, frames: Tensor) -> bool:
+    """Whether the loss's gradients by E's weights, in double precision, are those of finite differences."""
+    names, weights = zip(*E.named_parameters(), strict=True)
+    indices = torch.arange(frames.shape[1]).expand(frames.shape[:2])
+
+    def loss(*values: Tensor) -> Tensor:
+        torch.manual_seed(0)
+
+        def encode(x: Tensor) -> Features:
+            return torch.func.functional_call(E, dict(zip(names, values, strict=True)), (x,))
+
+        return objective(EncodedClip(encode, frames, indices))["loss"]
+
+    return torch.autograd.gradcheck(loss, weights)
 
 
 def slow_info_nce(x, y, cells, valid, width, tau, radius):

@@ -1,14 +1,15 @@
 """Where the DAVIS and YouTube-VOS folders keep frames and masks. Imports no torch: light commands use it."""
 
-import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from vos_umec.data.youtube_meta import ObjectMeta, youtube_vos_meta
 from vos_umec.errors import DataError
+from vos_umec.io.mask_values import Ids
 from vos_umec.io.masks import read_mask
 from vos_umec.io.source import FrameSource, open_source
 
@@ -27,6 +28,8 @@ class VideoSequence:
         given: The masks a semi-supervised method may see, a part of ``annotations``: the first frame (DAVIS),
             every mask that introduces an object (YouTube-VOS).
         required: Frame indices whose predicted masks are asked for; empty means all of them.
+        introduces: The ids that each given mask may tell of; a frame that is not in it tells of all it shows.
+            Where every frame is annotated, a late mask would otherwise give away the objects known before.
 
     Example:
         >>> masks = {0: Path("dog/00000.png"), 1: Path("dog/00001.png")}
@@ -40,6 +43,30 @@ class VideoSequence:
     annotations: Mapping[int, Path]
     given: Mapping[int, Path]
     required: tuple[int, ...] = ()
+    introduces: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+    def given_masks(self) -> dict[int, Ids]:
+        """Read what a semi-supervised method may see.
+
+        Returns:
+            Masks (H, W) uint8 by frame index: the objects that the frame introduces, 0 (nothing said) elsewhere.
+
+        Raises:
+            MaskError: A mask cannot be read as object ids.
+        """
+        masks = {index: read_mask(path) for index, path in self.given.items()}
+        for index, ids in self.introduces.items():
+            masks[index] = np.where(np.isin(masks[index], ids), masks[index], 0).astype(np.uint8)
+        return masks
+
+    def required_names(self) -> list[str]:
+        """Names of the frames whose predicted masks are asked for, in order, without suffix.
+
+        Raises:
+            VideoReadError: The frames cannot be read.
+        """
+        names = self.source().names
+        return [names[index] for index in self.required] if self.required else names
 
     def source(self) -> FrameSource:
         """Open the frames.
@@ -108,22 +135,31 @@ def davis_sequences(
     return sequences
 
 
-def youtube_vos_sequences(root: str | Path, split: str = "train", all_frames: bool = False) -> list[VideoSequence]:
+def youtube_vos_sequences(
+    root: str | Path,
+    split: str = "train",
+    all_frames: bool | None = None,
+    videos: Collection[str] | None = None,
+) -> list[VideoSequence]:
     """Sequences of a YouTube-VOS folder: ``<split>/JPEGImages``, ``<split>/Annotations``, ``meta.json``.
 
-    Which masks introduce an object is read from ``meta.json`` where it is there, else from the masks.
+    An object is introduced by its mask on the first frame that ``meta.json`` lists it on, and the frames asked
+    for are those on which ``meta.json`` lists any object. Where it does not tell, the first mask that shows an
+    object introduces it, and every frame of the usual download (every fifth) is asked for.
 
     Args:
         root: Folder that holds the split, e.g. ``train`` and ``valid``.
         split: Folder of the split.
         all_frames: Read the frames from ``<split>_all_frames/JPEGImages`` (every frame) instead of every
-            fifth; ``required`` then names the frames of the usual download, which the server asks for.
+            fifth; None for where that download is.
+        videos: Names of the videos to take; None for all that are annotated.
 
     Returns:
         One entry per annotated video, sorted by name.
 
     Raises:
-        DataError: A folder is missing, no video is annotated, or a mask has no frame.
+        DataError: A folder or a video is missing, no video is annotated, a mask has no frame, or ``meta.json``
+            lists a frame that is not there.
 
     Source:
         The layout of the YouTube-VOS download (youtube-vos.org).
@@ -137,18 +173,25 @@ def youtube_vos_sequences(root: str | Path, split: str = "train", all_frames: bo
     root = Path(root)
     masks_root = root / split / "Annotations"
     _require_folder(masks_root, "expected a YouTube-VOS root; check the path and the split")
+    if all_frames is None:
+        all_frames = (root / f"{split}_all_frames").is_dir()
     frames_root = youtube_vos_frames(root, split, all_frames)
-    meta = _meta(root / split / "meta.json")
+    annotated = _folders(masks_root)
+    absent = sorted(set(videos or ()) - set(annotated))
+    if absent:
+        raise DataError(
+            f"{len(absent)} of the {len(set(videos or ()))} videos asked for have no masks in {masks_root} "
+            f"({', '.join(absent[:3])}): check the list of videos"
+        )
+    meta = youtube_vos_meta(root, split)
     sequences = []
-    for name in _folders(masks_root):
-        annotations = _annotations(frames_root / name, masks_root / name)
-        given = _given(annotations, meta.get(name, set()))
-        required: tuple[int, ...] = ()
-        if all_frames:
-            asked = set(open_source(root / split / "JPEGImages" / name).names)
-            names = open_source(frames_root / name).names
-            required = tuple(i for i, stem in enumerate(names) if stem in asked)
-        sequences.append(VideoSequence(name, frames_root / name, annotations, given, required))
+    for name in annotated if videos is None else sorted(set(videos)):
+        frames, objects = frames_root / name, meta.get(name, {})
+        annotations = _annotations(frames, masks_root / name)
+        introduces = _introduces(annotations, objects)
+        given = {index: annotations[index] for index in introduces}
+        required = _required(frames, root / split / "JPEGImages" / name, objects)
+        sequences.append(VideoSequence(name, frames, annotations, given, required, introduces))
     if not sequences:
         raise DataError(f"no annotated video in {masks_root}: expected one folder of PNG masks per video")
     return sequences
@@ -206,31 +249,33 @@ def _annotations(frames: Path, masks: Path) -> dict[int, Path]:
     return {index[path.stem]: path for path in found}
 
 
-def _meta(path: Path) -> dict[str, set[str]]:
-    """Name of each video to the names of the frames on which one of its objects is first listed."""
-    if not path.is_file():
-        return {}
-    try:
-        videos = json.loads(path.read_text(encoding="utf-8"))["videos"]
-        return {
-            name: {min(item["frames"]) for item in video["objects"].values() if item["frames"]}
-            for name, video in videos.items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} is not a YouTube-VOS meta.json ({error!r}): download it again, or remove it"
-        ) from error
-
-
-def _given(annotations: Mapping[int, Path], introduced: set[str]) -> dict[int, Path]:
-    """Masks that introduce an object: by the names ``meta.json`` gives, else found by reading every mask."""
-    if introduced and introduced <= {path.stem for path in annotations.values()}:
-        return {i: path for i, path in annotations.items() if path.stem in introduced}
+def _introduces(annotations: Mapping[int, Path], objects: Mapping[int, ObjectMeta]) -> dict[int, tuple[int, ...]]:
+    """Ids that are new on a frame: by the frames ``meta.json`` gives, else found by reading every mask."""
+    introduces: dict[int, tuple[int, ...]] = {}
+    index = {path.stem: i for i, path in annotations.items()}
+    if objects and all(item.frames[0] in index for item in objects.values()):
+        for id_, item in sorted(objects.items()):
+            introduces[index[item.frames[0]]] = (*introduces.get(index[item.frames[0]], ()), id_)
+        return dict(sorted(introduces.items()))
     seen = {0, 255}  # background, and "nothing known"
-    given = {}
     for i, path in annotations.items():
-        ids = set(np.unique(read_mask(path)).tolist())
-        if not ids <= seen:
-            given[i] = path
-            seen |= ids
-    return given
+        new = set(np.unique(read_mask(path)).tolist()) - seen
+        if new:
+            introduces[i] = tuple(sorted(new))
+            seen |= new
+    return introduces
+
+
+def _required(frames: Path, usual: Path, objects: Mapping[int, ObjectMeta]) -> tuple[int, ...]:
+    """Frames whose masks are asked for: those ``meta.json`` lists, else those of the usual download."""
+    if not objects and frames == usual:
+        return ()
+    asked = {name for item in objects.values() for name in item.frames} or set(open_source(usual).names)
+    names = open_source(frames).names
+    absent = sorted(asked - set(names))
+    if absent:
+        raise DataError(
+            f"the mask of {frames.name}/{absent[0]} is asked for, but {frames} has no frame of that name "
+            f"({len(absent)} such): unpack the download again"
+        )
+    return tuple(i for i, name in enumerate(names) if name in asked)

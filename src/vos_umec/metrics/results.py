@@ -1,7 +1,7 @@
 """Scores of a folder of results against the ground truth of its sequences. Imports no torch."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,15 +93,12 @@ def evaluate_results(
         ...
         vos_umec.errors.DataError: no folder no/such/folder: expected results as <sequence>/<frame>.png...
     """
-    if workers < 1:
-        raise ConfigError(f"workers is {workers}: expected a number of processes, at least 1")
     results = Path(results)
-    _require_results(results, sequences)
-    files = [MaskFiles(sequence.name, _truths(sequence), results / sequence.name) for sequence in sequences]
-    if sum(len(sequence.truths) for sequence in files) < _WORTH_A_PROCESS:
-        workers = 1
+    files = [MaskFiles(sequence.name, truths(sequence), results / sequence.name) for sequence in sequences]
+    processes = useful_processes(workers, [len(sequence.truths) for sequence in files])
+    require_results(results, {sequence.name: sequence.truths[1:-1] for sequence in files})
     objects: list[Row] = []
-    with closing(score_sequences(files, max(1, min(workers, len(files))))) as scorers:
+    with closing(score_sequences(files, processes)) as scorers:
         for _, scorer in zip(progress(sequences), scorers, strict=True):
             objects += scorer.rows()
     return Scores(objects)
@@ -126,30 +123,77 @@ def print_table(table: Table) -> None:
     console.print(table)
 
 
-def _require_results(results: Path, sequences: Sequence[VideoSequence]) -> None:
+def truths(sequence: VideoSequence) -> tuple[Path, ...]:
+    """Ground-truth files of a sequence.
+
+    Args:
+        sequence: The sequence.
+
+    Returns:
+        Its annotations in the order of the frames.
+
+    Example:
+        >>> masks = {5: Path("b.png"), 0: Path("a.png")}
+        >>> [path.name for path in truths(VideoSequence("dog", Path("dog"), masks, given={}))]
+        ['a.png', 'b.png']
+    """
+    return tuple(sequence.annotations[i] for i in sorted(sequence.annotations))
+
+
+def useful_processes(workers: int, frames: Sequence[int]) -> int:
+    """Number of processes that are worth starting.
+
+    Args:
+        workers: As many as the user allows.
+        frames: Number of frames of each sequence, which one process scores.
+
+    Returns:
+        At least 1, which is this process alone.
+
+    Raises:
+        ConfigError: There are no workers.
+
+    Example:
+        >>> useful_processes(8, [10, 10]), useful_processes(8, [1000, 1000])
+        (1, 2)
+    """
+    if workers < 1:
+        raise ConfigError(f"workers is {workers}: expected a number of processes, at least 1")
+    return 1 if sum(frames) < _WORTH_A_PROCESS else max(1, min(workers, len(frames)))
+
+
+def require_results(results: Path, scored: Mapping[str, Sequence[Path]]) -> None:
+    """Refuse a folder of results that lacks some, before the first is read.
+
+    Args:
+        results: Folder with one folder per sequence.
+        scored: For each sequence the ground truths that a result of the same file name is held against.
+
+    Raises:
+        DataError: Results are missing.
+
+    Example:
+        >>> require_results(Path("no/such/folder"), {})  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        vos_umec.errors.DataError: no folder no/such/folder: expected results as <sequence>/<frame>.png...
+    """
     if not results.is_dir():
         raise DataError(f"no folder {results}: expected results as <sequence>/<frame>.png; check the path")
-    missing = [sequence.name for sequence in sequences if not (results / sequence.name).is_dir()]
+    missing = [name for name in scored if not (results / name).is_dir()]
     if missing:
         raise DataError(
-            f"{results} has no results of {len(missing)} of {len(sequences)} sequences ({_few(missing)}): "
+            f"{results} has no results of {len(missing)} of {len(scored)} sequences ({_few(missing)}): "
             "expected a folder of each; segment them, or choose the split that was segmented"
         )
-    for sequence in sequences:
-        folder = results / sequence.name
-        there = {path.name for path in folder.iterdir()}
-        scored = [path.name for path in _truths(sequence)[1:-1]]
-        missing = [name for name in scored if name not in there]
+    for name, targets in scored.items():
+        there = {path.name for path in (results / name).iterdir()}
+        missing = [path.name for path in targets if path.name not in there]
         if missing:
             raise DataError(
-                f"{folder} lacks {len(missing)} of the {len(scored)} scored frames ({_few(missing)}): "
+                f"{results / name} lacks {len(missing)} of the {len(targets)} scored frames ({_few(missing)}): "
                 "expected one indexed PNG for each, named as its frame; segment the whole sequence again"
             )
-
-
-def _truths(sequence: VideoSequence) -> tuple[Path, ...]:
-    """Ground-truth files in the order of the frames."""
-    return tuple(sequence.annotations[i] for i in sorted(sequence.annotations))
 
 
 def _few(names: Sequence[str]) -> str:

@@ -3,12 +3,13 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from vos_umec.errors import DataError, MaskError
 from vos_umec.io.masks import read_mask
 from vos_umec.metrics.sequence import SequenceScorer
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -57,22 +61,18 @@ def score_sequence(files: MaskFiles) -> SequenceScorer:
         # the objects are read; the last is not opened.
         if i == 0 or i < last:
             target = read_mask(path)
-        scorer.update(_read_result(files.results / path.name, target) if 0 < i < last else target, target)
+        scorer.update(read_result(files.results / path.name, target) if 0 < i < last else target, target)
     return scorer
 
 
 def score_sequences(sequences: Sequence[MaskFiles], workers: int) -> Generator[SequenceScorer, None, None]:
-    """Read and score sequences, in several processes where asked.
-
-    This process is one of the workers: it takes sequences from the far end while the others, which need a
-    moment to start, take them from the near end. The processes are spawned, not forked, since the caller may have
-    threads running.
+    """Read and score sequences by the DAVIS rules, in several processes where asked.
 
     Args:
         sequences: The sequences.
         workers: Processes, this one included, >= 1; the scores do not depend on it.
 
-    Yields:
+    Returns:
         The scorer of each sequence, in order.
 
     Raises:
@@ -83,14 +83,41 @@ def score_sequences(sequences: Sequence[MaskFiles], workers: int) -> Generator[S
         >>> [scorer.sequence for scorer in score_sequences([MaskFiles("dog", (), Path("dog"))], workers=1)]
         ['dog']
     """
+    return score_in_processes(score_sequence, sequences, workers)
+
+
+def score_in_processes(
+    score: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Generator[Result, None, None]:
+    """Score items, in several processes where asked.
+
+    This process is one of the workers: it takes items from the far end while the others, which need a moment to
+    start, take them from the near end. The processes are spawned, not forked, since the caller may have threads
+    running.
+
+    Args:
+        score: A function of one item, at the top level of a module.
+        items: What it is called with.
+        workers: Processes, this one included, >= 1.
+
+    Yields:
+        What it gives for each item, in order.
+
+    Raises:
+        DataError: A process was ended from outside; besides what ``score`` raises.
+
+    Example:
+        >>> list(score_in_processes(abs, [1, -2], workers=1))
+        [1, 2]
+    """
     if workers == 1:
-        yield from map(score_sequence, sequences)
+        yield from map(score, items)
         return
     pool = ProcessPoolExecutor(workers - 1, mp_context=multiprocessing.get_context("spawn"))
     try:
         with _deaf_children():
-            futures = [pool.submit(score_sequence, files) for files in sequences]
-        yield from _with_own_work(sequences, futures)
+            futures = [pool.submit(score, item) for item in items]
+        yield from _with_own_work(score, items, futures)
     except BrokenProcessPool as error:
         raise DataError(
             "a process that scored was ended from outside, as happens where memory runs out: "
@@ -115,17 +142,45 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def read_result(path: Path, target: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Read a result that is to be held against its ground truth.
+
+    Args:
+        path: An indexed PNG.
+        target: Ground truth, (H, W).
+
+    Returns:
+        (H, W) ids.
+
+    Raises:
+        MaskError: It cannot be read as object ids, or has another size.
+
+    Example:
+        >>> read_result(Path("no/such.png"), np.zeros((4, 6), np.uint8))
+        Traceback (most recent call last):
+        ...
+        vos_umec.errors.MaskError: no mask at no/such.png; check the path
+    """
+    result = read_mask(path)
+    if result.shape != target.shape:
+        found, expected = ("{1} x {0}".format(*mask.shape) for mask in (result, target))
+        raise MaskError(
+            f"{path} is {found} pixels, its ground truth {expected}: write results at the size of the frames"
+        )
+    return result
+
+
 def _with_own_work(
-    sequences: Sequence[MaskFiles], futures: Sequence[Future[SequenceScorer]]
-) -> Iterator[SequenceScorer]:
+    score: Callable[[Item], Result], items: Sequence[Item], futures: Sequence[Future[Result]]
+) -> Iterator[Result]:
     """Results in order; while one is waited for, this process does those that no other has begun, last first."""
-    own: dict[int, SequenceScorer] = {}
-    end = len(sequences)
+    own: dict[int, Result] = {}
+    end = len(items)
     for i, future in enumerate(futures):
         while not future.done() and end > i:
             end -= 1
             if futures[end].cancel():
-                own[end] = score_sequence(sequences[end])
+                own[end] = score(items[end])
         yield own.pop(i) if i in own else future.result()
 
 
@@ -140,13 +195,3 @@ def _deaf_children() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _read_result(path: Path, target: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    result = read_mask(path)
-    if result.shape != target.shape:
-        found, expected = ("{1} x {0}".format(*mask.shape) for mask in (result, target))
-        raise MaskError(
-            f"{path} is {found} pixels, its ground truth {expected}: write results at the size of the frames"
-        )
-    return result

@@ -7,7 +7,7 @@ from torch import nn
 from vos_umec import UMECModule
 from vos_umec.errors import ConfigError
 from vos_umec.models.resnet import ResNetTrunk, keep_block_inputs_only
-from vos_umec.models.rollout import carry_masks
+from vos_umec.training.rollout import carry_masks
 
 
 def train_step(module, frames, masks):

@@ -1,11 +1,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torchvision.models import resnet18, resnet50
 
 from vos_umec.errors import ConfigError
 from vos_umec.models.presets import network_from_preset
 from vos_umec.models.resnet import ResNetTrunk
-from vos_umec.models.rollout import carry_masks
+from vos_umec.training.rollout import carry_masks
 
 
 @pytest.mark.parametrize(("preset", "stride", "D", "C"), [("resnet18", 8, 128, 512), ("resnet50", 8, 128, 512)])
@@ -17,6 +19,33 @@ def test_the_papers_encoders_have_stride_8_and_its_widths(preset, stride, D, C):
     assert features.key.shape == (1, D, 8, 12)
     assert features.trunk.shape == (1, C, 8, 12)
     assert [tuple(skip.shape[-2:]) for skip in features.skips] == [(8, 12), (16, 24)]
+
+
+@pytest.mark.parametrize(
+    ("make", "blocks", "bottleneck"), [(resnet18, (2, 2, 2, 2), False), (resnet50, (3, 4, 6), True)]
+)
+def test_a_trunk_computes_what_torchvisions_network_does(make, blocks, bottleneck):
+    torch.manual_seed(0)
+    theirs, ours = make().eval(), ResNetTrunk(blocks, (1, 2, 2, 2)[: len(blocks)], bottleneck).eval()
+    layers = [theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4][: len(blocks)]
+    stem = nn.Sequential(theirs.conv1, theirs.bn1, theirs.relu, theirs.maxpool)
+    ours.stem.load_state_dict(stem.state_dict())
+    x = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        expected = stem(x)
+        for layer, stage in zip(layers, ours.stages, strict=True):
+            stage.load_state_dict(layer.state_dict())
+        for layer, got in zip(layers, ours(x), strict=True):
+            expected = layer(expected)
+            torch.testing.assert_close(got, expected)
+
+
+def test_a_trunk_starts_from_torchvisions_distribution():
+    torch.manual_seed(0)
+    theirs, ours = resnet18(), ResNetTrunk((2, 2, 2, 2), (1, 2, 2, 2))
+    for mine, layer in zip(ours.stages, (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4), strict=True):
+        for (name, weight), other in zip(mine.named_parameters(), layer.parameters(), strict=True):
+            assert weight.std().item() == pytest.approx(other.std().item(), rel=0.1), name
 
 
 def test_altered_strides_keep_what_a_stride_1_network_computes():

@@ -41,6 +41,7 @@ class FrameRefiner:
         self.network = network
         self.most = CPU_OBJECTS if image.device.type == "cpu" else OTHER_OBJECTS
         self.skips = features.skips
+        self.image = image
         self.share = network.mask_encoder.share(image, features.trunk)
         self.size = (image.shape[-2], image.shape[-1])
         self.grid = (features.trunk.shape[-2], features.trunk.shape[-1])
@@ -84,7 +85,7 @@ class FrameRefiner:
         h, D = self.grid[0], self.network.decoder
         masks = F.interpolate(coarse[None].float(), size=self.size, mode="bilinear", align_corners=False)
         masks = masks[0].clamp(0, 1)
-        skips = D.share(self.skips)
+        skips = D.share(self.skips, self.image)
         fixed = []  # what no round changes
         for k in _groups(windows, self.most):
             V_q = torch.stack([carried(i, windows[i]) for i in k])

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vos_umec.errors import ConfigError
-from vos_umec.models.blocks import ResidualBlock
+from vos_umec.models.blocks import ResidualBlock, conv_part
 
 
 class Decoder(nn.Module):
@@ -18,13 +18,15 @@ class Decoder(nn.Module):
         mask_dim: Dv, the width of each of the two mask embeddings.
         skip_dims: Channels of E's skips, coarse to fine.
         dims: Width before the first skip and after each skip; one more than there are skips.
+        image_dim: Width of a last stage at full resolution, which sees the frame and the previous round's mask, so
+            that edges need not be guessed from E's skips; 0 for none.
         residual: Add the previous round's mask, as a logit, to the output. The last conv then starts at zero, so
             that an untrained decoder hands the coarse mask on: for small budgets of training.
 
     Example:
         >>> import torch
         >>> D = Decoder(mask_dim=4, skip_dims=(6, 5), dims=(8, 8, 8))
-        >>> skips = D.share([torch.zeros(2, 6, 8, 8), torch.zeros(2, 5, 16, 16)])
+        >>> skips = D.share([torch.zeros(2, 6, 8, 8), torch.zeros(2, 5, 16, 16)], torch.zeros(2, 3, 64, 64))
         >>> V_q = Vbar_q = torch.zeros(2, 4, 8, 8)
         >>> tuple(D(D.carry(V_q), Vbar_q, skips, torch.full((2, 1, 64, 64), 0.5)).shape)
         (2, 1, 64, 64)
@@ -35,6 +37,7 @@ class Decoder(nn.Module):
         mask_dim: int = 512,
         skip_dims: Sequence[int] = (128, 64),
         dims: Sequence[int] = (512, 256, 128),
+        image_dim: int = 0,
         residual: bool = False,
     ) -> None:
         super().__init__()
@@ -49,21 +52,28 @@ class Decoder(nn.Module):
             nn.Conv2d(skip, dim, kernel_size=3, padding=1) for skip, dim in zip(skip_dims, dims[:-1], strict=True)
         )
         self.blocks = nn.ModuleList(ResidualBlock(inputs, outputs) for inputs, outputs in pairwise(dims))
-        self.out = nn.Conv2d(dims[-1], 1, kernel_size=3, padding=1)
+        self.image_dim = image_dim
+        if image_dim:
+            self.narrow = nn.Conv2d(dims[-1], image_dim, kernel_size=1)
+            self.image = nn.Conv2d(4, image_dim, kernel_size=3, padding=1)  # RGB and a mask
+            self.sharpen = ResidualBlock(image_dim, image_dim)
+        self.out = nn.Conv2d(image_dim or dims[-1], 1, kernel_size=3, padding=1)
         if residual:
             nn.init.zeros_(self.out.weight)
             nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
-    def share(self, skips: Sequence[Tensor]) -> list[Tensor]:
-        """What E's skips give, the same for every object and round.
+    def share(self, skips: Sequence[Tensor], frame: Tensor) -> list[Tensor]:
+        """What E's skips and the frame give, the same for every object and round.
 
         Args:
             skips: E's skips, coarse to fine, (B, C_i, h_i, w_i).
+            frame: Normalised frames (B, 3, H, W).
 
         Returns:
-            One tensor (B, dims[i], h_i, w_i) a skip.
+            One tensor (B, dims[i], h_i, w_i) a skip; then, with `image_dim`, the frame's (B, image_dim, H, W).
         """
-        return [conv(skip) for conv, skip in zip(self.skips, skips, strict=True)]
+        shared = [conv(skip) for conv, skip in zip(self.skips, skips, strict=True)]
+        return [*shared, conv_part(self.image, frame, start=0)] if self.image_dim else shared
 
     def carry(self, V_q: Tensor) -> tuple[Tensor, Tensor]:
         """What V_q gives to the first block, the same for every round.
@@ -93,12 +103,16 @@ class Decoder(nn.Module):
         """
         first, shortcut = self.join.part(Vbar_q, start=Vbar_q.shape[1])
         x = self.join.finish(carried[0] + first, carried[1] + shortcut)  # (B, dims[0], h, w)
-        for block, skip in zip(self.blocks, skips, strict=True):
-            if x.shape[-2:] != skip.shape[-2:]:
-                x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
-            x = block(x + skip)
-        logits = self.out(F.relu(x)).float()  # (B, 1, H/4, W/4)
-        logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
+        for block, skip in zip(self.blocks, skips, strict=False):
+            x = block(_resized(x, skip.shape[-2:]) + skip)
+        if self.image_dim:
+            seen = skips[-1] + conv_part(self.image, mask.to(skips[-1].dtype), start=3)  # (B, image_dim, H, W)
+            x = self.sharpen(_resized(self.narrow(F.relu(x)), seen.shape[-2:]) + seen)
+        logits = _resized(self.out(F.relu(x)).float(), mask.shape[-2:])  # (B, 1, H, W)
         if self.residual:
             logits = logits + torch.logit(mask.float(), eps=0.01)
         return logits
+
+
+def _resized(x: Tensor, size: torch.Size) -> Tensor:
+    return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)

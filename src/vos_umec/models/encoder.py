@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vos_umec.errors import ConfigError
+from vos_umec.models.colour import to_lab
 from vos_umec.models.resnet import ResNetTrunk
 
 
@@ -37,10 +38,13 @@ class Encoder(nn.Module):
 
     Args:
         blocks: Residual blocks in each stage, 2 to 4 stages.
-        strides: Stride of each stage on top of the stem's 4.
+        strides: Stride of each stage on top of the stem's 4, or 2 without pooling.
         bottleneck: Bottleneck blocks, as ResNet-50 has.
         key_dim: D, the key width.
         trunk_dim: Width to which a 1x1 conv reduces the trunk; None keeps the last stage's width.
+        width: Channels of the first stage.
+        pool: Max pooling of stride 2 at the end of the stem.
+        lab: See frames in Lab, lightness apart from colour; they are given in RGB in any case.
 
     Example:
         >>> import torch
@@ -57,11 +61,15 @@ class Encoder(nn.Module):
         bottleneck: bool = False,
         key_dim: int = 128,
         trunk_dim: int | None = None,
+        width: int = 64,
+        pool: bool = True,
+        lab: bool = False,
     ) -> None:
         super().__init__()
         if len(blocks) < 2:
             raise ConfigError(f"the encoder needs at least 2 stages for its skips; found blocks {tuple(blocks)}")
-        self.net = ResNetTrunk(blocks, strides, bottleneck)
+        self.lab = lab
+        self.net = ResNetTrunk(blocks, strides, bottleneck, width=width, pool=pool)
         channels = self.net.channels[-1]
         self.reduce = nn.Identity() if trunk_dim is None else _conv_bn_relu(channels, trunk_dim)
         self.stride = self.net.stride
@@ -81,7 +89,7 @@ class Encoder(nn.Module):
         Returns:
             Keys, trunk and skips; the skips are the second and the first stage (1/8 and 1/4 in ResNet-18).
         """
-        stages = self.net(x)
+        stages = self.net(to_lab(x) if self.lab else x)
         trunk = self.reduce(stages[-1])  # (B, C, h, w)
         key = F.normalize(self.head(trunk).float(), dim=1)  # (B, D, h, w), fp32 under autocast too
         return Features(key=key, trunk=trunk, skips=(stages[1], stages[0]))

@@ -33,6 +33,8 @@ class MaskEncoder(nn.Module):
         bottleneck: Bottleneck blocks in the trunk.
         trunk_dim: C, the width of E's trunk features that are joined in.
         mask_dim: Dv, the width of the mask embedding.
+        width: Channels of the trunk's first stage.
+        pool: Max pooling of stride 2 at the end of the trunk's stem.
 
     Example:
         >>> import torch
@@ -48,9 +50,11 @@ class MaskEncoder(nn.Module):
         bottleneck: bool = False,
         trunk_dim: int = 512,
         mask_dim: int = 512,
+        width: int = 64,
+        pool: bool = True,
     ) -> None:
         super().__init__()
-        self.net = ResNetTrunk(blocks, strides, bottleneck, in_channels=4)
+        self.net = ResNetTrunk(blocks, strides, bottleneck, in_channels=4, width=width, pool=pool)
         self.stride = self.net.stride
         self.mask_dim = mask_dim
         self.join = nn.Conv2d(self.net.channels[-1] + trunk_dim, mask_dim, kernel_size=1)

@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from vos_umec.errors import ConfigError
 
@@ -16,14 +16,16 @@ from vos_umec.errors import ConfigError
 class ResNetTrunk(nn.Module):
     """A randomly initialised ResNet without its classifier, with a chosen stride in every stage.
 
-    The stem halves the image twice; `strides` says how much each stage adds, so the whole trunk has
-    stride `4 * prod(strides)`. ResNet-18 with strides (1, 2, 1, 1) is the paper's encoder (s = 8).
+    The stem halves the image twice, or once without its pooling; `strides` says how much each stage adds.
+    ResNet-18 with strides (1, 2, 1, 1) is the paper's encoder (s = 8).
 
     Args:
-        blocks: Residual blocks in each stage, 2 to 4 stages.
+        blocks: Residual blocks in each stage, 1 to 4 stages.
         strides: Stride of each stage's first block, 1 or 2.
         bottleneck: Bottleneck blocks (ResNet-50 and deeper) instead of basic ones.
         in_channels: Channels of the input; 4 for RGB and a mask.
+        width: Channels of the stem and the first stage's convs, doubled from stage to stage.
+        pool: Whether the stem ends in its max pooling of stride 2.
 
     Raises:
         ConfigError: If `blocks` and `strides` do not describe 1 to 4 stages of the same number.
@@ -38,7 +40,13 @@ class ResNetTrunk(nn.Module):
     """
 
     def __init__(
-        self, blocks: Sequence[int], strides: Sequence[int], bottleneck: bool = False, in_channels: int = 3
+        self,
+        blocks: Sequence[int],
+        strides: Sequence[int],
+        bottleneck: bool = False,
+        in_channels: int = 3,
+        width: int = 64,
+        pool: bool = True,
     ) -> None:
         super().__init__()
         if not 1 <= len(blocks) <= 4 or len(strides) != len(blocks) or not set(strides) <= {1, 2}:
@@ -46,19 +54,20 @@ class ResNetTrunk(nn.Module):
                 f"a ResNet trunk takes 1 to 4 stages and one stride of 1 or 2 for each; found blocks "
                 f"{tuple(blocks)} and strides {tuple(strides)}"
             )
-        # torchvision always builds four stages; those beyond `blocks` are made as small as can be and dropped.
-        net = ResNet(Bottleneck if bottleneck else BasicBlock, [*blocks, *[1] * (4 - len(blocks))])
-        stages = [net.layer1, net.layer2, net.layer3, net.layer4][: len(blocks)]
-        for stage, stride in zip(stages, strides, strict=True):
-            _set_stride(stage[0], stride)
-        if in_channels != 3:
-            net.conv1 = nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
-            nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
-        self.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
-        self.stages = nn.ModuleList(Blocks(*stage) for stage in stages)
-        self.stride = 4 * prod(strides)
-        expansion = Bottleneck.expansion if bottleneck else BasicBlock.expansion
-        self.channels = [64 * 2**i * expansion for i in range(len(blocks))]
+        block = Bottleneck if bottleneck else BasicBlock
+        stem = nn.Conv2d(in_channels, width, kernel_size=7, stride=2, padding=3, bias=False)
+        pooling = [nn.MaxPool2d(kernel_size=3, stride=2, padding=1)] if pool else []
+        self.stem = nn.Sequential(stem, nn.BatchNorm2d(width), nn.ReLU(inplace=True), *pooling)
+        self.channels = [width * 2**i * block.expansion for i in range(len(blocks))]
+        inputs = [width, *self.channels[:-1]]
+        self.stages = nn.ModuleList(
+            _stage(block, inputs[i], width * 2**i, number, stride)
+            for i, (number, stride) in enumerate(zip(blocks, strides, strict=True))
+        )
+        self.stride = (4 if pool else 2) * prod(strides)
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Outputs of all stages, first to last.
@@ -69,7 +78,7 @@ class ResNetTrunk(nn.Module):
         Returns:
             One tensor (B, channels[i], H / s_i, W / s_i) a stage.
         """
-        x = self.stem(x)  # (B, 64, H/4, W/4)
+        x = self.stem(x)  # (B, width, H/4, W/4), or H/2, W/2 without pooling
         outputs = []
         for stage in self.stages:
             x = stage(x)
@@ -147,11 +156,15 @@ def _statistics_left_alone(block: nn.Module) -> Iterator[None]:
             count.copy_(before)
 
 
-def _set_stride(block: BasicBlock | Bottleneck, stride: int) -> None:
-    """Change the stride of a stage's first block; a shape-changing block also strides its shortcut."""
-    strided = block.conv2 if isinstance(block, Bottleneck) else block.conv1
-    strided.stride = (stride, stride)
-    if block.downsample is not None:
-        block.downsample[0].stride = (stride, stride)
-    elif stride != 1:
-        raise ConfigError("the first stage of basic blocks has no shortcut that could stride; give it stride 1")
+def _stage(
+    block: type[BasicBlock] | type[Bottleneck], inputs: int, planes: int, number: int, stride: int
+) -> Blocks:
+    """Residual blocks; the first one strides, and carries its shortcut through a conv where shapes change."""
+    outputs = planes * block.expansion
+    shortcut = None
+    if stride != 1 or inputs != outputs:
+        shortcut = nn.Sequential(
+            nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
+        )
+    first = block(inputs, planes, stride, shortcut)
+    return Blocks(first, *(block(outputs, planes) for _ in range(number - 1)))

@@ -2,15 +2,16 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vos_umec.models.aggregation import soft_aggregate
 from vos_umec.models.decoder import Decoder
 from vos_umec.models.encoder import Encoder, Features
 from vos_umec.models.mask_encoder import FrameShare, MaskEncoder
+from vos_umec.models.propagation import PropagationNetwork
 
 
-class UMEC(nn.Module):
+class UMEC(PropagationNetwork):
     """Unified mask embedding and correspondence network.
 
     E and A run once a frame; V and D run per object, with the K objects folded into the batch.
@@ -29,23 +30,9 @@ class UMEC(nn.Module):
     """
 
     def __init__(self, encoder: Encoder, mask_encoder: MaskEncoder, decoder: Decoder, tau: float = 0.05) -> None:
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder, tau)
         self.mask_encoder = mask_encoder
         self.decoder = decoder
-        self.tau = tau
-
-    @property
-    def stride(self) -> int:
-        """s, pixels to a side of a cell."""
-        return self.encoder.stride
-
-    def to_grid(self, masks: Tensor) -> Tensor:
-        """Soft masks (..., H, W) averaged over the cells of the feature grid (..., h, w)."""
-        flat = masks.flatten(0, -3)[:, None].float() if masks.dim() > 2 else masks[None, None].float()
-        return F.avg_pool2d(flat, self.stride).reshape(
-            *masks.shape[:-2], masks.shape[-2] // self.stride, masks.shape[-1] // self.stride
-        )
 
     def embed(self, frame: Tensor, features: Features, masks: Tensor) -> Tensor:
         """V([I, Y]) of every object (UMEC eq. 3; eq. 5 with a query's coarse masks).
@@ -89,7 +76,7 @@ class UMEC(nn.Module):
             return logits
         # What no round changes is computed once.
         share = self.mask_encoder.share(frame, features.trunk)
-        skips = [skip.repeat_interleave(K, dim=0) for skip in self.decoder.share(features.skips)]
+        skips = [skip.repeat_interleave(K, dim=0) for skip in self.decoder.share(features.skips, frame)]
         carried = self.decoder.carry(values.flatten(0, 1))
         for _ in range(rounds):
             Vbar_q = self._embed(share, masks).flatten(0, 1)  # (B*K, Dv, h, w)

@@ -63,7 +63,8 @@ def davis(videos, tmp_path_factory) -> Path:
 def youtube(davis, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("youtube")
     (root / "train").mkdir()
-    (root / "train" / "JPEGImages").symlink_to(davis / "JPEGImages" / "480p")
+    for kind in ("JPEGImages", "Annotations"):
+        (root / "train" / kind).symlink_to(davis / kind / "480p")
     return root
 
 
@@ -87,14 +88,19 @@ def test_every_configuration_runs(name, request, tmp_path):
     if name == "davis17.yaml":
         arguments += ["test", f"--data.root={request.getfixturevalue('davis')}", "--model.network=tiny"]
         arguments += ["--trainer.enable_progress_bar=false", "--model.segmenter.short_side=48"]
+    elif name == "ytvos_predict.yaml":
+        arguments += ["predict", f"--data.root={request.getfixturevalue('youtube')}", "--data.split=train"]
+        arguments += ["--model.network=tiny", "--trainer.enable_progress_bar=false"]
     elif name == "quickstart.yaml":
         arguments += ["fit", *_small_synthetic(), f"--data.root={tmp_path / 'videos'}"]
     else:
         source = request.getfixturevalue("youtube" if name.startswith("ytvos") else "videos")
         arguments += ["fit", *SMALL, f"--data.root={getattr(source, 'train_root', source)}"]
-        if name != "folder.yaml":
+        if name.startswith("ytvos"):
             arguments.append(f"--data.val_root={request.getfixturevalue('davis')}")
-    command = next(a for a in arguments if a in ("fit", "test"))
+        if name == "two_cores.yaml":
+            arguments.append("--refresh.at=[0.0]")  # a share of half an hour would not be reached
+    command = next(a for a in arguments if a in ("fit", "test", "predict"))
     arguments.remove(command)
     assert main([command, "--config", f"configs/{name}", *arguments]) == 0
     if command == "fit":

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vos_umec.data.modules import SyntheticModule as SyntheticModule
     from vos_umec.data.modules import VideoFolderModule as VideoFolderModule
     from vos_umec.data.modules import YouTubeVOSModule as YouTubeVOSModule
+    from vos_umec.data.modules import YouTubeVOSPredictModule as YouTubeVOSPredictModule
     from vos_umec.data.synthetic import SyntheticVOS as SyntheticVOS
     from vos_umec.errors import VosUmecError as VosUmecError
     from vos_umec.inference.segmenter import VideoSegmenter as VideoSegmenter
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from vos_umec.objectives.base import EncodedClip as EncodedClip
     from vos_umec.objectives.dense_contrast import DenseContrastObjective as DenseContrastObjective
     from vos_umec.objectives.equivariance import EquivarianceObjective as EquivarianceObjective
+    from vos_umec.training.budget import TimeBudget as TimeBudget
     from vos_umec.training.checkpoint import load_network as load_network
     from vos_umec.training.module import UMECModule as UMECModule
     from vos_umec.training.refresh import PseudoMaskRefresh as PseudoMaskRefresh
@@ -35,6 +37,7 @@ _PLACES = {
     "SyntheticModule": "data.modules",
     "VideoFolderModule": "data.modules",
     "YouTubeVOSModule": "data.modules",
+    "YouTubeVOSPredictModule": "data.modules",
     "SyntheticVOS": "data.synthetic",
     "VosUmecError": "errors",
     "VideoSegmenter": "inference.segmenter",
@@ -49,6 +52,7 @@ _PLACES = {
     "load_network": "training.checkpoint",
     "UMECModule": "training.module",
     "PseudoMaskRefresh": "training.refresh",
+    "TimeBudget": "training.budget",
 }
 
 

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from vos_umec.data.augment import ClipAugment
 from vos_umec.data.clips import ClipDataset
+from vos_umec.data.composites import Composites
 from vos_umec.data.index import VideoIndex, scan
 from vos_umec.data.layouts import VideoSequence, davis_sequences, youtube_vos_frames
 from vos_umec.data.loading import ClipSampler, clip_loader
@@ -99,6 +100,7 @@ class ClipModule(EvaluationModule):
         short_side: Short side in pixels to which frames are decoded.
         crop: Side of the training square in pixels.
         crop_scale: Smallest and largest part of the decoded square's side that is cut out for it.
+        composites: Share of the clips with pseudo masks that become composites, see :class:`Composites`.
         batch_size: B, clips of a batch on each device.
         clips_per_video: Clips drawn from each video in an epoch.
         num_workers: Processes that read clips; None for one per core, at most 4.
@@ -123,6 +125,7 @@ class ClipModule(EvaluationModule):
         short_side: int = 319,
         crop: int = 256,
         crop_scale: tuple[float, float] = (0.8, 1.0),
+        composites: float = 0.0,
         batch_size: int = 12,
         clips_per_video: int = 1,
         num_workers: int | None = None,
@@ -136,6 +139,7 @@ class ClipModule(EvaluationModule):
         self.gap = gap
         self.short_side = short_side
         self.augment = ClipAugment(crop, crop_scale)
+        self.composites = Composites(composites)
 
     def train_root(self) -> Path:
         """Folder of the training videos."""
@@ -167,7 +171,7 @@ class ClipModule(EvaluationModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment training clips, on the device; validation passes through."""
-        return self.augment(batch) if self.trainer and self.trainer.training else batch
+        return self.composites(self.augment(batch)) if self.trainer and self.trainer.training else batch
 
     def state_dict(self) -> dict[str, Any]:
         """Where the pseudo masks are, so that a resumed run finds them."""

@@ -14,13 +14,13 @@ from vos_umec.io.masks import write_mask
 from vos_umec.metrics.results import print_table
 from vos_umec.models.presets import network_from_preset
 from vos_umec.models.resnet import keep_block_inputs_only
-from vos_umec.models.rollout import carry_masks
 from vos_umec.models.umec import UMEC
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 from vos_umec.objectives.segmentation import segmentation_loss
 from vos_umec.objectives.targets import choose_targets
 from vos_umec.training.evaluation import WHOLE, SequenceEvaluation, score_table
 from vos_umec.training.instantiate import instantiate
+from vos_umec.training.rollout import ReadOut, carry_masks
 from vos_umec.training.tensors import check_fits
 
 Batch = dict[str, Any]
@@ -50,6 +50,8 @@ class UMECModule(LightningModule):
         references: N at most in training.
         rounds: Refinement rounds unrolled in training.
         feedback: Probability that a later reference carries the network's own prediction (open in the paper).
+        read_out: Arguments of ReadOut, how training reads its references: {"top_k": 10, "radius": 12,
+            "anchor_radius": 30} as inference does; None for all of their cells, as the paper writes it.
         tau: Temperature of the affinity.
         learning_rate: Of AdamW.
         weight_decay: Of AdamW, not on biases and norms.
@@ -79,6 +81,7 @@ class UMECModule(LightningModule):
         references: int = 3,
         rounds: int = 2,
         feedback: float = 0.5,
+        read_out: dict[str, Any] | None = None,
         tau: float = 0.05,
         learning_rate: float = 1e-4,
         weight_decay: float = 5e-4,
@@ -94,6 +97,7 @@ class UMECModule(LightningModule):
         if gradient_checkpointing:
             keep_block_inputs_only(self.network)
         self.objectives = nn.ModuleList(self.build_objectives())
+        self._read_out = ReadOut(**(read_out or {}))
 
     # --- hooks to override -------------------------------------------------------------------------------------
 
@@ -154,6 +158,7 @@ class UMECModule(LightningModule):
             hp["rounds"],
             hp["references"],
             hp["feedback"],
+            self._read_out,
         )
         losses = [
             segmentation_loss(logits, masks[:, q], valid, known[:, q])
@@ -220,7 +225,7 @@ class UMECModule(LightningModule):
         source = batch.source()
         segmenter = VideoSegmenter(self.network, **(self.hparams["segmenter"] or {}))
         folder = Path(self.trainer.log_dir or self.trainer.default_root_dir) / "predictions" / batch.name
-        for index, ids in segmenter.segment(source, batch.given):
+        for index, ids in segmenter.segment(source, batch.given_masks()):
             if not batch.required or index in batch.required:
                 write_mask(folder / f"{source.names[index]}.png", ids)
 

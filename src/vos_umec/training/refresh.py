@@ -1,6 +1,7 @@
 """PseudoMaskRefresh: clustering and training take turns (UMEC section 1, table 4d)."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from vos_umec.clustering.kmeans import import_faiss
 from vos_umec.clustering.segments import SpaceTimeClusterer
 from vos_umec.errors import ConfigError
+from vos_umec.training.budget import find_budget
 from vos_umec.training.generation import Generation, make_generation, training_videos
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,8 @@ class PseudoMaskRefresh(Callback):
     Args:
         every_n_epochs: Epochs from one refresh to the next; 0 for the first one alone.
         warmup_epochs: Epochs before the first one; None takes the module's hyperparameter of that name.
+        at: Instead of by epochs, refresh at these shares of the run's `TimeBudget`, rising from 0 to 1; at the end
+            of the epoch in which a share is reached, so that epochs should be short.
         clusters: M, segments of a video.
         position_weight: lambda, weight of the position code.
         fusion: How keys and position code are joined, "concat" or "add".
@@ -60,6 +64,7 @@ class PseudoMaskRefresh(Callback):
         self,
         every_n_epochs: int = 10,
         warmup_epochs: int | None = None,
+        at: Sequence[float] | None = None,
         clusters: int = 5,
         position_weight: float = 0.5,
         fusion: Literal["concat", "add"] = "concat",
@@ -73,6 +78,9 @@ class PseudoMaskRefresh(Callback):
                 f"frames_per_video={frames_per_video}, short_side={short_side}; "
                 "expected the first three at least 0 and the others at least 1"
             )
+        if at is not None and (not at or sorted(at) != list(at) or not 0 <= at[0] <= at[-1] <= 1):
+            raise ConfigError(f"refreshes at {list(at)}; expected rising shares of the time budget, from 0 to 1")
+        self.at = at
         self.every_n_epochs = every_n_epochs
         self.warmup_epochs = warmup_epochs
         self.clusters = clusters
@@ -82,7 +90,7 @@ class PseudoMaskRefresh(Callback):
         self.short_side = short_side
         self.pictures = pictures
         self._clusterer = self.build_clusterer()  # here, so that a wrong setting shows before the warm-up
-        self._done = -1  # the epoch before which the last refresh ran
+        self._done = -1  # the epoch before which the last refresh ran; with `at`, the number of its share
 
     def build_clusterer(self) -> SpaceTimeClusterer:
         """What makes segments of a video's keys."""
@@ -108,7 +116,7 @@ class PseudoMaskRefresh(Callback):
         if stage == "fit":
             import_faiss()
             training_videos(trainer)
-            self._warmup(pl_module)
+            self._due(trainer, pl_module, 0)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Before there are data loaders: the first refresh if there is no warm-up; masks a resumed run lost."""
@@ -116,7 +124,7 @@ class PseudoMaskRefresh(Callback):
         if self._done >= 0 and store.generation == 0:
             log.warning("the pseudo masks of the resumed run are gone from %s: clustering anew", store.root)
             self._refresh(trainer, pl_module, self._done)
-        elif self._done < 0 and self._warmup(pl_module) == 0:
+        elif self._done < 0 and self._due(trainer, pl_module, 0) == 0:
             self._refresh(trainer, pl_module, 0)
         elif self._done < 0 and store.generation:
             log.warning("the pseudo masks in %s are of another run; in force until the first refresh", store.root)
@@ -150,21 +158,28 @@ class PseudoMaskRefresh(Callback):
             )
         return int(warmup)
 
+    def _due(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> int:
+        """The latest refresh that belongs before an epoch, or before now where time counts; -1 for none."""
+        if self.at is None:
+            return self.due(epoch, self._warmup(pl_module))
+        share = find_budget(trainer).share
+        return sum(at <= share for at in self.at) - 1
+
     def _refresh_if_due(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
-        due = self.due(epoch, self._warmup(pl_module))
+        due = self._due(trainer, pl_module, epoch)
         if due > self._done:
             self._refresh(trainer, pl_module, due)
 
-    def _refresh(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
+    def _refresh(self, trainer: Trainer, pl_module: LightningModule, due: int) -> None:
         manifest = {
-            "epoch": epoch,
+            **({"epoch": due} if self.at is None else {"share": self.at[due]}),
             "clusters": self.clusters,
             "position_weight": self.position_weight,
             "fusion": self.fusion,
         }
         settings = (self.frames_per_video, self.short_side, self.pictures)
         generation = make_generation(trainer, pl_module, self._clusterer, *settings, manifest)
-        self._done = epoch
+        self._done = due
         if trainer.is_global_zero:
             self._report(trainer, generation)
 

@@ -1,0 +1,106 @@
+"""TimeBudget: a schedule in minutes rather than epochs."""
+
+import logging
+import math
+from time import monotonic
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from vos_umec.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+class TimeBudget(Callback):
+    """Train for a number of minutes: the learning rate rises, then falls to 0 by the clock, and training stops.
+
+    For machines on which epochs mean little: a recipe in minutes gives on a slower one what it can in that time.
+    `PseudoMaskRefresh(at=...)` clusters at shares of the same budget. The module's own schedule is overruled;
+    its learning rates are the peaks. Minutes of a run that is resumed count on; with several processes the first
+    one's clock rules. Only training counts, refreshes included, not validation before it or tests after it.
+
+    Args:
+        minutes: The budget, above 0.
+        rise: Share of it in which the learning rate rises from 0, in 0 to 1.
+
+    Raises:
+        ConfigError: If a setting is out of range.
+
+    Example:
+        >>> budget = TimeBudget(minutes=30, rise=0.1)
+        >>> [round(budget.factor(share), 2) for share in (0.0, 0.05, 0.1, 0.55, 1.0)]
+        [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+
+    def __init__(self, minutes: float, rise: float = 0.02) -> None:
+        if minutes <= 0 or not 0 <= rise < 1:
+            raise ConfigError(f"a budget of {minutes} minutes with a rise of {rise}; expected above 0, and 0 to 1")
+        self.minutes = minutes
+        self.rise = rise
+        self._spent = 0.0  # seconds, up to the last batch
+        self._since = monotonic()
+
+    @property
+    def share(self) -> float:
+        """Share of the budget that is spent, 0 to 1, as of the last batch."""
+        return min(self._spent / (60 * self.minutes), 1.0)
+
+    def factor(self, share: float) -> float:
+        """What the peak learning rate is multiplied by: a linear rise, then half a cosine down to 0.
+
+        Args:
+            share: Share of the budget that is spent, 0 to 1.
+        """
+        if share < self.rise:
+            return share / self.rise
+        return 0.5 * (1 + math.cos(math.pi * (share - self.rise) / (1 - self.rise)))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._since = monotonic()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the clock and set the learning rate."""
+        now = monotonic()
+        self._spent, self._since = self._spent + now - self._since, now
+        self._spent = trainer.strategy.broadcast(self._spent)
+        factor = self.factor(self.share)
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop when the budget is spent."""
+        if self.share == 1.0 and not trainer.should_stop:
+            log.info("the budget of %g minutes is spent after %d steps", self.minutes, trainer.global_step)
+            trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seconds spent."""
+        return {"spent": self._spent}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the seconds spent."""
+        self._spent = state_dict["spent"]
+
+
+def find_budget(trainer: Trainer) -> TimeBudget:
+    """The budget of a run.
+
+    Args:
+        trainer: Its Trainer.
+
+    Raises:
+        ConfigError: If it has none.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, TimeBudget):
+            return callback
+    raise ConfigError(
+        "shares of a time budget were given, and there is no budget; add vos_umec.TimeBudget to trainer.callbacks"
+    )

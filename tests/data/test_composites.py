@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from vos_umec.data.composites import Composites
+from vos_umec.errors import ConfigError
+
+B, T, S = 6, 3, 48
+
+
+def coloured_batch() -> dict[str, torch.Tensor]:
+    """Every clip of one colour of its own, so that a pixel tells which clip it came of."""
+    frames = torch.arange(B).view(B, 1, 1, 1, 1).expand(B, T, 3, S, S).float() * 10
+    return {"frames": frames.clone(), "segments": torch.randint(0, 3, (B, T, S, S), dtype=torch.uint8)}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_masks_are_exact_wherever_a_pixel_is_wholly_one_clips(seed):
+    torch.manual_seed(seed)
+    batch = coloured_batch()
+    made = Composites(share=1.0)(batch)
+    # Lights change a piece by 20 % and 0.2; what lies off its clip's colour is pasted or half so.
+    off = (made["frames"] - batch["frames"]).abs().amax(dim=2)  # (B, T, S, S)
+    pasted = made["segments"] > 0
+    assert (off[~pasted] < 0.51 * (10 * B * 1.2 + 0.2)).all()
+    untouched = off == 0
+    assert not (untouched & pasted)[1:].any()  # clip 0 is black, and so may be pieces of a piece's copy
+    assert pasted.any()
+    assert made["segments"].max() <= 3
+
+
+def test_pieces_move_and_differ_from_clip_to_clip():
+    torch.manual_seed(0)
+    masks = Composites(share=1.0, pieces=1)(coloured_batch())["segments"] > 0
+    moved = [bool((masks[b, 0] != masks[b, -1]).any()) for b in range(B) if masks[b].any()]
+    assert all(moved)
+    assert len({mask.sum().item() for mask in masks[:, 0]}) > 1
+
+
+def test_the_share_decides_how_many_clips_are_touched():
+    torch.manual_seed(0)
+    batch = coloured_batch()
+    assert Composites(share=0.0)(batch) is batch
+    touched = [(Composites(share=0.5)(batch)["segments"] != batch["segments"]).flatten(1).any(1) for _ in range(60)]
+    assert 0.4 < torch.stack(touched).float().mean() < 0.6
+
+
+def test_clips_without_pseudo_masks_pass_through():
+    batch = {"frames": torch.rand(2, 3, 3, 8, 8)}
+    assert Composites(share=1.0)(batch) is batch
+
+
+def test_a_piece_follows_a_segment():
+    """Where every frame's left half is one segment, some pieces end at a straight line that blobs have not."""
+    torch.manual_seed(0)
+    batch = coloured_batch()
+    batch["segments"] = torch.zeros_like(batch["segments"])
+    batch["segments"][..., : S // 2] = 1
+    composites = Composites(share=1.0, segments=1.0)
+    blob, centre = torch.ones(B, S, S, dtype=torch.bool), torch.tensor([[-0.5, 0.0]]).expand(B, 2)
+    assert torch.equal(composites._cut_out(blob, centre, batch["segments"]), (batch["segments"] == 1).float())
+
+
+@pytest.mark.parametrize("wrong", [{"share": 1.5}, {"pieces": 0}, {"segments": -0.1}])
+def test_wrong_settings_are_told(wrong):
+    with pytest.raises(ConfigError, match="composites were given"):
+        Composites(**wrong)

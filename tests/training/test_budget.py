@@ -1,0 +1,101 @@
+"""A schedule by the clock, on a clock that moves by a fixed step at every look."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from refresh_toys import Toy, fit, make, write_videos
+
+from vos_umec.errors import ConfigError
+from vos_umec.training import budget as budget_module
+from vos_umec.training.budget import TimeBudget
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    return write_videos(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """Six seconds pass between two looks, so that a budget of a minute is ten steps."""
+    now = [0.0]
+
+    def look() -> float:
+        now[0] += 6
+        return now[0]
+
+    monkeypatch.setattr(budget_module, "monotonic", look)
+
+
+class Rates(Callback):
+    def __init__(self):
+        self.seen = []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.seen.append(optimizer.param_groups[0]["lr"])
+
+
+def test_the_rate_follows_the_clock_and_training_stops_when_it_is_spent(videos, tmp_path):
+    rates, budget = Rates(), TimeBudget(minutes=1, rise=0.2)
+    trainer = fit(videos, tmp_path, make(at=[0.5]), epochs=-1, first=[budget], callbacks=[rates])
+    assert trainer.global_step == 10
+    expected = [0.01 * budget.factor(step / 10) for step in range(1, 11)]
+    assert rates.seen == pytest.approx(expected)
+    assert rates.seen[1] == pytest.approx(0.01)
+    assert rates.seen[-1] == pytest.approx(0.0)
+
+
+def test_refreshes_come_at_their_shares(videos, tmp_path):
+    module = Toy(warmup_epochs=None)  # an epoch is one step of two clips, of three videos
+    fit(videos, tmp_path, make(at=[0.3, 0.6]), epochs=-1, module=module, first=[TimeBudget(minutes=1)])
+    assert module.generations() == {e: {(e >= 3) + (e >= 6)} for e in range(10)}
+
+
+def test_a_share_of_nothing_is_before_the_first_batch(videos, tmp_path):
+    module = Toy(warmup_epochs=None)
+    fit(videos, tmp_path, make(at=[0.0]), epochs=2, module=module, first=[TimeBudget(minutes=1)])
+    assert module.generations() == {0: {1}, 1: {1}}
+
+
+def test_a_resumed_run_goes_on_with_what_is_left(videos, tmp_path):
+    saved = ModelCheckpoint(tmp_path / "saved", save_last=True, save_on_train_epoch_end=True)
+    options = {"epochs": 4, "enable_checkpointing": True, "callbacks": [saved]}
+    fit(videos, tmp_path, make(at=[0.3]), first=[TimeBudget(minutes=1)], **options)
+    rates = Rates()
+    trainer = fit(
+        videos, tmp_path, make(at=[0.3]), epochs=-1, first=[TimeBudget(minutes=1)],
+        ckpt_path=tmp_path / "saved" / "last.ckpt", callbacks=[rates],
+    )  # fmt: skip
+    assert trainer.global_step == 10
+    assert rates.seen == pytest.approx([0.01 * TimeBudget(minutes=1).factor(step / 10) for step in range(5, 11)])
+    assert trainer.datamodule.store.generation == 1
+
+
+def test_shares_without_a_budget_are_told(videos, tmp_path):
+    with pytest.raises(ConfigError, match="TimeBudget"):
+        fit(videos, tmp_path, make(at=[0.5]))
+
+
+@pytest.mark.parametrize("wrong", [{"at": []}, {"at": [0.5, 0.2]}, {"at": [1.5]}])
+def test_wrong_shares_are_told(wrong):
+    with pytest.raises(ConfigError, match="rising shares"):
+        make(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"minutes": 0}, {"minutes": 1, "rise": 1.0}])
+def test_wrong_budgets_are_told(wrong):
+    with pytest.raises(ConfigError, match="a budget of"):
+        TimeBudget(**wrong)
+
+
+def test_a_schedulers_own_rates_are_the_peaks(videos, tmp_path):
+    class Halved(Toy):
+        def configure_optimizers(self):
+            optimizer = super().configure_optimizers()
+            return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)}
+
+    rates, budget = Rates(), TimeBudget(minutes=1)
+    fit(videos, tmp_path, make(at=[0.5]), epochs=6, module=Halved(), first=[budget], callbacks=[rates])
+    assert rates.seen == pytest.approx([0.01 * budget.factor(step / 10) for step in range(1, 7)])

@@ -1,0 +1,57 @@
+"""The read-out of training against the equation written out, cell by cell."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vos_umec.errors import ConfigError
+from vos_umec.training.rollout import ReadOut
+
+TAU = 0.1
+
+
+def slowly(keys_r, key_q, values, top_k, radius, anchor_radius):
+    B, N, _, h, w = keys_r.shape
+    out = []
+    for b in range(B):
+        for y in range(h):
+            for x in range(w):
+                found = []
+                for n in range(N):
+                    reach = anchor_radius if n == 0 else radius
+                    for v in range(h):
+                        for u in range(w):
+                            if reach is None or math.hypot(v - y, u - x) < reach:
+                                score = (keys_r[b, n, :, v, u] * key_q[b, :, y, x]).sum()
+                                found.append((score, values[b, n, :, v, u]))
+                found = sorted(found, key=lambda cell: -cell[0].item())[:top_k]
+                weights = torch.softmax(torch.stack([score for score, _ in found]) / TAU, dim=0)
+                out.append(sum(weight * value for weight, (_, value) in zip(weights, found, strict=True)))
+    return torch.stack(out).view(B, h, w, -1).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize(("top_k", "radius", "anchor_radius"), [(4, 2, 3), (3, 1.5, None), (100, None, None)])
+def test_values_and_gradients_are_those_of_the_equation(top_k, radius, anchor_radius):
+    torch.manual_seed(0)
+    keys_r = F.normalize(torch.randn(2, 3, 6, 4, 5), dim=2).requires_grad_()
+    key_q = F.normalize(torch.randn(2, 6, 4, 5), dim=1).requires_grad_()
+    values = torch.rand(2, 3, 2, 4, 5).requires_grad_()
+    inputs = (keys_r, key_q, values)
+    ours = ReadOut(top_k, radius, anchor_radius)(*inputs, TAU)
+    slow = slowly(*inputs, top_k, radius, anchor_radius)
+    torch.testing.assert_close(ours, slow, atol=1e-5, rtol=1e-4)
+    weight = torch.rand_like(slow)
+    for got, expected in zip(
+        torch.autograd.grad((ours * weight).sum(), inputs),
+        torch.autograd.grad((slow * weight).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("wrong", [{"radius": 12}, {"top_k": 0}])
+def test_wrong_settings_are_told(wrong):
+    with pytest.raises(ConfigError, match="top_k"):
+        ReadOut(**wrong)

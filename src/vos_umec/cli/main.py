@@ -17,7 +17,8 @@ TRAINER_COMMANDS = {
 }
 COMMANDS = {
     "segment": "segment one video from one mask",
-    "evaluate": "score a folder of masks as DAVIS 2017 does",
+    "evaluate": "score a folder of masks as DAVIS 2017 does, or as YouTube-VOS",
+    "pack": "check a folder of masks and zip it for a server",
     "prepare": "copy a folder of videos once, so that training reads it many times faster",
     "cluster": "pseudo masks of a folder of videos from a checkpoint",
     "demo": "train on made video, segment, score, and show, in minutes",

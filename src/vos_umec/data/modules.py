@@ -1,6 +1,8 @@
 """Lightning data modules: training clips of any folder, and whole annotated sequences for evaluation."""
 
 import logging
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ from vos_umec.data.augment import ClipAugment
 from vos_umec.data.clips import ClipDataset
 from vos_umec.data.composites import Composites
 from vos_umec.data.index import VideoIndex, scan
-from vos_umec.data.layouts import VideoSequence, davis_sequences, youtube_vos_frames
+from vos_umec.data.layouts import VideoSequence, davis_sequences, youtube_vos_frames, youtube_vos_sequences
 from vos_umec.data.loading import ClipSampler, clip_loader
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.data.synthetic import SyntheticVOS
-from vos_umec.errors import ConfigError
+from vos_umec.data.youtube_meta import read_names
+from vos_umec.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
@@ -227,22 +230,78 @@ class YouTubeVOSModule(VideoFolderModule):
     Args:
         root: Folder that holds ``train/JPEGImages``.
         all_frames: Train on ``train_all_frames/JPEGImages``, the separate download that has every frame.
+        held_out: Text file of the names of videos that are not trained on, one a line.
         **folder_options: Validation and clips, see :class:`VideoFolderModule`.
 
     Raises:
-        DataError: In ``prepare_data`` or ``setup``, if something is missing.
+        DataError: In ``prepare_data`` or ``setup``, if something is missing, or a held-out video is none.
 
     Example:
         >>> YouTubeVOSModule("ytvos", all_frames=True, batch_size=4).hparams["batch_size"]
         4
     """
 
-    def __init__(self, root: str, all_frames: bool = False, **folder_options: Any) -> None:
+    def __init__(
+        self, root: str, all_frames: bool = False, held_out: str | None = None, **folder_options: Any
+    ) -> None:
         super().__init__(root, **folder_options)
 
     def train_root(self) -> Path:
         """``train/JPEGImages``, or the one of the all-frames download."""
         return youtube_vos_frames(self.hparams["root"], "train", self.hparams["all_frames"])
+
+    def setup(self, stage: str) -> None:
+        """Leave the held-out videos out of what is trained on."""
+        super().setup(stage)
+        if stage == "fit" and self.hparams["held_out"] is not None:
+            self.index = _without(self.index, read_names(self.hparams["held_out"]))
+            log.info("%d videos to train on, without those held out", len(self.index))
+
+
+class YouTubeVOSPredictModule(EvaluationModule):
+    """Videos of YouTube-VOS for ``vos-umec predict``; ``vos-umec pack`` or ``evaluate`` takes what that writes.
+
+    Every frame is propagated where ``<split>_all_frames`` is there, and the frames that the server asks for are
+    written. There is nothing to train on, and scores are those of ``vos-umec evaluate --dataset youtube-vos``.
+
+    Args:
+        root: Folder that holds the split.
+        split: ``valid``, ``test``, or ``train`` with ``videos``.
+        all_frames: Read every frame, or every fifth; None for every frame where that download is.
+        videos: Text file of the names of the videos to take, one a line; None for all.
+
+    Raises:
+        DataError: In ``setup``, if something is missing.
+        ConfigError: In ``setup``, for any command but ``predict``.
+
+    Example:
+        >>> YouTubeVOSPredictModule("ytvos").hparams["split"]
+        'valid'
+    """
+
+    def __init__(
+        self, root: str, split: str = "valid", all_frames: bool | None = None, videos: str | None = None
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+    def setup(self, stage: str) -> None:
+        """List the videos."""
+        if stage != "predict":
+            raise ConfigError(
+                f"YouTubeVOSPredictModule was asked for `{stage}`: use `vos-umec predict`, and then `vos-umec "
+                "evaluate --dataset youtube-vos` for scores where every mask is known"
+            )
+        super().setup(stage)
+
+    def find_sequences(self) -> list[VideoSequence]:
+        """The videos of the split."""
+        hp = self.hparams
+        videos = None if hp["videos"] is None else read_names(hp["videos"])
+        sequences = youtube_vos_sequences(hp["root"], hp["split"], hp["all_frames"], videos)
+        if sequences[0].path.is_relative_to(Path(hp["root"], hp["split"])):
+            log.warning("masks go from one fifth frame to the next: %s_all_frames has those between", hp["split"])
+        return sequences
 
 
 class SyntheticModule(ClipModule):
@@ -290,6 +349,16 @@ class SyntheticModule(ClipModule):
         """Make the videos and index them."""
         self.videos.prepare()
         super().prepare_data()
+
+
+def _without(index: VideoIndex, names: Collection[str]) -> VideoIndex:
+    """The videos but those of some names."""
+    entries = tuple(entry for entry in index if entry.id not in names)
+    absent = sorted(set(names) - {entry.id for entry in index})
+    if absent or not entries:
+        found = f"{absent[0]} is not there" if absent else "that is all of them"
+        raise DataError(f"{len(set(names))} videos of {index.root} are to be held out: {found}; check the list")
+    return replace(index, entries=entries)
 
 
 def _run_folder(trainer: Trainer | None) -> Path:

@@ -58,7 +58,7 @@ class SequenceEvaluation:
     def _segment(self, method: str, sequence: VideoSequence) -> Iterator[tuple[int, np.ndarray]]:
         if method == COPY:
             return copy_first_mask(sequence)
-        return self._new_segmenter(method).segment(sequence.source(), sequence.given)
+        return self._new_segmenter(method).segment(sequence.source(), sequence.given_masks())
 
     def _new_segmenter(self, method: str) -> VideoSegmenter:
         settings = self.segmenter if method == WHOLE else {**self.segmenter, "rounds": 0}
@@ -78,9 +78,10 @@ def copy_first_mask(sequence: VideoSequence) -> Iterator[tuple[int, np.ndarray]]
         (frame index, ids (H, W) uint8).
     """
     result: np.ndarray | None = None
+    given = sequence.given_masks()
     for index in range(len(sequence.source())):
-        if index in sequence.given:
-            mask = read_mask(sequence.given[index])
+        if index in given:
+            mask = given[index]
             told = (mask != 0) & (mask != 255)
             result = np.where(told, mask, 0 if result is None else result).astype(np.uint8)
         if result is not None:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from vos_umec.io.source import open_source as open_source
     from vos_umec.metrics.davis import DavisScore as DavisScore
     from vos_umec.models.presets import network_from_preset as network_from_preset
+    from vos_umec.models.propagation import PropagationNetwork as PropagationNetwork
+    from vos_umec.models.published import load_published as load_published
+    from vos_umec.models.timm_encoder import TimmEncoder as TimmEncoder
+    from vos_umec.models.trunk_encoder import TrunkEncoder as TrunkEncoder
     from vos_umec.models.umec import UMEC as UMEC
     from vos_umec.objectives.base import CorrespondenceObjective as CorrespondenceObjective
     from vos_umec.objectives.base import EncodedClip as EncodedClip
@@ -44,6 +48,10 @@ _PLACES = {
     "open_source": "io.source",
     "DavisScore": "metrics.davis",
     "network_from_preset": "models.presets",
+    "PropagationNetwork": "models.propagation",
+    "load_published": "models.published",
+    "TimmEncoder": "models.timm_encoder",
+    "TrunkEncoder": "models.trunk_encoder",
     "UMEC": "models.umec",
     "CorrespondenceObjective": "objectives.base",
     "EncodedClip": "objectives.base",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vos_umec.data.layouts import VideoSequence
-    from vos_umec.models.umec import UMEC
+    from vos_umec.models.propagation import PropagationNetwork
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +93,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(
-    out: Path, sequence: "VideoSequence", untrained: "UMEC", trained: "UMEC", settings: dict[str, Any]
+    out: Path,
+    sequence: "VideoSequence",
+    untrained: "PropagationNetwork",
+    trained: "PropagationNetwork",
+    settings: dict[str, Any],
 ) -> tuple[Path, Path]:
     """Write one held-out video as a picture (truth, untrained, trained) and the trained result as a video."""
     from vos_umec.inference.segmenter import VideoSegmenter

@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frame", type=int, default=0, help="index of the frame the mask is of (default: 0)")
     # Without a default: what is not given here is the checkpoint's own read-out, else VideoSegmenter's.
     read_out = parser.add_argument_group("read-out", "where not given, as the checkpoint was validated")
+    read_out.add_argument("--protocol", help="a published read-out by name: crw, dino or umec")
     read_out.add_argument("--rounds", type=int, help="refinement rounds; 0 = label propagation")
     read_out.add_argument("--references", type=int, help="last frames kept in memory")
     read_out.add_argument("--radius", type=float, help="window on them, in cells")
@@ -72,10 +73,11 @@ def run(args: argparse.Namespace) -> int:
     if not ((mask > 0) & (mask < 255)).any():
         raise MaskError(f"{args.mask} shows no object; mark each object with an id of 1 to 254")
     module = load_module(args.checkpoint)
-    settings = ("rounds", "references", "radius", "anchor_radius", "top_k", "crop_margin", "short_side")
+    settings = ("protocol", "rounds", "references", "radius", "anchor_radius", "top_k", "crop_margin", "short_side")
     given = {name: getattr(args, name) for name in settings if getattr(args, name) is not None}
     network = module.network.to(pick_device(args.device))
-    segmenter = VideoSegmenter(network, **{**(module.hparams["segmenter"] or {}), **given})
+    own = {} if args.protocol else module.hparams["segmenter"] or {}  # a protocol replaces all of the checkpoint's
+    segmenter = VideoSegmenter.from_protocol(network, **{**own, **given})
     names = source.names
     try:
         with VideoWriter(args.out / "overlay.mp4", source.fps) as video, WriteBehind() as writer:

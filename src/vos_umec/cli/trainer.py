@@ -4,6 +4,7 @@ import copy
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -15,6 +16,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from vos_umec.cli.configs import find_config
 from vos_umec.errors import ConfigError, VosUmecError
 from vos_umec.models.precision import multiplies_bf16
+from vos_umec.models.weights import weights_from_checkpoint
 from vos_umec.training.data_wait import DataWait
 from vos_umec.training.module import UMECModule
 from vos_umec.training.refresh import PseudoMaskRefresh
@@ -66,8 +68,10 @@ class UMECCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build everything; an error of ours comes through as it is."""
+        restored = self._get(self.config, "ckpt_path") is not None
         try:
-            super().instantiate_classes()
+            with weights_from_checkpoint() if restored else nullcontext():
+                super().instantiate_classes()
         except ValueError as error:
             raise _own_error(error) or error from error
 

@@ -1,16 +1,19 @@
 """A network made ready for inference: a copy with batch norms folded into convs, in the layout that is fastest."""
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from vos_umec.models.umec import UMEC
+from vos_umec.models.propagation import PropagationNetwork
+
+_N = TypeVar("_N", bound=PropagationNetwork)
 
 
-def inference_copy(network: UMEC, bf16: bool) -> UMEC:
+def inference_copy(network: _N, bf16: bool) -> _N:
     """A copy that computes the same in less time; the network itself stays as it is.
 
     Batch norms are folded into the convs before them, convs are laid out channels last and, where asked, hold

@@ -1,7 +1,7 @@
 """The windowed top-k read-out: exact, tile by tile, all references at once (UMEC section 5)."""
 
 from dataclasses import dataclass
-from math import hypot
+from math import ceil, hypot
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,7 @@ def top_k_affinity(
     tau: float = 0.05,
     radius: float | None = 12,
     anchor_radius: float | None = None,
+    copies: int = 0,
     scratch: Scratch | None = None,
 ) -> TopK:
     """The affinity of inference: softmax over the k best cells of all references jointly.
@@ -48,6 +49,8 @@ def top_k_affinity(
         tau: Temperature.
         radius: Window on the references that are not anchors, in cells; None for no window.
         anchor_radius: The same for the anchors.
+        copies: How many more references, within `radius`, are the first anchor again. Each of its cells then has
+            so many more places among the best; nothing is computed or held more than once.
         scratch: Working memory from the last call; a reference memory has one.
 
     Returns:
@@ -62,16 +65,24 @@ def top_k_affinity(
     """
     N, h, w, _ = keys_r.shape
     scratch = Scratch() if scratch is None else scratch
+
+    def search(first: int, last: int, k: int, reach: float | None) -> tuple[Tensor, Tensor]:
+        if reach is None or reach > hypot(h, w):
+            scores, index = search_all(key_q, keys_r[first:last], k)
+        else:
+            scores, index = search_window(key_q, keys_r[first:last], k, reach, scratch)
+        return scores, index + first * h * w
+
     found = []
     with torch.autocast(key_q.device.type, enabled=False):  # rounded scores would choose other cells
-        for first, last, reach in ((0, anchors, anchor_radius), (anchors, N, radius)):
-            if first == last:
-                continue
-            if reach is None or reach > hypot(h, w):
-                scores, index = search_all(key_q, keys_r[first:last], top_k)
-            else:
-                scores, index = search_window(key_q, keys_r[first:last], top_k, reach, scratch)
-            found.append((scores, index + first * h * w))
+        if anchors > 0:
+            found.append(search(0, anchors, top_k, anchor_radius))
+        if anchors < N:
+            found.append(search(anchors, N, top_k, radius))
+        if anchors > 0 and copies > 0:
+            times = min(copies, top_k)
+            once = search(0, 1, ceil(top_k / times), radius)  # repeated, they fill all k places
+            found.append((once[0].repeat_interleave(times, dim=1), once[1].repeat_interleave(times, dim=1)))
     scores, index = merge(found, top_k)
     return TopK(index, torch.softmax(scores / tau, dim=1))
 

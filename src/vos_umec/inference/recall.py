@@ -51,6 +51,7 @@ def recall(
     tau: float,
     radius: float | None,
     anchor_radius: float | None,
+    repeat_first: bool = False,
 ) -> Recall:
     """Look up a frame in the memory.
 
@@ -64,6 +65,8 @@ def recall(
         tau: Temperature.
         radius: Window on references that are no anchors.
         anchor_radius: Window on anchors.
+        repeat_first: While there are fewer references than the memory can hold beside one anchor, let the frame
+            that introduced an object stand in for each missing one.
 
     Example:
         >>> memory = ReferenceMemory()
@@ -77,7 +80,8 @@ def recall(
     parts = []
     for rows, anchors, objects in memory.groups():
         keys = memory.keys[rows]
-        best = top_k_affinity(key, keys, anchors, top_k, tau, radius, anchor_radius, memory.scratch)
+        copies = max(0, 1 + memory.references - len(keys)) if repeat_first else 0
+        best = top_k_affinity(key, keys, anchors, top_k, tau, radius, anchor_radius, copies, memory.scratch)
         if isinstance(rows, Tensor):  # from places among these references to places in the memory
             best = TopK(rows[best.index // (h * w)] * (h * w) + best.index % (h * w), best.weight)
         every = torch.arange(memory.masks.shape[-1], device=key.device)

@@ -1,7 +1,9 @@
 """Segmenting one video from its masks, one call a frame (UMEC section 5)."""
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from vos_umec.data.augment import normalize
 from vos_umec.errors import ConfigError, MaskError
 from vos_umec.inference.copying import inference_copy
 from vos_umec.inference.memory import ReferenceMemory
+from vos_umec.inference.protocols import protocol_settings
 from vos_umec.inference.recall import Recall, recall
 from vos_umec.inference.refinement import FrameRefiner
 from vos_umec.inference.windows import object_windows
@@ -20,6 +23,7 @@ from vos_umec.io.pipeline import read_ahead
 from vos_umec.io.source import FrameSource, resized
 from vos_umec.models.encoder import Features
 from vos_umec.models.precision import multiplies_bf16
+from vos_umec.models.propagation import PropagationNetwork
 from vos_umec.models.umec import UMEC
 
 _VOID = 255  # "nothing known here" in DAVIS annotations, never an object
@@ -32,13 +36,16 @@ class VideoSegmenter:
     field. With more, the frame-mask encoder and the decoder refine them; the final soft mask goes into memory.
 
     Args:
-        network: A trained network. The segmenter works with a copy of it as it is now, made ready for inference,
-            on the same device (CPU, CUDA, MPS).
+        network: A trained network; one without V and D (PropagationNetwork) works with `rounds=0`. The segmenter
+            works with a copy of it as it is now, made ready for inference, on the same device (CPU, CUDA, MPS).
         rounds: R, refinement rounds.
         references: The last frames kept beside the ones that introduced an object.
         radius: Window on those last frames, in cells (strictly smaller Euclidean distance).
         anchor_radius: Window on the frames that introduced an object; None for no window.
         top_k: Cells read for each query cell, over all references jointly.
+        tau: Temperature of the read-out; None for the network's own.
+        repeat_first: Until `references` frames have passed, let the frame that introduced an object stand in for
+            each missing one, as published label propagation does. Its cells then crowd out others at first.
         short_side: Segment at this short side and give masks at the video's own size; None for the native size.
         crop_margin: Run V and D only where an object is seen and so many cells around it; None for the whole frame.
             Quicker by the area saved, but not the same to the digit. Measured on seven DAVIS sequences with a
@@ -47,7 +54,7 @@ class VideoSegmenter:
             hardware multiplies in bf16.
 
     Raises:
-        ConfigError: If a setting is out of its range.
+        ConfigError: If a setting is out of its range, or rounds are asked of a network without V and D.
 
     Example:
         >>> import numpy as np
@@ -64,12 +71,14 @@ class VideoSegmenter:
 
     def __init__(
         self,
-        network: UMEC,
+        network: PropagationNetwork,
         rounds: int = 3,
         references: int = 20,
         radius: float | None = 12,
         anchor_radius: float | None = None,
         top_k: int = 10,
+        tau: float | None = None,
+        repeat_first: bool = False,
         short_side: int | None = None,
         crop_margin: int | None = 4,
         bf16: bool | None = None,
@@ -82,6 +91,13 @@ class VideoSegmenter:
         for name, reach in (("radius", radius), ("anchor_radius", anchor_radius)):
             if reach is not None and reach <= 0:
                 raise ConfigError(f"{name} must be above 0 cells, or None for no window; found {reach}")
+        if tau is not None and tau <= 0:
+            raise ConfigError(f"tau must be above 0, or None for the network's own; found {tau}")
+        if rounds and not isinstance(network, UMEC):
+            raise ConfigError(
+                f"{rounds} rounds of refinement need a frame-mask encoder and a decoder, and this network is an "
+                "encoder alone; give rounds=0 for label propagation, or a protocol of it (crw, dino)"
+            )
         self.device = next(network.parameters()).device
         self.bf16 = multiplies_bf16(self.device) if bf16 is None else bf16
         self.network = inference_copy(network, self.bf16)
@@ -89,11 +105,40 @@ class VideoSegmenter:
         self.radius = radius
         self.anchor_radius = anchor_radius
         self.top_k = top_k
+        self.tau = network.tau if tau is None else tau
+        self.repeat_first = repeat_first
         self.short_side = short_side
         self.crop_margin = crop_margin
         self.ids: list[int] = []
         self.memory = ReferenceMemory(references)
         self._size: tuple[int, int] | None = None  # (H, W) of the video
+
+    @classmethod
+    def from_protocol(cls, network: PropagationNetwork, protocol: str | None = None, **changes: Any) -> Self:
+        """A segmenter by the name of a published protocol.
+
+        Args:
+            network: The network.
+            protocol: "crw", "dino" or "umec" (inference/protocols.py says what each repeats); None for the
+                defaults of this class.
+            **changes: Arguments of this class that differ from the protocol's.
+
+        Raises:
+            ConfigError: If the protocol or an argument is unknown, or a setting is out of its range.
+
+        Example:
+            >>> from vos_umec.models.presets import network_from_preset
+            >>> segmenter = VideoSegmenter.from_protocol(network_from_preset("tiny"), "crw", top_k=5)
+            >>> segmenter.rounds, segmenter.repeat_first, segmenter.top_k
+            (0, True, 5)
+        """
+        settings = {} if protocol is None else protocol_settings(protocol)
+        if unknown := changes.keys() - inspect.signature(cls).parameters.keys():
+            raise ConfigError(
+                f"the segmenter has no setting {', '.join(sorted(unknown))}; "
+                f"the settings are {', '.join(['protocol', *list(inspect.signature(cls).parameters)[1:]])}"
+            )
+        return cls(network, **{**settings, **changes})
 
     @torch.inference_mode()
     def step(
@@ -208,7 +253,7 @@ class VideoSegmenter:
         return features
 
     def _read_out(self, key: Tensor) -> Recall:
-        return recall(self.memory, key, self.top_k, self.network.tau, self.radius, self.anchor_radius)
+        return recall(self.memory, key, self.top_k, self.tau, self.radius, self.anchor_radius, self.repeat_first)
 
     def _refine(self, refiner: FrameRefiner, found: Recall, coarse: Tensor) -> Tensor:
         """Masks of all objects carried from the memory, at image size (K, H', W')."""
@@ -217,7 +262,7 @@ class VideoSegmenter:
 
     def _refiner(self, image: Tensor, features: Features) -> FrameRefiner:
         with self._autocast():
-            return FrameRefiner(self.network, image, features)
+            return FrameRefiner(cast(UMEC, self.network), image, features)  # rounds were refused to others
 
     def _embed(self, refiner: FrameRefiner, p: Tensor, masks: Tensor, whole: bool) -> Tensor:
         with self._autocast():

@@ -8,12 +8,11 @@ from rich.table import Table
 from torch import Tensor
 
 from vos_umec.data.layouts import VideoSequence
-from vos_umec.errors import ConfigError
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.masks import read_mask
 from vos_umec.metrics.davis import DavisScore
 from vos_umec.metrics.sequence import Row, SequenceScorer
-from vos_umec.models.umec import UMEC
+from vos_umec.models.propagation import PropagationNetwork
 
 COPY, PROPAGATION, WHOLE = "copy_first_mask", "label_propagation", "umec"
 
@@ -23,20 +22,24 @@ class SequenceEvaluation:
 
     Args:
         network: The network.
-        segmenter: Arguments of VideoSegmenter, the same for the model and for label propagation.
+        segmenter: Arguments of VideoSegmenter, or "protocol" and what differs from it, the same for the model and
+            for label propagation.
         baselines: Score also copying the given masks, and the encoder alone (no refinement round).
 
     Raises:
-        ConfigError: If VideoSegmenter has no such argument.
+        ConfigError: If VideoSegmenter has no such argument, or there is no such protocol.
+
+    Attributes:
+        main: The method that is asked for: WHOLE, or PROPAGATION where there are no rounds of refinement.
     """
 
-    def __init__(self, network: UMEC, segmenter: Mapping[str, Any], baselines: bool) -> None:
+    def __init__(self, network: PropagationNetwork, segmenter: Mapping[str, Any], baselines: bool) -> None:
         self.network = network
         self.segmenter = dict(segmenter)
         device = next(network.parameters()).device
-        methods = [COPY, PROPAGATION, WHOLE] if baselines else [WHOLE]
+        self.main = WHOLE if self._new_segmenter(WHOLE).rounds else PROPAGATION  # wrong settings show at once
+        methods = [COPY, PROPAGATION, self.main] if baselines else [self.main]
         self.scores = {method: DavisScore().to(device) for method in methods}
-        self._new_segmenter(WHOLE)  # a wrong setting shows before the first sequence
 
     def update(self, sequence: VideoSequence) -> None:
         """Segment one sequence by every method and score it."""
@@ -62,10 +65,7 @@ class SequenceEvaluation:
 
     def _new_segmenter(self, method: str) -> VideoSegmenter:
         settings = self.segmenter if method == WHOLE else {**self.segmenter, "rounds": 0}
-        try:
-            return VideoSegmenter(self.network, **settings)
-        except TypeError as error:
-            raise ConfigError(f"the segmenter settings {self.segmenter} do not fit: {error}") from error
+        return VideoSegmenter.from_protocol(self.network, **settings)
 
 
 def copy_first_mask(sequence: VideoSequence) -> Iterator[tuple[int, np.ndarray]]:

@@ -1,7 +1,7 @@
 """UMECModule, the thin LightningModule around the network and its losses."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
 import torch
 from pytorch_lightning import LightningModule
@@ -9,12 +9,17 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from vos_umec.data.layouts import VideoSequence
+from vos_umec.errors import ConfigError
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.masks import write_mask
 from vos_umec.metrics.results import print_table
+from vos_umec.models.encoder import Encoder
 from vos_umec.models.presets import network_from_preset
+from vos_umec.models.propagation import PropagationNetwork
+from vos_umec.models.published import load_published
 from vos_umec.models.resnet import keep_block_inputs_only
 from vos_umec.models.umec import UMEC
+from vos_umec.models.weights import declare_weights, weights_are_wanted, weights_from_checkpoint
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 from vos_umec.objectives.segmentation import segmentation_loss
 from vos_umec.objectives.targets import choose_targets
@@ -40,8 +45,10 @@ class UMECModule(LightningModule):
     `configure_optimizers`.
 
     Args:
-        network: A preset's name: "resnet18", "resnet50" or "tiny".
-        network_args: Changes to the preset, by part, as {"encoder": {"key_dim": 64}}.
+        network: A preset's name: "resnet18", "resnet50", "compact" or "tiny"; or "propagation" for an encoder
+            alone, which carries masks along its affinity and trains on correspondence only.
+        network_args: Changes to the preset, by part, as {"encoder": {"key_dim": 64}}; of "propagation" the encoder
+            itself, as {"encoder": {"class_path": "vos_umec.TimmEncoder", "init_args": {"name": "convnext_tiny"}}}.
         objectives: class_path dictionaries of the correspondence objectives, whose losses are added; None for
             EquivarianceObjective alone.
         warmup_epochs: Epochs of correspondence only, before the first clustering.
@@ -56,10 +63,13 @@ class UMECModule(LightningModule):
         learning_rate: Of AdamW.
         weight_decay: Of AdamW, not on biases and norms.
         halve_every: The learning rate is halved every so many epochs.
-        segmenter: Arguments of VideoSegmenter for validation, test and prediction.
+        segmenter: Arguments of VideoSegmenter for validation, test and prediction, or {"protocol": "crw"} and what
+            differs from the protocol.
         baselines: In `test`, score also copying the first mask and label propagation.
         gradient_checkpointing: Compute the activations of E's and V's trunks again for the gradients, which stay
             the same, rather than keep them: less memory for more time.
+        encoder_weights: A published ResNet file from which the encoder's trunk starts (models/published.py).
+        weights_used_labels: Whether labels were used to train it; must be given with it.
 
     Raises:
         ConfigError: If a part cannot be built from its arguments.
@@ -89,11 +99,17 @@ class UMECModule(LightningModule):
         segmenter: dict[str, Any] | None = None,
         baselines: bool = True,
         gradient_checkpointing: bool = False,
+        encoder_weights: str | None = None,
+        weights_used_labels: bool | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         # Channels last: bf16 convolutions take a third less time in it.
         self.network = self.build_network().to(memory_format=torch.channels_last)
+        if encoder_weights is not None:
+            declare_weights(encoder_weights, weights_used_labels)
+            if weights_are_wanted():
+                load_published(self.network.encoder, encoder_weights)
         if gradient_checkpointing:
             keep_block_inputs_only(self.network)
         self.objectives = nn.ModuleList(self.build_objectives())
@@ -101,9 +117,11 @@ class UMECModule(LightningModule):
 
     # --- hooks to override -------------------------------------------------------------------------------------
 
-    def build_network(self) -> UMEC:
-        """The network, randomly initialised."""
+    def build_network(self) -> PropagationNetwork:
+        """The network, randomly initialised: a UMEC, or an encoder alone."""
         changes = self.hparams["network_args"] or {}
+        if self.hparams["network"] == "propagation":
+            return _encoder_alone(changes, self.hparams["tau"])
         return network_from_preset(self.hparams["network"], tau=self.hparams["tau"], **changes)
 
     def build_objectives(self) -> list[CorrespondenceObjective]:
@@ -136,8 +154,10 @@ class UMECModule(LightningModule):
             segments: Pseudo masks (B, T, H, W) uint8, 255 where nothing is known.
 
         Returns:
-            The loss, or None where no clip has a segment fit to be an object.
+            The loss, or None where no clip has a segment fit to be an object, or the network is an encoder alone.
         """
+        if not isinstance(self.network, UMEC):
+            return None
         hp = self.hparams
         T = segments.shape[1]
         later = torch.randperm(T - 1)[: hp["queries"]].sort().values + 1
@@ -187,6 +207,12 @@ class UMECModule(LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
+    @classmethod
+    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> Self:
+        """As LightningModule's; weights that an encoder once started from are not asked for again."""
+        with weights_from_checkpoint():
+            return super().load_from_checkpoint(*args, **kwargs)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say in one line what does not fit, before torch lists every tensor."""
         check_fits(checkpoint["state_dict"], self.state_dict())
@@ -223,7 +249,7 @@ class UMECModule(LightningModule):
     def predict_step(self, batch: VideoSequence, batch_idx: int) -> None:
         """Write one sequence's masks to `predictions/<sequence>/<frame>.png` in the run's folder."""
         source = batch.source()
-        segmenter = VideoSegmenter(self.network, **(self.hparams["segmenter"] or {}))
+        segmenter = VideoSegmenter.from_protocol(self.network, **(self.hparams["segmenter"] or {}))
         folder = Path(self.trainer.log_dir or self.trainer.default_root_dir) / "predictions" / batch.name
         for index, ids in segmenter.segment(source, batch.given_masks()):
             if not batch.required or index in batch.required:
@@ -233,9 +259,23 @@ class UMECModule(LightningModule):
         datamodule = getattr(self.trainer, "datamodule", None)
         split = getattr(datamodule, "split_name", "val")
         for method, scores in evaluation.compute().items():
-            prefix = split if method == WHOLE else f"{split}/{method}"
-            self.log_dict({f"{prefix}/{name}": value for name, value in scores.items()}, rank_zero_only=True)
+            places = [split] if method == evaluation.main else []
+            if method != WHOLE:
+                places.append(f"{split}/{method}")
+            for place in places:
+                self.log_dict({f"{place}/{name}": value for name, value in scores.items()}, rank_zero_only=True)
 
 
-def _segmentation_parameters(network: UMEC) -> list[nn.Parameter]:
+def _segmentation_parameters(network: PropagationNetwork) -> list[nn.Parameter]:
+    if not isinstance(network, UMEC):
+        return []
     return [*network.mask_encoder.parameters(), *network.decoder.parameters()]
+
+
+def _encoder_alone(changes: dict[str, Any], tau: float) -> PropagationNetwork:
+    if changes.keys() != {"encoder"}:
+        raise ConfigError(
+            "network 'propagation' is one encoder by its class, network_args: {encoder: {class_path: "
+            f"vos_umec.TrunkEncoder}}}}; found network_args {changes}"
+        )
+    return PropagationNetwork(cast(Encoder, instantiate(changes["encoder"], nn.Module)), tau)

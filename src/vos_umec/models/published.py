@@ -1,0 +1,140 @@
+"""ResNet files of published methods into our encoder: CRW, VFS, DUL, MoCo, DINO, UVC, torchvision."""
+
+import logging
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from vos_umec.errors import CheckpointError, ConfigError
+from vos_umec.models.encoder import Encoder
+from vos_umec.models.resnet import ResNetTrunk
+from vos_umec.models.weights import read_tensors, strip_prefix
+
+log = logging.getLogger(__name__)
+
+# Names inside a ResNet, where a file's differ from torchvision's.
+_RENAMED = (
+    (r"\b(conv\d)\.conv\.", r"\1."),  # VFS, as mmaction: a conv and its norm share a module
+    (r"\bconv(\d)\.bn\.", r"bn\1."),
+    (r"\bdownsample\.conv\.", "downsample.0."),
+    (r"\bdownsample\.bn\.", "downsample.1."),
+    (r"\b(conv\d)\.1\.(?=weight$)", r"\1."),  # CRW: padding by reflection stands before the conv
+)
+_COUNTER = "num_batches_tracked"  # old files lack it, and a norm with a momentum does not read it
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """What became of a file's tensors.
+
+    Attributes:
+        prefix: Before the trunk's names in the file.
+        loaded: The file's tensors that E now holds, by their names in the file.
+        unused: The file's other tensors: heads, classifiers, momentum copies, stages beyond E's last one.
+        missing: E's tensors of which the file says nothing: those of its own head, and counters of old files.
+    """
+
+    prefix: str
+    loaded: tuple[str, ...]
+    unused: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def load_published(encoder: Encoder, path: str | Path) -> PublishedWeights:
+    """Load the ResNet of a published checkpoint into an encoder's trunk.
+
+    Takes torchvision's names under any prefix, and those of mmaction (VFS) and of convs padded by reflection (CRW;
+    ours pad with zeros, which changes the border). A file for another depth or width is refused; heads and stages
+    beyond the trunk are left out, and listed in the log.
+
+    Args:
+        encoder: An encoder on a ResNetTrunk; `TrunkEncoder` has the keys that such files were measured with.
+        path: The file.
+
+    Returns:
+        Every tensor of the file and of E, by what became of it.
+
+    Raises:
+        ConfigError: If the encoder has no ResNetTrunk.
+        CheckpointError: If the file cannot be read, holds no ResNet, or not this one.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from torchvision.models import resnet18
+        >>> from vos_umec.models.trunk_encoder import TrunkEncoder
+        >>> tensors = {f"module.{name}": x for name, x in resnet18().state_dict().items()}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"state_dict": tensors}, f"{folder}/a.pth")
+        ...     report = load_published(TrunkEncoder(), f"{folder}/a.pth")
+        >>> report.prefix, report.unused[-2:], report.missing
+        ('module.', ('module.fc.weight', 'module.fc.bias'), ())
+    """
+    trunk = getattr(encoder, "net", None)
+    if not isinstance(trunk, ResNetTrunk):
+        raise ConfigError(
+            f"published ResNet files load into an encoder on a ResNetTrunk, and {type(encoder).__name__} has none; "
+            "a TimmEncoder takes weights=PATH itself"
+        )
+    file = read_tensors(path)
+    names = {_our_name(name): name for name in file}
+    expected = trunk.state_dict()
+    prefix, found = strip_prefix({name: file[full] for name, full in names.items()}, "stem.0.weight", expected)
+    _check(path, found, expected)
+    loaded = {name: x for name, x in found.items() if name in expected}
+    trunk.load_state_dict({**expected, **loaded})
+    taken = [names[prefix + name] for name in loaded]
+    rest = tuple(name for name in file if name not in set(taken))
+    missing = tuple(name for name in encoder.state_dict() if name.removeprefix("net.") not in loaded)
+    log.info("%s: %d tensors under '%s' loaded; unused: %s", path, len(taken), prefix, _groups(rest))
+    if missing:
+        log.info("not in %s, left as they were: %s", path, ", ".join(missing))
+    return PublishedWeights(prefix, tuple(taken), rest, missing)
+
+
+def _our_name(name: str) -> str:
+    """A name in a ResNet file, whatever its prefix, as it is in a ResNetTrunk."""
+    for pattern, replacement in _RENAMED:
+        name = re.sub(pattern, replacement, name)
+    name = re.sub(r"(^|\.)layer([1-4])\.(?=\d)", lambda m: f"{m[1]}stages.{int(m[2]) - 1}.", name)
+    if ".stages." in name or name.startswith("stages."):
+        return name  # a block has convs and norms of its own
+    return re.sub(r"(^|\.)(conv1|bn1)\.(?=\w+$)", lambda m: f"{m[1]}stem.{'01'[m[2] == 'bn1']}.", name)
+
+
+def _check(path: str | Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Refuse a file that is not of this trunk."""
+    if not found:
+        raise CheckpointError(
+            f"{path} holds no ResNet: no tensor is named conv1.weight under any prefix; give a file of a "
+            "torchvision-style ResNet, or use TimmEncoder for other networks"
+        )
+    stages = 1 + max(int(name.split(".")[1]) for name in expected if name.startswith("stages."))
+    own = tuple(f"stages.{i}." for i in range(stages))
+    missing = [name for name in expected if name not in found and not name.endswith(_COUNTER)]
+    surplus = [name for name in found if name.startswith(own) and name not in expected]
+    changed = [name for name in expected if name in found and found[name].shape != expected[name].shape]
+    problems = []
+    if missing:
+        problems.append(f"{len(missing)} of {len(expected)} tensors are missing (such as {missing[0]})")
+    if surplus:
+        problems.append(f"{len(surplus)} are too many (such as {surplus[0]})")
+    if changed:
+        name = changed[0]
+        problems.append(
+            f"{len(changed)} have another shape ({name} is {list(found[name].shape)}, expected "
+            f"{list(expected[name].shape)})"
+        )
+    if problems:
+        raise CheckpointError(
+            f"{path} is a ResNet of another depth or width than this encoder: {', '.join(problems)}; "
+            "give the encoder the file's blocks and bottleneck"
+        )
+
+
+def _groups(names: tuple[str, ...]) -> str:
+    """Names for a log: modules with the number of their tensors."""
+    modules = Counter(re.split(r"\.\d+\.|\.(?=\w+$)", name)[0] for name in names)
+    return ", ".join(f"{module} ({number})" for module, number in modules.items()) or "none"

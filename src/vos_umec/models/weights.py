@@ -1,0 +1,146 @@
+"""Weights that somebody else trained: read safely, said aloud, and not read again where a checkpoint holds them."""
+
+import argparse
+import logging
+import pickle
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vos_umec.errors import CheckpointError, ConfigError
+
+log = logging.getLogger(__name__)
+
+_CONTAINERS = ("teacher", "state_dict", "model")  # where training codes keep their tensors; DINO's teacher is E
+# What published files hold beside tensors, as plain data: DINO's arguments, scores that are numpy scalars.
+_PLAIN: list[Any] = [argparse.Namespace, np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]
+_SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # before and since numpy 2
+_wanted: ContextVar[bool] = ContextVar("weights_wanted", default=True)
+
+
+def declare_weights(source: str, used_labels: bool | None) -> None:
+    """Say in the log what an encoder starts from. Every encoder that takes weights calls this.
+
+    Args:
+        source: Name of the weights or their file.
+        used_labels: Whether labels were used to train them.
+
+    Raises:
+        ConfigError: If that is not said: a result without labels could not be told from one with them.
+
+    Example:
+        >>> declare_weights("crw.pth", used_labels=False)
+    """
+    if used_labels is None:
+        raise ConfigError(
+            f"say whether the weights {source} were trained with labels: weights_used_labels=true (as those of a "
+            "classifier) or false (self-supervised)"
+        )
+    if used_labels:
+        log.warning("E starts from %s, trained WITH labels: what follows is not self-supervised", source)
+    else:
+        log.info("E starts from %s, trained without labels", source)
+
+
+@contextmanager
+def weights_from_checkpoint() -> Iterator[None]:
+    """Inside, encoders do not read the weights that they name: a checkpoint is about to give them all of theirs.
+
+    So a checkpoint loads where the file it once started from is not.
+
+    Example:
+        >>> with weights_from_checkpoint():
+        ...     weights_are_wanted()
+        False
+    """
+    token = _wanted.set(False)
+    try:
+        yield
+    finally:
+        _wanted.reset(token)
+
+
+def weights_are_wanted() -> bool:
+    """Whether an encoder that names weights shall read them."""
+    return _wanted.get()
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a published checkpoint, on the CPU, without running any code of the file.
+
+    Args:
+        path: A file of torch.save, its tensors at the top or under "teacher", "state_dict" or "model", or a
+            .safetensors file.
+
+    Returns:
+        Tensors by their full names.
+
+    Raises:
+        CheckpointError: If the file is missing, cannot be read safely, or holds no tensors by name.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f"no weights at {path}; give a file of a state dictionary")
+    if Path(path).suffix == ".safetensors":
+        return _read_safetensors(path)
+    scalar: Any = np.float64(0).__reduce__()[0]
+    try:
+        with torch.serialization.safe_globals([*_PLAIN, *((scalar, name) for name in _SCALARS)]):
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
+        first = (str(error) or type(error).__name__).strip().splitlines()[0].split(". ")[0]
+        raise CheckpointError(f"cannot read weights from {path}: {first}; save a plain state dictionary") from error
+    held = found if isinstance(found, dict) else {}
+    inner = next((held[name] for name in _CONTAINERS if isinstance(held.get(name), Mapping)), held)
+    tensors = {name: value for name, value in inner.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise CheckpointError(
+            f"{path} holds no tensors by name, but {', '.join(map(str, held)) or type(found).__name__}; expected a "
+            f"state dictionary, at the top or under one of {', '.join(_CONTAINERS)}"
+        )
+    return tensors
+
+
+def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+        return tensors
+    except SafetensorError as error:
+        raise CheckpointError(f"cannot read weights from {path}: {error}; save the file again") from error
+
+
+def strip_prefix(
+    tensors: Mapping[str, Tensor], anchor: str, names: Collection[str]
+) -> tuple[str, dict[str, Tensor]]:
+    """The part of a checkpoint that is the trunk, by the prefix under which most of its tensors are.
+
+    "module." of DataParallel, "encoder_q." of MoCo, "backbone." of mmaction and so on need no list. Of prefixes
+    that hold as much (MoCo's two encoders) the first in the file counts, which is the trained one.
+
+    Args:
+        tensors: Tensors by their full names.
+        anchor: Name of one tensor that every trunk of this kind has.
+        names: Names of all of the trunk's tensors.
+
+    Returns:
+        The prefix, and the tensors under it by what remains of their names; none if nothing is named `anchor`.
+
+    Example:
+        >>> w = torch.zeros(1)
+        >>> prefix, trunk = strip_prefix({"fc.w": w, "net.a.w": w, "net.b.w": w}, "a.w", ["a.w", "b.w"])
+        >>> prefix, sorted(trunk)
+        ('net.', ['a.w', 'b.w'])
+    """
+    prefixes = [name.removesuffix(anchor) for name in tensors if name == anchor or name.endswith(f".{anchor}")]
+    if not prefixes:
+        return "", {}
+    prefix = max(prefixes, key=lambda p: sum(p + name in tensors for name in names))  # the first of the best
+    return prefix, {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}

@@ -112,6 +112,62 @@ def test_youtube_vos_gives_the_masks_that_introduce_an_object(ytvos: Path) -> No
     assert sequence.required == ()
 
 
+def test_a_mask_tells_of_the_objects_that_it_introduces_alone(ytvos: Path) -> None:
+    masks = ytvos / "train" / "Annotations" / "003234408d"
+    first, late = Image.new("P", (30, 20)), Image.new("P", (30, 20))
+    for image, boxes in (
+        (first, {7: (0, 0, 5, 5)}),
+        (late, {7: (1, 1, 6, 6), 3: (9, 9, 12, 12), 255: (20, 0, 30, 5)}),
+    ):
+        image.putpalette(list(range(256)) * 3)
+        for id_, box in boxes.items():
+            image.paste(id_, box)
+    for path in masks.glob("*.png"):
+        (first if path.stem < "00015" else late).save(path)
+    (sequence,) = youtube_vos_sequences(ytvos)
+    assert sequence.introduces == {1: (7,), 3: (3,)}
+    given = sequence.given_masks()
+    assert sorted(given) == [1, 3]
+    assert np.array_equal(given[1], np.array(first))
+    assert np.array_equal(given[3], np.where(np.array(late) == 3, 3, 0))
+
+
+def test_davis_masks_tell_all_they_show(tmp_path: Path, frame_folder: FrameFolder) -> None:
+    root = davis(tmp_path, frame_folder, "480p", ["dog"])
+    write_list(root, "val", ["dog"])
+    (dog,) = davis_sequences(root)
+    given = dog.given_masks()
+    assert list(given) == [0]
+    assert sorted(np.unique(given[0]).tolist()) == [0, 1, 2]
+    assert dog.required_names() == ["00000", "00001", "00002"]
+
+
+def test_youtube_vos_meta_names_the_frames_asked_for(ytvos: Path, frame_folder: FrameFolder) -> None:
+    objects = {"9": {"frames": ["00015", "00020"]}, "2": {"frames": ["00010", "00015"]}, "5": {"frames": []}}
+    meta = ytvos / "train" / "meta.json"
+    meta.write_text(json.dumps({"videos": {"003234408d": {"objects": objects}}}))
+    (sequence,) = youtube_vos_sequences(ytvos)
+    assert (sequence.required, sequence.introduces) == ((2, 3, 4), {2: (2,), 3: (9,)})
+    frame_folder(ytvos / "train_all_frames" / "JPEGImages" / "003234408d", frames=30)
+    (sequence,) = youtube_vos_sequences(ytvos)  # where it is, every frame is read
+    assert len(sequence.source()) == 30
+    assert (sequence.required, sequence.introduces) == ((10, 15, 20), {10: (2,), 15: (9,)})
+    assert sequence.required_names() == ["00010", "00015", "00020"]
+    assert len(youtube_vos_sequences(ytvos, all_frames=False)[0].source()) == 6
+    objects["2"]["frames"].append("00035")
+    meta.write_text(json.dumps({"videos": {"003234408d": {"objects": objects}}}))
+    with pytest.raises(DataError, match=r"003234408d/00035 is asked for, but .* has no frame of that name"):
+        youtube_vos_sequences(ytvos)
+
+
+def test_youtube_vos_videos_can_be_chosen(ytvos: Path) -> None:
+    assert [sequence.name for sequence in youtube_vos_sequences(ytvos, videos=["003234408d"])] == ["003234408d"]
+    with pytest.raises(
+        DataError, match=r"1 of the 2 videos asked for have no masks in .*Annotations \(unlabelled\)"
+    ):
+        youtube_vos_sequences(ytvos, videos=["003234408d", "unlabelled"])
+
+
 def test_youtube_vos_meta_names_them_without_reading_masks(ytvos: Path) -> None:
     objects = {"1": {"frames": ["00010", "00025"]}, "2": {"frames": ["00020"]}}
     meta = ytvos / "train" / "meta.json"

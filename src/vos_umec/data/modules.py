@@ -300,7 +300,7 @@ class YouTubeVOSPredictModule(EvaluationModule):
         videos = None if hp["videos"] is None else read_names(hp["videos"])
         sequences = youtube_vos_sequences(hp["root"], hp["split"], hp["all_frames"], videos)
         if sequences[0].path.is_relative_to(Path(hp["root"], hp["split"])):
-            log.warning("masks go from one fifth frame to the next: %s_all_frames has those between", hp["split"])
+            log.warning("only every fifth frame is read; the download %s_all_frames has them all", hp["split"])
         return sequences
 
 

@@ -89,8 +89,7 @@ def find_problems(results: str | Path, videos: Sequence[RequiredVideo], progress
             if name in missing:
                 continue
             try:
-                ids = _checked(folder / f"{name}.png", video)
-                shown.update(np.unique(ids).tolist())
+                shown |= _checked(folder / f"{name}.png", video)[1]
             except MaskError as error:
                 problems.append(str(error))
         lost = sorted(video.ids - shown)
@@ -135,7 +134,7 @@ def write_result_zip(
     with atomic_path(out) as temporary, ZipFile(temporary, "w", ZIP_STORED) as zip_file:  # PNGs are compressed
         for video in progress(sorted(videos, key=lambda video: video.name)):
             for name in sorted(video.frames):
-                ids = _checked(Path(results) / video.name / f"{name}.png", video)
+                ids, _ = _checked(Path(results) / video.name / f"{name}.png", video)
                 info = ZipInfo("/".join(filter(None, (folder, video.name, f"{name}.png"))), _EARLIEST)
                 info.external_attr, info.create_system = _READABLE, _UNIX
                 zip_file.writestr(info, _png(ids))
@@ -143,19 +142,20 @@ def write_result_zip(
     return written
 
 
-def _checked(path: Path, video: RequiredVideo) -> Ids:
-    """Ids of a mask, if they are what the server expects."""
+def _checked(path: Path, video: RequiredVideo) -> tuple[Ids, set[int]]:
+    """A mask and the ids in it, if they are what the server expects."""
     ids = _indices(path)
     if ids.shape != video.size:
         found, expected = ("{1} x {0}".format(*size) for size in (ids.shape, video.size))
         raise MaskError(f"{path} is {found} pixels, its video {expected}: write masks at the size of the frames")
-    unknown = sorted(set(np.unique(ids).tolist()) - {0, *video.ids})
+    shown = set(np.flatnonzero(np.bincount(ids.ravel(), minlength=256)).tolist())  # quicker than np.unique
+    unknown = sorted(shown - {0, *video.ids})
     if unknown:
         raise MaskError(
             f"{path} shows the ids {', '.join(map(str, unknown))}, which its video does not have: expected the "
             f"background, 0, and {', '.join(map(str, sorted(video.ids)))}"
         )
-    return ids
+    return ids, shown
 
 
 def _indices(path: Path) -> Ids:

@@ -10,13 +10,17 @@ import pytest
 import vos_umec
 
 SURFACE = [
+    "ColorizationObjective",
     "CorrespondenceObjective",
+    "CycleConsistencyObjective",
     "DavisModule",
     "DavisScore",
     "DenseContrastObjective",
     "EncodedClip",
     "EquivarianceObjective",
+    "FrameSimilarityObjective",
     "GeometricTransform",
+    "PhotometricObjective",
     "PropagationNetwork",
     "PseudoMaskRefresh",
     "SpaceTimeClusterer",

@@ -27,8 +27,12 @@ if TYPE_CHECKING:
     from vos_umec.models.umec import UMEC as UMEC
     from vos_umec.objectives.base import CorrespondenceObjective as CorrespondenceObjective
     from vos_umec.objectives.base import EncodedClip as EncodedClip
+    from vos_umec.objectives.colorization import ColorizationObjective as ColorizationObjective
+    from vos_umec.objectives.cycle_consistency import CycleConsistencyObjective as CycleConsistencyObjective
     from vos_umec.objectives.dense_contrast import DenseContrastObjective as DenseContrastObjective
     from vos_umec.objectives.equivariance import EquivarianceObjective as EquivarianceObjective
+    from vos_umec.objectives.frame_similarity import FrameSimilarityObjective as FrameSimilarityObjective
+    from vos_umec.objectives.photometric import PhotometricObjective as PhotometricObjective
     from vos_umec.training.budget import TimeBudget as TimeBudget
     from vos_umec.training.checkpoint import load_network as load_network
     from vos_umec.training.module import UMECModule as UMECModule
@@ -55,8 +59,12 @@ _PLACES = {
     "UMEC": "models.umec",
     "CorrespondenceObjective": "objectives.base",
     "EncodedClip": "objectives.base",
+    "ColorizationObjective": "objectives.colorization",
+    "CycleConsistencyObjective": "objectives.cycle_consistency",
     "DenseContrastObjective": "objectives.dense_contrast",
     "EquivarianceObjective": "objectives.equivariance",
+    "FrameSimilarityObjective": "objectives.frame_similarity",
+    "PhotometricObjective": "objectives.photometric",
     "load_network": "training.checkpoint",
     "UMECModule": "training.module",
     "PseudoMaskRefresh": "training.refresh",

@@ -68,7 +68,7 @@ def moving_clip(B: int, T: int, side: int, step: int = 2) -> Tensor:
     return frames + 0.3 * torch.randn_like(frames)
 
 
-def gradcheck_weights(objective: CorrespondenceObjective, E: nn.Module, frames: Tensor) -> bool:
+def gradcheck_weights(objective: CorrespondenceObjective, E: nn.Module, frames: Tensor, **settings: float) -> bool:
     """Whether the loss's gradients by E's weights, in double precision, are those of finite differences."""
     names, weights = zip(*E.named_parameters(), strict=True)
     indices = torch.arange(frames.shape[1]).expand(frames.shape[:2])
@@ -81,7 +81,7 @@ def gradcheck_weights(objective: CorrespondenceObjective, E: nn.Module, frames: 
 
         return objective(EncodedClip(encode, frames, indices))["loss"]
 
-    return torch.autograd.gradcheck(loss, weights)
+    return torch.autograd.gradcheck(loss, weights, **settings)
 
 
 def slow_info_nce(x, y, cells, valid, width, tau, radius):

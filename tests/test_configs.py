@@ -8,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from vos_umec import SyntheticVOS, load_network
+from vos_umec.cli.configs import find_config
 from vos_umec.cli.main import main
+from vos_umec.errors import ConfigError
 from vos_umec.io.masks import read_mask, write_mask
+from vos_umec.training.checkpoint import load_module
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -88,6 +92,9 @@ def test_every_configuration_runs(name, request, tmp_path):
     if name == "davis17.yaml":
         arguments += ["test", f"--data.root={request.getfixturevalue('davis')}", "--model.network=tiny"]
         arguments += ["--trainer.enable_progress_bar=false", "--model.segmenter.short_side=48"]
+    elif name == "propagation.yaml":
+        arguments += ["test", f"--data.root={request.getfixturevalue('davis')}"]
+        arguments += ["--trainer.enable_progress_bar=false", "--model.segmenter.short_side=48"]
     elif name == "ytvos_predict.yaml":
         arguments += ["predict", f"--data.root={request.getfixturevalue('youtube')}", "--data.split=train"]
         arguments += ["--model.network=tiny", "--trainer.enable_progress_bar=false"]
@@ -109,6 +116,36 @@ def test_every_configuration_runs(name, request, tmp_path):
         assert (run / "pseudo_masks" / "manifest.json").is_file()
         assert list((run / "pseudo_masks" / "pictures").glob("*.png"))
         assert "train/seg" in (run / "metrics.csv").read_text()  # the joint phase was reached
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "configs" / "schemas").glob("*.yaml")))
+def test_every_schema_replaces_the_objectives_and_trains_with_segmentation_on_top(name, videos, tmp_path):
+    overlay = yaml.safe_load((ROOT / "configs" / "schemas" / name).read_text())
+    (spec,) = overlay["model"]["init_args"]["objectives"]
+    arguments = ["fit", "--config", "configs/folder.yaml", "--config", f"configs/schemas/{name}", *SMALL]
+    arguments += [f"--data.root={videos.train_root}", f"--trainer.logger.save_dir={tmp_path}"]
+    assert main(arguments) == 0
+    run = tmp_path / "folder" / "version_0"
+    module = load_module(run / "checkpoints" / "last.ckpt")
+    assert [type(objective).__name__ for objective in module.objectives] == [spec["class_path"].split(".")[-1]]
+    assert module.hparams["objectives"] == [spec]
+    assert module.hparams["queries"] == 1  # what the overlay does not name is the base's
+    assert "train/seg" in (run / "metrics.csv").read_text()
+
+
+def test_shipped_configurations_are_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("folder.yaml", "schemas/photometric.yaml"):
+        assert find_config(name) == find_config(f"configs/{name}") == ROOT / "configs" / name
+    for missing, offered in (("no.yaml", "folder.yaml"), ("schemas/no.yaml", "schemas/photometric.yaml")):
+        with pytest.raises(ConfigError, match=f"no configuration file {missing}.*one of:.* {offered}"):
+            find_config(missing)
+    installed = tmp_path / "site-packages" / "vos_umec"  # as the wheel lays it out
+    (installed / "configs" / "schemas").mkdir(parents=True)
+    (installed / "configs" / "schemas" / "photometric.yaml").touch()
+    monkeypatch.setattr("vos_umec.cli.configs.files", lambda package: installed)
+    assert find_config("configs/schemas/photometric.yaml") == installed / "configs" / "schemas" / "photometric.yaml"
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
+from jsonargparse import set_parsing_settings
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
@@ -128,6 +129,7 @@ def run_cli(arguments: Sequence[str]) -> UMECCLI:
     Raises:
         ConfigError: If an argument or a key of a YAML file is unknown or does not fit.
     """
+    set_parsing_settings(instantiate_subclass_spec_in_any=False)  # an encoder in network_args: its module builds it
     sys.path.insert(0, str(Path.cwd()))  # so that class_path finds the user's own modules, as `python -m` does
     return UMECCLI(
         UMECModule,

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import sys
+from difflib import get_close_matches
 from typing import Any
 
 import torch.nn.functional as F
@@ -98,10 +99,10 @@ def build_backbone(
     """
     timm = import_timm()
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('.')[0].split('_')[0]}*")[:4] or ["resnet50", "convnext_tiny"]
+        near = get_close_matches(name, timm.list_models(), cutoff=0.4)
         raise ConfigError(
-            f"timm {timm.__version__} has no backbone '{name}'; its names are as {', '.join(near)}; "
-            "timm.list_models() gives them all"
+            f"timm {timm.__version__} has no backbone '{name}'; the nearest names are {', '.join(near) or 'far'}, "
+            "and timm.list_models() gives all"
         )
     net = _create(timm, name, pretrained, dynamic_img_size=True)
     if net is not None and hasattr(net, "blocks") and isinstance(net.patch_embed, timm.layers.PatchEmbed):

@@ -1,0 +1,137 @@
+"""Protocols by name, and label propagation by them against a slow, dense reference."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vos_umec.data.augment import normalize
+from vos_umec.errors import ConfigError
+from vos_umec.inference.protocols import PROTOCOLS, protocol_settings
+from vos_umec.inference.segmenter import VideoSegmenter
+from vos_umec.models.presets import network_from_preset
+from vos_umec.models.propagation import PropagationNetwork
+from vos_umec.models.trunk_encoder import TrunkEncoder
+
+SIZE, FRAMES, LATE = (44, 61), 6, 2  # no whole cells; object 9 appears on frame 2
+PADDED = (48, 64)
+
+
+def video():
+    generator = np.random.default_rng(0)
+    frames = generator.integers(0, 256, (FRAMES, *SIZE, 3), dtype=np.uint8)
+    masks = {0: np.zeros(SIZE, np.uint8), LATE: np.zeros(SIZE, np.uint8)}
+    masks[0][8:30, 10:40] = 4
+    masks[LATE][30:, 40:] = 9
+    return frames, masks
+
+
+def reference(network, frames, masks, references, radius, anchor_radius, top_k, tau, repeat_first):
+    """Soft masks of every frame, cell by cell, each reference frame written down as often as it counts."""
+    s = network.stride
+    height, width = (side // s for side in PADDED)
+    cells = [(y, x) for y in range(height) for x in range(width)]
+
+    def padded(x):
+        return F.pad(x, (0, PADDED[1] - SIZE[1], 0, PADDED[0] - SIZE[0]), mode="replicate")
+
+    def grid(mask, i):
+        whole = F.pad(torch.from_numpy(mask == i).float(), (0, PADDED[1] - SIZE[1], 0, PADDED[0] - SIZE[0]))
+        return torch.stack([whole[s * y : s * y + s, s * x : s * x + s].mean() for y, x in cells])
+
+    with torch.no_grad():
+        images = [padded(normalize(torch.from_numpy(frame).permute(2, 0, 1))[None]) for frame in frames]
+        keys = [network.encoder(image).key[0].flatten(1).T for image in images]  # (h*w, D)
+    far = torch.tensor([[(y - b) ** 2 + (x - a) ** 2 for b, a in cells] for y, x in cells])
+    soft = {(i, t): grid(masks[t], i) for i, t in ((4, 0), (9, LATE))}
+    for i, start in ((4, 0), (9, LATE)):
+        for t in range(start + 1, FRAMES):
+            known = range(start, t)
+            entries = [(r, anchor_radius) for r in known if r in masks]
+            entries += [(r, radius) for r in known if r not in masks][-references:]
+            if repeat_first:
+                entries += [(start, radius)] * (1 + references - len(entries))
+            scores = torch.cat(
+                [
+                    (keys[t] @ keys[r].T).masked_fill(far >= (torch.inf if reach is None else reach**2), -torch.inf)
+                    for r, reach in entries
+                ],
+                dim=1,
+            )
+            held = torch.cat([soft[i, r] for r, _ in entries])
+            best, index = scores.topk(top_k, dim=1)
+            soft[i, t] = (torch.softmax(best / tau, dim=1) * held[index]).sum(dim=1)
+            if t == LATE:  # what is given there leaves no room
+                image = F.interpolate(soft[i, t].view(1, 1, height, width), size=PADDED, mode="bilinear")[0, 0]
+                told = torch.from_numpy(masks[LATE] == 9).float()
+                room = F.pad(1 - told, (0, PADDED[1] - SIZE[1], 0, PADDED[0] - SIZE[0]), value=1)
+                soft[i, t] = F.avg_pool2d((image * room)[None], s).flatten()
+    return soft
+
+
+def encoders():
+    from vos_umec.models.timm_encoder import TimmEncoder
+
+    torch.manual_seed(0)
+    return {
+        "resnet18": TrunkEncoder(),
+        "vit": TimmEncoder("vit_tiny_patch16_224", stride=8, layer=3),
+    }
+
+
+@pytest.mark.parametrize("protocol", ["crw", "dino"])
+@pytest.mark.parametrize("encoder", ["resnet18", "vit"])
+def test_label_propagation_is_the_dense_reference(encoder, protocol):
+    network = PropagationNetwork(encoders()[encoder]).eval()
+    frames, masks = video()
+    changes = {"references": 3, "radius": 3.0, "anchor_radius": 4 if protocol == "dino" else None}
+    segmenter = VideoSegmenter.from_protocol(network, protocol, bf16=False, **changes)
+    settings = {**protocol_settings(protocol), **changes}
+    expected = reference(
+        network, frames, masks, 3, 3.0, changes["anchor_radius"], settings["top_k"], settings["tau"],
+        settings.get("repeat_first", False),
+    )  # fmt: skip
+    for t, frame in enumerate(frames):
+        segmenter.step(frame, masks.get(t))
+        places = [t == 0, t == LATE]
+        row = len(segmenter.memory) - 1
+        if any(places):
+            row = places.index(True)
+        elif len(segmenter.memory) - segmenter.memory.anchors == 3:
+            row = segmenter.memory.anchors + [f for f in range(FRAMES) if f not in masks].index(t) % 3
+        for k, i in enumerate(segmenter.ids):
+            found = segmenter.memory.masks[row, ..., k].flatten()
+            torch.testing.assert_close(found, expected[i, t], atol=1e-4, rtol=0)
+
+
+def test_each_protocol_says_what_it_repeats():
+    assert list(PROTOCOLS) == ["crw", "dino", "umec"]
+    for name, protocol in PROTOCOLS.items():
+        assert len(protocol.__doc__) > 200
+        VideoSegmenter.from_protocol(network_from_preset("tiny"), name)
+    assert protocol_settings("crw")["references"] == protocol_settings("umec")["references"] == 20
+    assert (protocol_settings("umec")["rounds"], protocol_settings("crw")["rounds"]) == (3, 0)
+
+
+def test_changes_beat_the_protocol_and_its_temperature_the_networks():
+    network = network_from_preset("tiny", tau=0.3)
+    assert VideoSegmenter.from_protocol(network).tau == 0.3
+    assert VideoSegmenter.from_protocol(network, "umec").tau == 0.3
+    assert VideoSegmenter.from_protocol(network, "dino").tau == 0.1
+    changed = VideoSegmenter.from_protocol(network, "crw", tau=0.2, top_k=3)
+    assert (changed.tau, changed.top_k, changed.repeat_first) == (0.2, 3, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"protocol": "crv"}, "unknown protocol 'crv'; the protocols are crw, dino, umec"),
+        ({"protocol": "crw", "topk": 3}, "no setting topk; the settings are protocol, rounds"),
+        ({"protocol": "umec"}, "3 rounds of refinement need a frame-mask encoder and a decoder"),
+        ({"protocol": "crw", "tau": 0}, "tau must be above 0"),
+    ],
+)
+def test_what_cannot_be_asked_says_so(arguments, words):
+    network = PropagationNetwork(TrunkEncoder(blocks=(1, 1), strides=(1, 1)))
+    with pytest.raises(ConfigError, match=words):
+        VideoSegmenter.from_protocol(network, **arguments)

@@ -1,0 +1,127 @@
+"""Encoders alone and published weights through the module, its checkpoints and the commands."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pytorch_lightning import Trainer
+from torchvision.models import resnet18
+
+from vos_umec import EncodedClip, PropagationNetwork, UMECModule, VideoSegmenter, load_network
+from vos_umec.cli.main import main
+from vos_umec.errors import ConfigError
+from vos_umec.io.masks import read_mask, write_mask
+
+ALONE = {"encoder": {"class_path": "vos_umec.TrunkEncoder"}}
+
+
+@pytest.fixture
+def weights(tmp_path):
+    torch.manual_seed(3)
+    net = resnet18()
+    torch.save({"state_dict": {f"module.{name}": x for name, x in net.state_dict().items()}}, tmp_path / "net.pth")
+    return tmp_path / "net.pth", net.layer3[1].conv2.weight.detach()
+
+
+def save(module, path):
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(path)
+
+
+def test_weights_are_in_the_network_and_named_in_log_and_checkpoint(weights, tmp_path, caplog):
+    file, conv = weights
+    with caplog.at_level(logging.INFO, "vos_umec"):
+        module = UMECModule("propagation", ALONE, encoder_weights=str(file), weights_used_labels=False)
+    assert torch.equal(module.network.encoder.net.stages[2][1].conv2.weight, conv)
+    assert "net.pth, trained without labels" in caplog.text
+    save(module, tmp_path / "a.ckpt")
+    file.unlink()  # the checkpoint holds all that is needed
+    network = load_network(tmp_path / "a.ckpt")
+    assert isinstance(network, PropagationNetwork)
+    assert torch.equal(network.encoder.net.stages[2][1].conv2.weight, conv)
+    hp = UMECModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True).hparams
+    assert (hp["encoder_weights"], hp["weights_used_labels"]) == (str(file), False)
+
+
+def test_a_whole_model_may_start_from_them_too(weights):
+    module = UMECModule("resnet18", encoder_weights=str(weights[0]), weights_used_labels=True)
+    assert torch.equal(module.network.encoder.net.stages[2][1].conv2.weight, weights[1])
+
+
+def test_whether_labels_were_used_must_be_said(weights):
+    with pytest.raises(ConfigError, match="weights_used_labels=true"):
+        UMECModule("propagation", ALONE, encoder_weights=str(weights[0]))
+
+
+@pytest.mark.parametrize("changes", [None, {}, {"encoder": {}, "decoder": {}}])
+def test_an_encoder_alone_is_named_by_its_class(changes):
+    with pytest.raises(ConfigError, match="network 'propagation' is one encoder by its class"):
+        UMECModule("propagation", changes)
+
+
+def test_an_encoder_alone_trains_on_correspondence_only():
+    small = {"encoder": {"class_path": "vos_umec.TrunkEncoder", "init_args": {"blocks": [1, 1], "strides": [1, 1]}}}
+    module = UMECModule("propagation", small)
+    clip = EncodedClip(module.network.encoder, torch.rand(2, 4, 3, 32, 32), torch.arange(4).expand(2, 4))
+    assert module.segmentation_step(clip, torch.ones(2, 4, 32, 32, dtype=torch.uint8)) is None
+    assert module.objectives[0](clip)["loss"].requires_grad
+
+
+@pytest.fixture
+def davis(tmp_path):
+    """One sequence in DAVIS's layout."""
+    frames, masks = (tmp_path / kind / "480p" / "dot" for kind in ("JPEGImages", "Annotations"))
+    frames.mkdir(parents=True)
+    for t in range(4):
+        frame, mask = np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), np.uint8)
+        frame[8:32, 4 * t : 4 * t + 24], mask[8:32, 4 * t : 4 * t + 24] = 200, 1
+        Image.fromarray(frame).save(frames / f"{t:05d}.jpg")
+        write_mask(masks / f"{t:05d}.png", mask)
+    (tmp_path / "ImageSets" / "2017").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "2017" / "val.txt").write_text("dot")
+    return tmp_path
+
+
+def test_the_test_command_scores_a_published_file_without_training(weights, davis, monkeypatch):
+    monkeypatch.chdir(davis)
+    arguments = ["--config", "configs/propagation.yaml", f"--data.root={davis}", "--trainer.logger.save_dir=runs"]
+    arguments += ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+    given = [f"--model.encoder_weights={weights[0]}", "--model.weights_used_labels=false"]
+    assert main(["test", *arguments, *given]) == 0
+    (table,) = davis.glob("runs/propagation/version_0/metrics.csv")
+    columns = table.read_text().splitlines()[0]
+    assert "val/J&F" in columns
+    assert "val/copy_first_mask/J&F" in columns
+
+    module = UMECModule("propagation", ALONE, encoder_weights=str(weights[0]), weights_used_labels=False)
+    save(module, "a.ckpt")
+    weights[0].unlink()
+    assert main(["test", *arguments, *given, "--ckpt_path=a.ckpt"]) == 0  # from the checkpoint, the file gone
+    mask, out = davis / "Annotations/480p/dot/00000.png", davis / "out"
+    place = [str(davis / "JPEGImages/480p/dot"), "--mask", str(mask), "--out", str(out), "--checkpoint", "a.ckpt"]
+    assert main(["segment", *place, "--protocol", "dino", "--device", "cpu"]) == 0
+    found = [read_mask(path) for path in sorted((out / "masks").iterdir())]
+    segmenter = VideoSegmenter.from_protocol(load_network("a.ckpt"), "dino")
+    frames = [np.asarray(Image.open(path)) for path in sorted((davis / "JPEGImages/480p/dot").iterdir())]
+    for t, frame in enumerate(frames):
+        assert np.array_equal(found[t], segmenter.step(frame, read_mask(mask) if t == 0 else None))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("--model.segmenter.protocol=crv", "unknown protocol 'crv'; the protocols are crw, dino, umec"),
+        ("--model.segmenter.protocol=umec", "rounds of refinement need a frame-mask encoder"),
+        ("--model.encoder_weights=no.pth", "weights_used_labels"),
+    ],
+)
+def test_what_cannot_be_tested_ends_in_one_line(wrong, words, davis, capsys, monkeypatch):
+    monkeypatch.chdir(davis)
+    arguments = ["--config", "configs/propagation.yaml", f"--data.root={davis}", "--trainer.logger=false", wrong]
+    assert main(["test", *arguments]) == 1
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vos-umec: error:")]
+    assert len(error) == 1
+    assert words in error[0]

@@ -7,10 +7,10 @@ from vos_umec.errors import ConfigError
 
 
 def find_config(value: str) -> Path:
-    """The file a `--config` names; a bare name or `configs/NAME` that is not here means the one that came along.
+    """The file a `--config` names; `NAME` or `configs/NAME` that is not here means the one that came along.
 
     Args:
-        value: A path, or the name of a shipped configuration.
+        value: A path, or the name of a shipped configuration with its sub-folder, as "schemas/photometric.yaml".
 
     Raises:
         ConfigError: If neither exists.
@@ -18,17 +18,24 @@ def find_config(value: str) -> Path:
     Example:
         >>> find_config("configs/quickstart.yaml").name
         'quickstart.yaml'
+        >>> find_config("schemas/photometric.yaml").parent.name
+        'schemas'
     """
     path = Path(value)
     if path.is_file():
         return path
+    shipped = _shipped()
+    name = path.as_posix().removeprefix("configs/")
+    if name in shipped:
+        return shipped[name]
+    folder = Path(name).parent
+    beside = [other for other in shipped if Path(other).parent == folder]
+    listed = sorted(beside or (other for other in shipped if "/" not in other))
+    raise ConfigError(f"no configuration file {value}; give a file, or one of: {', '.join(listed)}")
+
+
+def _shipped() -> dict[str, Path]:
+    """The configurations that came along, by their path below configs/."""
     package = Path(str(files("vos_umec")))
-    for folder in (package / "configs", package.parents[1] / "configs"):  # a wheel; an editable checkout
-        if path.parent.as_posix() in (".", "configs") and (folder / path.name).is_file():
-            return folder / path.name
-    raise ConfigError(f"no configuration file {value}; give a file, or one of: {', '.join(_shipped(package))}")
-
-
-def _shipped(package: Path) -> list[str]:
-    folders = (package / "configs", package.parents[1] / "configs")
-    return sorted(path.name for folder in folders for path in folder.glob("*.yaml"))
+    folders = (package.parents[1] / "configs", package / "configs")  # an editable checkout; a wheel
+    return {path.relative_to(f).as_posix(): path for f in folders for path in f.rglob("*.yaml")}

@@ -130,10 +130,10 @@ def test_a_small_encoder_learns():
     E, objective = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=32), ColorizationObjective()
     optimiser = torch.optim.Adam(E.parameters(), lr=1e-3)
     history = []
-    for _ in range(40):
+    for _ in range(25):
         parts = objective(EncodedClip(E, moving_clip(4, 3, 48), torch.arange(3).expand(4, 3)))
         optimiser.zero_grad()
         parts["loss"].backward()
         optimiser.step()
         history.append(float(parts["colorization"] / parts["colorization_alike"]))
-    assert sum(history[-5:]) < 0.9 * sum(history[:5]), history
+    assert sum(history[-5:]) < 0.93 * sum(history[:5]), history

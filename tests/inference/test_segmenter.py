@@ -163,3 +163,34 @@ def test_wrong_input_says_what_is_wrong(network):
     segmenter.step(frame, truth)
     with pytest.raises(ConfigError, match="another video"):
         segmenter.step(frame[:20])
+
+
+def test_of_a_mask_that_shows_more_only_the_named_objects_are_taken(network):
+    """An object that is not named is carried on, whatever the mask shows of it."""
+    segmenter = VideoSegmenter(network, rounds=0)
+    frame, truth = scene({3: (0, 0)})
+    segmenter.step(frame, truth)
+    frame, truth = scene({3: (4, 0), 9: (16, 32)})
+    wrong = np.where(truth == 3, 0, truth)
+    wrong[32:, :16] = 3  # where 3 is not
+    result = segmenter.step(frame, wrong, ids=[9])
+    assert iou(result == 9, truth == 9) > 0.9
+    assert iou(result == 3, truth == 3) > 0.8
+    frame, truth = scene({3: (8, 0), 9: (16, 32)})
+    assert iou(segmenter.step(frame) == 3, truth == 3) > 0.8
+
+
+def test_coarse_masks_may_be_remembered_in_place_of_the_refined_ones():
+    """What is in memory after a frame is then what label propagation has there, whatever the decoder made of it."""
+    torch.manual_seed(0)
+    network = network_from_preset("tiny", decoder={"residual": False})
+    network.encoder = ColourEncoder()
+    plain = VideoSegmenter(network, rounds=0, bf16=False)
+    coarse = VideoSegmenter(network, rounds=1, bf16=False, coarse_memory=True)
+    refined = VideoSegmenter(network, rounds=1, bf16=False)
+    for t in range(3):
+        frame, truth = scene({3: (4 * t, 0)})
+        for segmenter in (plain, coarse, refined):
+            segmenter.step(frame, truth if t == 0 else None)
+        torch.testing.assert_close(coarse.memory.masks, plain.memory.masks)
+    assert not torch.allclose(refined.memory.masks, plain.memory.masks)

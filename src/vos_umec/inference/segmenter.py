@@ -44,6 +44,7 @@ class VideoSegmenter:
         anchor_radius: Window on the frames that introduced an object; None for no window.
         top_k: Cells read for each query cell, over all references jointly.
         tau: Temperature of the read-out; None for the network's own.
+        coarse_memory: Remember the coarse masks and not the refined ones, for comparison.
         repeat_first: Until `references` frames have passed, let the frame that introduced an object stand in for
             each missing one, as published label propagation does. Its cells then crowd out others at first.
         short_side: Segment at this short side and give masks at the video's own size; None for the native size.
@@ -78,6 +79,7 @@ class VideoSegmenter:
         anchor_radius: float | None = None,
         top_k: int = 10,
         tau: float | None = None,
+        coarse_memory: bool = False,
         repeat_first: bool = False,
         short_side: int | None = None,
         crop_margin: int | None = 4,
@@ -107,6 +109,7 @@ class VideoSegmenter:
         self.top_k = top_k
         self.tau = network.tau if tau is None else tau
         self.repeat_first = repeat_first
+        self.coarse_memory = coarse_memory
         self.short_side = short_side
         self.crop_margin = crop_margin
         self.ids: list[int] = []
@@ -152,8 +155,8 @@ class VideoSegmenter:
         Args:
             frame: The next frame (H, W, 3) uint8 RGB, of the same size for the whole video.
             mask: Ids (H, W); 0 and 255 say nothing.
-            ids: The objects of which the mask speaks, where that is more than it shows (an object that it says
-                is not there). Default: the ids in it.
+            ids: The objects of which the mask speaks: of others it may show, nothing is taken, and of those it does
+                not show, it says that they are not there. Default: the ids in it.
 
         Returns:
             The caller's ids (H, W) uint8, 0 for background.
@@ -169,6 +172,8 @@ class VideoSegmenter:
                 "use a new VideoSegmenter for another video"
             )
         self._size = size
+        if mask is not None and ids is not None:
+            mask = np.where(np.isin(mask, np.array(ids)), mask, 0)
         new = self._read_ids(size, mask, ids)
         if not self.ids:
             return np.zeros(size, np.uint8)
@@ -176,22 +181,23 @@ class VideoSegmenter:
         features = self._encode(image)
         key = features.key[0].permute(1, 2, 0)  # (h, w, D); no copy where E works in channels-last layout
         refiner = self._refiner(image, features) if self.rounds else None
-        p, masks = self._nothing(image), None  # (K, H', W'), (K, h, w)
+        p = plain = self._nothing(image)  # (K, H', W')
+        masks = None  # (K, h, w), where they are not those of p
         if len(self.memory):
             found = self._read_out(key)
             coarse = found.coarse()  # (K', h, w), of the objects known before
-            if refiner is None:
-                H, W = image.shape[-2:]
-                carried = F.interpolate(coarse[None], size=(H, W), mode="bilinear", align_corners=False)[0]
+            carried = plain = _enlarged(coarse, image)  # (K', H', W')
+            if refiner is not None:
+                carried = self._refine(refiner, found, coarse)
+            if refiner is None or self.coarse_memory:
                 # What was carried is remembered as it is: through the image and back, it would blur every frame.
                 masks = coarse
-            else:
-                carried = self._refine(refiner, found, coarse)
             p = torch.cat([carried, p[len(carried) :]])  # objects that are new in this frame come last
         if mask is not None:
             p, masks = self._overwrite(p, mask, ids), None
+        remembered = p if masks is None else plain
         masks = self.network.to_grid(p) if masks is None else masks
-        values = None if refiner is None else self._embed(refiner, p, masks, whole=new)
+        values = None if refiner is None else self._embed(refiner, remembered, masks, whole=new)
         self.memory.add(key, masks.permute(1, 2, 0), values, anchor=new)
         return self._to_ids(p, mask)
 
@@ -291,6 +297,11 @@ class VideoSegmenter:
             told = (mask != 0) & (mask != _VOID)
             result[told] = mask[told]
         return result
+
+
+def _enlarged(coarse: Tensor, image: Tensor) -> Tensor:
+    """Masks (K, h, w) at the image's size (K, H', W')."""
+    return F.interpolate(coarse[None], size=image.shape[-2:], mode="bilinear", align_corners=False)[0]
 
 
 def _spoken(mask: np.ndarray, ids: Iterable[int] | None) -> set[int]:

@@ -20,6 +20,8 @@ COMMANDS = {
     "evaluate": "score a folder of masks as DAVIS 2017 does, or as YouTube-VOS",
     "pack": "check a folder of masks and zip it for a server",
     "prepare": "copy a folder of videos once, so that training reads it many times faster",
+    "adapt": "train on for some minutes on one's own unlabelled video",
+    "export": "a trained network as one small file",
     "cluster": "pseudo masks of a folder of videos from a checkpoint",
     "demo": "train on made video, segment, score, and show, in minutes",
 }

@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mask", type=Path, required=True, help="mask of one frame: an indexed PNG, 0 = background"
     )
-    parser.add_argument("--checkpoint", type=Path, required=True, help="a .ckpt file that training wrote")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="a .ckpt or .safetensors file (default: the model that comes with vos_umec)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for masks/*.png and overlay.mp4")
     parser.add_argument("--frame", type=int, default=0, help="index of the frame the mask is of (default: 0)")
     # Without a default: what is not given here is the checkpoint's own read-out, else VideoSegmenter's.
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from vos_umec.io.pipeline import WriteBehind, read_ahead
     from vos_umec.io.source import open_source
     from vos_umec.io.video import VideoWriter
-    from vos_umec.training.checkpoint import load_module
+    from vos_umec.training.checkpoint import SHIPPED, load_module
 
     source = open_source(args.video)
     if not 0 <= args.frame < len(source):
@@ -72,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if not ((mask > 0) & (mask < 255)).any():
         raise MaskError(f"{args.mask} shows no object; mark each object with an id of 1 to 254")
-    module = load_module(args.checkpoint)
+    module = load_module(args.checkpoint or SHIPPED)
     settings = ("protocol", "rounds", "references", "radius", "anchor_radius", "top_k", "crop_margin", "short_side")
     given = {name: getattr(args, name) for name in settings if getattr(args, name) is not None}
     network = module.network.to(pick_device(args.device))

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vos_umec.data.clips import UNKNOWN
 from vos_umec.errors import ConfigError
 
 
@@ -48,8 +49,9 @@ class Composites:
         """Make composites of a batch.
 
         Args:
-            batch: ``frames`` (B, T, 3, S, S) normalised; ``segments`` (B, T, S, S) uint8, without which nothing
-                is done; the rest is passed on.
+            batch: ``frames`` (B, T, 3, S, S) normalised; ``segments`` (B, T, S, S) uint8, 255 where nothing is
+                known: clips of which nothing is, as before the first clustering, stay as they are; the rest is
+                passed on.
 
         Returns:
             A new dictionary with both replaced; in a composite, segment 0 is what is not pasted and 1 to
@@ -59,7 +61,8 @@ class Composites:
             return batch
         frames, segments = batch["frames"], batch["segments"]
         B, T, S, device = frames.shape[0], frames.shape[1], frames.shape[-1], frames.device
-        chosen = torch.rand(B, device=device) < self.share
+        known = (segments != UNKNOWN).flatten(1).any(dim=1)
+        chosen = known & (torch.rand(B, device=device) < self.share)
         number = torch.randint(1, self.pieces + 1, (B,), device=device)
         out, ids = frames, torch.where(chosen[:, None, None, None], 0, segments)
         source = torch.arange(B, device=device).roll(1)

@@ -158,6 +158,7 @@ class ClipModule(EvaluationModule):
         if stage != "fit":
             return
         self.index = scan(self.train_root(), warn=False)  # prepare_data warned
+        log.info("training on %d videos: %s", len(self.index), ", ".join(video.id for video in self.index))
         folder = self.hparams["store"] or _run_folder(self.trainer) / "pseudo_masks"
         self.store = PseudoMaskStore(folder)
         if self.store.generation:

@@ -1,36 +1,54 @@
-"""Networks from checkpoints."""
+"""Networks from checkpoints and model files."""
 
 import pickle
 from pathlib import Path
 
 from vos_umec.errors import CheckpointError
-from vos_umec.models.umec import UMEC
+from vos_umec.models.propagation import PropagationNetwork
+from vos_umec.training.model_file import SUFFIX, read_model
 from vos_umec.training.module import UMECModule
 
+SHIPPED = Path(__file__).parents[1] / "shipped" / "compact.safetensors"
+"""The model that comes with this package; `docs/model_card.md` says what it is."""
 
-def load_network(path: str | Path) -> UMEC:
-    """The network of a training checkpoint, on the CPU and in evaluation mode.
+
+def load_network(path: str | Path = SHIPPED) -> PropagationNetwork:
+    """The network of a checkpoint or a model file, on the CPU and in evaluation mode.
 
     Args:
-        path: A checkpoint written by the Trainer with a `UMECModule`.
+        path: A checkpoint written by the Trainer with a `UMECModule`, or a model file of `vos-umec export`; the
+            model that comes with this package where none is given.
 
     Raises:
-        CheckpointError: If the file is missing, is no checkpoint, or holds another network.
+        CheckpointError: If the file is missing, is none of those, or holds another network.
+
+    Example:
+        >>> load_network().stride
+        4
     """
     return load_module(path).network
 
 
-def load_module(path: str | Path) -> UMECModule:
-    """The module of a training checkpoint, with its settings, on the CPU and in evaluation mode.
+def load_module(path: str | Path = SHIPPED) -> UMECModule:
+    """The module of a checkpoint or a model file, with its settings, on the CPU and in evaluation mode.
 
     Args:
-        path: A checkpoint written by the Trainer with a `UMECModule`.
+        path: As for `load_network`.
 
     Raises:
-        CheckpointError: If the file is missing, is no checkpoint, or holds another network.
+        CheckpointError: If the file is missing, is none of those, or holds another network.
+
+    Example:
+        >>> load_module().hparams["segmenter"]["short_side"]
+        240
     """
     if not Path(path).is_file():
-        raise CheckpointError(f"no checkpoint at {path}; give a .ckpt file that training wrote")
+        raise CheckpointError(
+            f"no checkpoint at {path}; give a .ckpt file that training wrote, or a .safetensors file that "
+            "`vos-umec export` wrote"
+        )
+    if Path(path).suffix == SUFFIX:
+        return read_model(path)
     try:
         module = UMECModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, TypeError) as error:

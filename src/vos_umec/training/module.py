@@ -26,7 +26,7 @@ from vos_umec.objectives.targets import choose_targets
 from vos_umec.training.evaluation import WHOLE, SequenceEvaluation, score_table
 from vos_umec.training.instantiate import instantiate
 from vos_umec.training.rollout import ReadOut, carry_masks
-from vos_umec.training.tensors import check_fits
+from vos_umec.training.tensors import check_fits, load_own_weights
 
 Batch = dict[str, Any]
 
@@ -70,6 +70,7 @@ class UMECModule(LightningModule):
             the same, rather than keep them: less memory for more time.
         encoder_weights: A published ResNet file from which the encoder's trunk starts (models/published.py).
         weights_used_labels: Whether labels were used to train it; must be given with it.
+        start_from: A checkpoint or model file of the same network, from whose weights training starts.
 
     Raises:
         ConfigError: If a part cannot be built from its arguments.
@@ -101,6 +102,7 @@ class UMECModule(LightningModule):
         gradient_checkpointing: bool = False,
         encoder_weights: str | None = None,
         weights_used_labels: bool | None = None,
+        start_from: str | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -110,6 +112,8 @@ class UMECModule(LightningModule):
             declare_weights(encoder_weights, weights_used_labels)
             if weights_are_wanted():
                 load_published(self.network.encoder, encoder_weights)
+        if start_from is not None and weights_are_wanted():
+            load_own_weights(self.network, start_from)
         if gradient_checkpointing:
             keep_block_inputs_only(self.network)
         self.objectives = nn.ModuleList(self.build_objectives())

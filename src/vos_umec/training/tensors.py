@@ -1,10 +1,13 @@
-"""Whether a checkpoint's tensors are those of a module."""
+"""Tensors of own checkpoints and model files: whether they fit, and loading them."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from vos_umec.errors import CheckpointError
+from vos_umec.models.weights import read_tensors
 
 
 def check_fits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -43,3 +46,21 @@ def check_fits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> N
             f"the checkpoint is of another network: {', '.join(problems)}; "
             "use the settings it was trained with, or another checkpoint"
         )
+
+
+def load_own_weights(network: nn.Module, path: str | Path) -> None:
+    """Load the weights of a network from a checkpoint or a model file of the same network.
+
+    Args:
+        network: The network.
+        path: A checkpoint of a `UMECModule`, or a model file of `vos-umec export`.
+
+    Raises:
+        CheckpointError: If the file is missing or no such file, or is of another network.
+    """
+    tensors = read_tensors(path)
+    kept = {name: x for name, x in tensors.items() if name.startswith("network.")}  # of a checkpoint
+    weights = {name.removeprefix("network."): x for name, x in (kept or tensors).items()}
+    weights = {name: x.float() if x.dtype == torch.half else x for name, x in weights.items()}
+    check_fits(weights, network.state_dict())
+    network.load_state_dict(weights)

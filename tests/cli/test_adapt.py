@@ -1,0 +1,47 @@
+"""`vos-umec adapt` on a made clip, from a model file of random weights."""
+
+import numpy as np
+import pytest
+
+from vos_umec import SyntheticVOS, UMECModule
+from vos_umec.cli.main import main
+from vos_umec.io.masks import read_mask, write_mask
+from vos_umec.training.model_file import read_card, write_model
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    made = SyntheticVOS(tmp_path_factory.mktemp("made"), train_videos=1, val_videos=1, frames=6, size=(48, 64))
+    made.prepare()
+    return made.val_sequences()[0]
+
+
+@pytest.fixture
+def start(tmp_path):
+    module = UMECModule(network="compact", segmenter={"rounds": 1, "short_side": 48, "references": 2})
+    write_model(module, tmp_path / "start.safetensors")
+    return tmp_path / "start.safetensors"
+
+
+@pytest.mark.slow
+def test_a_clip_is_trained_on_and_shown_before_and_after(clip, start, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["adapt", str(clip.path), "--out", str(out), "--checkpoint", str(start), "--minutes", "0.02"]
+    assert main([*arguments, "--mask", str(clip.annotations[0])]) == 0
+    adapted = out / "adapted.safetensors"
+    assert read_card(adapted)["started_from"] == "start.safetensors"
+    assert (out / "before_and_after.png").stat().st_size > 0
+    assert adapted.read_bytes() != start.read_bytes()
+    assert list(out.glob("adapt/version_0/pseudo_masks/manifest.json"))  # it learnt to carry masks as well
+    assert str(adapted) in capsys.readouterr().out
+    segmented = ["segment", str(clip.path), "--mask", str(clip.annotations[0]), "--checkpoint", str(adapted)]
+    assert main([*segmented, "--out", str(tmp_path / "masks")]) == 0
+
+
+def test_a_wrong_mask_shows_before_the_minutes_are_spent(clip, start, tmp_path, capsys):
+    write_mask(tmp_path / "small.png", np.ones((8, 8), np.uint8))
+    arguments = ["adapt", str(clip.path), "--out", str(tmp_path / "out"), "--checkpoint", str(start)]
+    assert main([*arguments, "--mask", str(tmp_path / "small.png")]) == 1
+    assert "(8, 8)" in capsys.readouterr().err
+    assert read_mask(clip.annotations[0]).shape == (48, 64)
+    assert not (tmp_path / "out").exists()

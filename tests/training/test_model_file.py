@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vos_umec import UMECModule, load_network
+from vos_umec.cli.main import main
+from vos_umec.errors import CheckpointError
+from vos_umec.inference.segmenter import VideoSegmenter
+from vos_umec.training.checkpoint import SHIPPED, load_module
+from vos_umec.training.model_file import read_card, write_model
+
+SEGMENTER = {"rounds": 1, "short_side": 32, "references": 2}
+
+
+@pytest.fixture
+def module() -> UMECModule:
+    torch.manual_seed(0)
+    made = UMECModule(network="compact", network_args={"encoder": {"key_dim": 16}}, segmenter=SEGMENTER)
+    made.network.train().encoder(torch.rand(2, 3, 32, 32))  # so that the norms have seen something
+    return made
+
+
+def test_a_model_file_rebuilds_the_network_to_half_precision_and_its_read_out(module, tmp_path):
+    write_model(module, tmp_path / "m.safetensors", {"minutes": 30})
+    again = load_module(tmp_path / "m.safetensors")
+    assert again.hparams["segmenter"] == SEGMENTER
+    assert not again.training
+    assert read_card(tmp_path / "m.safetensors") == {"minutes": 30}
+    for (name, old), new in zip(
+        module.network.state_dict().items(), again.network.state_dict().values(), strict=True
+    ):
+        assert new.dtype == old.dtype, name
+        exact = old.dim() <= 1
+        torch.testing.assert_close(new, old, atol=0 if exact else 1e-4, rtol=0 if exact else 1e-3)
+    assert (tmp_path / "m.safetensors").stat().st_size < 2**21
+
+
+def test_training_starts_from_a_model_file_or_a_checkpoint(module, tmp_path):
+    write_model(module, tmp_path / "m.safetensors")
+    state = {"state_dict": {f"network.{name}": x for name, x in module.network.state_dict().items()}}
+    torch.save(state, tmp_path / "c.ckpt")
+    for file, tolerance in (("m.safetensors", 1e-3), ("c.ckpt", 0.0)):
+        other = UMECModule(
+            network="compact", network_args={"encoder": {"key_dim": 16}}, start_from=str(tmp_path / file)
+        )
+        for old, new in zip(module.network.parameters(), other.network.parameters(), strict=True):
+            torch.testing.assert_close(new, old, atol=1e-4 if tolerance else 0.0, rtol=tolerance)
+    with pytest.raises(CheckpointError, match="another network"):
+        UMECModule(network="compact", start_from=str(tmp_path / "c.ckpt"))
+
+
+def test_files_that_are_no_models_are_told(module, tmp_path):
+    with pytest.raises(CheckpointError, match=r"ends in \.safetensors"):
+        write_model(module, tmp_path / "m.bin")
+    (tmp_path / "broken.safetensors").write_bytes(b"nonsense")
+    save_file({"w": torch.zeros(2)}, tmp_path / "other.safetensors")
+    for name, words in (("broken", "cannot be read"), ("other", "not how to build"), ("none", "no checkpoint")):
+        with pytest.raises(CheckpointError, match=words):
+            load_module(tmp_path / f"{name}.safetensors")
+
+
+def test_the_shipped_model_is_small_and_follows_a_square():
+    assert SHIPPED.stat().st_size <= 10 * 2**20
+    card = read_card(SHIPPED)
+    assert {"data", "minutes", "recipe"} <= card.keys()
+    module = load_module()
+    rng = np.random.default_rng(0)
+    ground, square = (rng.integers(0, 255, (n, n, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1) for n in (48, 12))
+    segmenter = VideoSegmenter.from_protocol(load_network(), **module.hparams["segmenter"])
+    for t in range(5):
+        frame, mask = ground.copy(), np.zeros((192, 192), np.uint8)
+        at = slice(40 + 8 * t, 88 + 8 * t), slice(60, 108)
+        frame[at], mask[at] = square, 3
+        found = segmenter.step(frame, mask if t == 0 else None)
+    overlap = ((found == 3) & (mask == 3)).sum() / ((found == 3) | (mask == 3)).sum()
+    assert overlap > 0.8
+
+
+def test_export_writes_what_a_checkpoint_holds(module, tmp_path, capsys):
+    write_model(module, tmp_path / "a.safetensors")
+    arguments = ["export", str(tmp_path / "a.safetensors"), "--out", str(tmp_path / "b.safetensors")]
+    assert main([*arguments, "--note", "data=two clips"]) == 0
+    assert read_card(tmp_path / "b.safetensors") == {"data": "two clips"}
+    assert main([*arguments, "--note", "nonsense"]) == 1
+    assert "NAME=TEXT" in capsys.readouterr().err

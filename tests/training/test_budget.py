@@ -84,6 +84,15 @@ def test_wrong_shares_are_told(wrong):
         make(**wrong)
 
 
+def test_without_minutes_the_modules_own_schedule_holds(videos, tmp_path):
+    rates = Rates()
+    trainer = fit(videos, tmp_path, make(), epochs=12, first=[TimeBudget()], callbacks=[rates])
+    assert trainer.global_step == 12
+    assert set(rates.seen) == {0.01}
+    with pytest.raises(ConfigError, match=r"--budget\.minutes"):
+        fit(videos, tmp_path, make(at=[0.5]), first=[TimeBudget()])
+
+
 @pytest.mark.parametrize("wrong", [{"minutes": 0}, {"minutes": 1, "rise": 1.0}])
 def test_wrong_budgets_are_told(wrong):
     with pytest.raises(ConfigError, match="a budget of"):

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
             f"--model.start_from={start}",
             f"--data.root={_folder(args.videos, args.out)}",
             f"--trainer.logger.save_dir={args.out}",
-            f"--trainer.callbacks.init_args.minutes={args.minutes}",
+            f"--budget.minutes={args.minutes}",
             f"--seed_everything={args.seed}",
         ]
     )

@@ -18,6 +18,7 @@ from vos_umec.cli.configs import find_config
 from vos_umec.errors import ConfigError, VosUmecError
 from vos_umec.models.precision import multiplies_bf16
 from vos_umec.models.weights import weights_from_checkpoint
+from vos_umec.training.budget import TimeBudget
 from vos_umec.training.data_wait import DataWait
 from vos_umec.training.module import UMECModule
 from vos_umec.training.refresh import PseudoMaskRefresh
@@ -47,8 +48,9 @@ class UMECCLI(LightningCLI):
     """The four commands; `model` and `data` are named by class_path, `refresh` configures the clustering."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Make the refresh callback part of every run."""
+        """Make the refresh and the budget part of every run."""
         parser.add_lightning_class_args(PseudoMaskRefresh, "refresh")
+        parser.add_lightning_class_args(TimeBudget, "budget")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, and remember what was asked before a checkpoint's hyperparameters replace it."""

@@ -21,7 +21,7 @@ class TimeBudget(Callback):
     one's clock rules. Only training counts, refreshes included, not validation before it or tests after it.
 
     Args:
-        minutes: The budget, above 0.
+        minutes: The budget, above 0; None for no budget, the module's own schedule.
         rise: Share of it in which the learning rate rises from 0, in 0 to 1.
 
     Raises:
@@ -33,8 +33,8 @@ class TimeBudget(Callback):
         [0.0, 0.5, 1.0, 0.5, 0.0]
     """
 
-    def __init__(self, minutes: float, rise: float = 0.02) -> None:
-        if minutes <= 0 or not 0 <= rise < 1:
+    def __init__(self, minutes: float | None = None, rise: float = 0.02) -> None:
+        if (minutes is not None and minutes <= 0) or not 0 <= rise < 1:
             raise ConfigError(f"a budget of {minutes} minutes with a rise of {rise}; expected above 0, and 0 to 1")
         self.minutes = minutes
         self.rise = rise
@@ -43,8 +43,8 @@ class TimeBudget(Callback):
 
     @property
     def share(self) -> float:
-        """Share of the budget that is spent, 0 to 1, as of the last batch."""
-        return min(self._spent / (60 * self.minutes), 1.0)
+        """Share of the budget that is spent, 0 to 1, as of the last batch; 0 without a budget."""
+        return min(self._spent / (60 * self.minutes), 1.0) if self.minutes else 0.0
 
     def factor(self, share: float) -> float:
         """What the peak learning rate is multiplied by: a linear rise, then half a cosine down to 0.
@@ -64,6 +64,8 @@ class TimeBudget(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Look at the clock and set the learning rate."""
+        if self.minutes is None:
+            return
         now = monotonic()
         self._spent, self._since = self._spent + now - self._since, now
         self._spent = trainer.strategy.broadcast(self._spent)
@@ -99,8 +101,9 @@ def find_budget(trainer: Trainer) -> TimeBudget:
         ConfigError: If it has none.
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, TimeBudget):
+        if isinstance(callback, TimeBudget) and callback.minutes is not None:
             return callback
     raise ConfigError(
-        "shares of a time budget were given, and there is no budget; add vos_umec.TimeBudget to trainer.callbacks"
+        "shares of a time budget were given, and there is no budget; give --budget.minutes, or a Trainer of your own "
+        "the callback vos_umec.TimeBudget"
     )

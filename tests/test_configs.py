@@ -87,7 +87,9 @@ def _small_synthetic() -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "configs").glob("*.yaml") if path.name not in OVERLAYS))
+@pytest.mark.parametrize(
+    "name", sorted(path.name for path in (ROOT / "configs").glob("*.yaml") if path.name not in OVERLAYS)
+)
 def test_every_configuration_runs(name, request, tmp_path):
     arguments = [f"--trainer.logger.save_dir={tmp_path}"]
     if name == "davis17.yaml":

@@ -38,6 +38,7 @@ SURFACE = [
     "YouTubeVOSPredictModule",
     "load_network",
     "load_published",
+    "load_segmenter",
     "network_from_preset",
     "open_source",
 ]

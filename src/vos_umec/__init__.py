@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vos_umec.objectives.photometric import PhotometricObjective as PhotometricObjective
     from vos_umec.training.budget import TimeBudget as TimeBudget
     from vos_umec.training.checkpoint import load_network as load_network
+    from vos_umec.training.checkpoint import load_segmenter as load_segmenter
     from vos_umec.training.module import UMECModule as UMECModule
     from vos_umec.training.refresh import PseudoMaskRefresh as PseudoMaskRefresh
 
@@ -66,6 +67,7 @@ _PLACES = {
     "FrameSimilarityObjective": "objectives.frame_similarity",
     "PhotometricObjective": "objectives.photometric",
     "load_network": "training.checkpoint",
+    "load_segmenter": "training.checkpoint",
     "UMECModule": "training.module",
     "PseudoMaskRefresh": "training.refresh",
     "TimeBudget": "training.budget",

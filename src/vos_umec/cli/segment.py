@@ -55,13 +55,12 @@ def run(args: argparse.Namespace) -> int:
     from rich.progress import track
 
     from vos_umec.cli.device import pick_device
-    from vos_umec.inference.segmenter import VideoSegmenter
     from vos_umec.io.masks import read_mask, write_mask
     from vos_umec.io.overlay import overlay
     from vos_umec.io.pipeline import WriteBehind, read_ahead
     from vos_umec.io.source import open_source
     from vos_umec.io.video import VideoWriter
-    from vos_umec.training.checkpoint import SHIPPED, load_module
+    from vos_umec.training.checkpoint import SHIPPED, load_segmenter
 
     source = open_source(args.video)
     if not 0 <= args.frame < len(source):
@@ -74,12 +73,9 @@ def run(args: argparse.Namespace) -> int:
         )
     if not ((mask > 0) & (mask < 255)).any():
         raise MaskError(f"{args.mask} shows no object; mark each object with an id of 1 to 254")
-    module = load_module(args.checkpoint or SHIPPED)
     settings = ("protocol", "rounds", "references", "radius", "anchor_radius", "top_k", "crop_margin", "short_side")
     given = {name: getattr(args, name) for name in settings if getattr(args, name) is not None}
-    network = module.network.to(pick_device(args.device))
-    own = {} if args.protocol else module.hparams["segmenter"] or {}  # a protocol replaces all of the checkpoint's
-    segmenter = VideoSegmenter.from_protocol(network, **{**own, **given})
+    segmenter = load_segmenter(args.checkpoint or SHIPPED, pick_device(args.device), **given)
     names = source.names
     try:
         with VideoWriter(args.out / "overlay.mp4", source.fps) as video, WriteBehind() as writer:

@@ -104,6 +104,6 @@ def find_budget(trainer: Trainer) -> TimeBudget:
         if isinstance(callback, TimeBudget) and callback.minutes is not None:
             return callback
     raise ConfigError(
-        "shares of a time budget were given, and there is no budget; give --budget.minutes, or a Trainer of your own "
-        "the callback vos_umec.TimeBudget"
+        "shares of a time budget were given, and there is no budget; give --budget.minutes, or a Trainer of your "
+        "own the callback vos_umec.TimeBudget"
     )

@@ -2,8 +2,12 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from vos_umec.errors import CheckpointError
+from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.models.propagation import PropagationNetwork
 from vos_umec.training.model_file import SUFFIX, read_model
 from vos_umec.training.module import UMECModule
@@ -27,6 +31,29 @@ def load_network(path: str | Path = SHIPPED) -> PropagationNetwork:
         4
     """
     return load_module(path).network
+
+
+def load_segmenter(
+    path: str | Path = SHIPPED, device: str | torch.device = "cpu", **changes: Any
+) -> VideoSegmenter:
+    """A segmenter for one video, that reads out as the model was validated.
+
+    Args:
+        path: As for `load_network`.
+        device: Where it works.
+        **changes: Arguments of VideoSegmenter that are to differ; "protocol" replaces all of the model's own.
+
+    Raises:
+        CheckpointError: As `load_network`.
+        ConfigError: If VideoSegmenter has no such argument.
+
+    Example:
+        >>> load_segmenter(rounds=0).short_side
+        240
+    """
+    module = load_module(path)
+    own = {} if "protocol" in changes else module.hparams["segmenter"] or {}
+    return VideoSegmenter.from_protocol(module.network.to(device), **{**own, **changes})
 
 
 def load_module(path: str | Path = SHIPPED) -> UMECModule:

@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         5
     """
     parser.add_argument("videos", type=Path, help="a folder of videos or frame folders, or one video")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="a .ckpt file that training wrote")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="a .ckpt or .safetensors file (default: the model that comes with vos_umec)"
+    )
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for <video>/<frame>.png and contact_sheet.png"
     )
@@ -38,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--gap", type=int, default=2, help="steps from one of them to the next (default: 2)")
     parser.add_argument("--short-side", type=int, default=256, help="short side of the masks (default: 256)")
+    parser.add_argument(
+        "--annotations",
+        type=Path,
+        help="folder of <video>/<frame>.png, true masks: also say how well unions of segments cover the objects",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
 
 
@@ -62,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
     from vos_umec.io.frames import Frame
     from vos_umec.io.masks import write_mask
     from vos_umec.io.source import open_source
-    from vos_umec.training.checkpoint import load_network
+    from vos_umec.metrics.coverage import covered_objects
+    from vos_umec.training.checkpoint import SHIPPED, load_network
     from vos_umec.viz.segments import segment_sheet
     from vos_umec.viz.sheets import contact_sheet, save_picture
 
@@ -73,8 +81,9 @@ def run(args: argparse.Namespace) -> int:
         video = open_source(args.videos)
         openers = {args.videos.name: lambda: video}
     device = pick_device(args.device)
-    encoder = load_network(args.checkpoint).encoder.to(device)
+    encoder = load_network(args.checkpoint or SHIPPED).encoder.to(device)
     sheets: dict[str, Frame] = {}
+    covered: dict[str, float] = {}
     done = 0
     for name in track(list(openers), description="clustering", transient=True):
         seed = video_seed(name, refresh=0)
@@ -87,6 +96,10 @@ def run(args: argparse.Namespace) -> int:
             continue
         for index, segments in zip(indices, result.segments, strict=True):
             write_mask(args.out / name / f"{source.names[index]}.png", segments)
+        if args.annotations is not None:
+            truth = [args.annotations / name / f"{source.names[index]}.png" for index in indices]
+            found = covered_objects(result.segments, truth)
+            covered |= {f"{name}, object {i}": value for i, value in found.items()}
         if len(sheets) < SHEET_VIDEOS:
             sheets[name] = segment_sheet(frames, result.segments)
         done += 1
@@ -94,5 +107,9 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"none of the {len(openers)} videos in {args.videos} could be clustered; see the warnings")
     picture = contact_sheet([[sheet] for sheet in sheets.values()], labels=[[name] for name in sheets])
     save_picture(args.out / "contact_sheet.png", picture)
+    for name, value in covered.items():
+        print(f"{name}: {100 * value:.1f} % IoU of its best union of segments")
+    if covered:
+        print(f"mean over {len(covered)} objects: {100 * sum(covered.values()) / len(covered):.1f} %")
     print(f"segments of {done} videos in {args.out}, a picture of them in {args.out / 'contact_sheet.png'}")
     return 0

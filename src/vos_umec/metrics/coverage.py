@@ -62,4 +62,5 @@ def _resized(ids: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8]
     rows, columns = (
         ((np.arange(n) + 0.5) * old / n).astype(np.int64) for n, old in zip(size, ids.shape, strict=True)
     )
-    return ids[rows[:, None], columns]
+    nearest: NDArray[np.uint8] = ids[rows[:, None], columns]
+    return nearest

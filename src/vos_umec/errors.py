@@ -52,3 +52,7 @@ class CheckpointError(VosUmecError):
 
 class MissingDependencyError(VosUmecError):
     """A package that this step needs and that is not installed."""
+
+
+class RunError(VosUmecError):
+    """A run of a set that did not come to its end."""

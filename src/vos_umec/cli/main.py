@@ -23,6 +23,7 @@ COMMANDS = {
     "adapt": "train on for some minutes on one's own unlabelled video",
     "export": "a trained network as one small file",
     "cluster": "pseudo masks of a folder of videos from a checkpoint",
+    "ablate": "train and score a set of configurations over seeds, and write their table",
     "demo": "train on made video, segment, score, and show, in minutes",
 }
 
@@ -51,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             # LightningCLI has its own parser, and importing it takes seconds: only where it is needed.
             return int(importlib.import_module("vos_umec.cli.trainer").run(arguments))
         parser = _parser(arguments[0] if arguments else None)
-        args = parser.parse_args(arguments)
+        own, passed_on = _passed_on(arguments)
+        args = parser.parse_args(own, argparse.Namespace(passed_on=passed_on))
         if args.command is None:
             parser.print_help()
             return 2
@@ -62,6 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("vos-umec: interrupted", file=sys.stderr)
         return 130
+
+
+def _passed_on(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments apart from what `ablate` hands on, which argparse would take for configurations."""
+    if arguments[:1] != ["ablate"] or "--" not in arguments:
+        return arguments, []
+    place = arguments.index("--")
+    return arguments[:place], arguments[place + 1 :]
 
 
 def _parser(command: str | None) -> argparse.ArgumentParser:
@@ -86,3 +96,7 @@ def _version() -> str:
     from importlib.metadata import version  # costs a tenth of a second; only for --version and the help
 
     return f"vos-umec {version('vos-umec')}"
+
+
+if __name__ == "__main__":  # for `python -m`, which finds this package where no script is on the path
+    sys.exit(main())

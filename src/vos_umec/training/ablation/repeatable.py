@@ -1,0 +1,102 @@
+"""RepeatableEpochs: a run that was killed and resumed ends as one that was not."""
+
+import json
+import logging
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from vos_umec.data.pseudo_masks import PseudoMaskStore
+from vos_umec.io.atomic import atomic_path
+
+log = logging.getLogger(__name__)
+
+
+class RepeatableEpochs(Callback):
+    """Make every epoch depend on its number, the seed, the weights and the pseudo masks of its checkpoint alone.
+
+    A checkpoint holds weights, optimiser and schedules, but not the state of the random generators, and the pseudo
+    masks on disk may be newer than it: those of a refresh that ran after it. So each epoch draws from a generator
+    seeded for it, and a resumed run goes back to the generation that its checkpoint was written with. A checkpoint
+    at the end of each epoch is what makes this complete; one within an epoch repeats the draws of its beginning.
+
+    Also counts the seconds of training, those before an interruption too (as of the last checkpoint).
+
+    Args:
+        seed: Seed of the run.
+
+    Example:
+        >>> RepeatableEpochs(seed=3).state_dict()
+        {'seconds': 0.0}
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+        self._seconds = 0.0
+        self._since: float | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._since = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Seed torch's generators for this epoch; the clips' own draws know the epoch already."""
+        state = np.random.SeedSequence([self.seed, trainer.current_epoch, trainer.global_rank])
+        torch.manual_seed(int(state.generate_state(1, np.uint64)[0]))
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go back to the pseudo masks of the checkpoint."""
+        store = getattr(getattr(trainer, "datamodule", None), "store", None)
+        state = checkpoint.get(type(getattr(trainer, "datamodule", None)).__qualname__)
+        if not isinstance(store, PseudoMaskStore) or not state:
+            return
+        if trainer.is_global_zero:
+            rewind(store, state["generation"])
+        trainer.strategy.barrier("pseudo masks of the checkpoint")
+        store.reload()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seconds of training."""
+        running = 0.0 if self._since is None else time.monotonic() - self._since
+        return {"seconds": self._seconds + running}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count on."""
+        self._seconds = state_dict["seconds"]
+
+
+def rewind(store: PseudoMaskStore, generation: int) -> None:
+    """Put an earlier generation of pseudo masks in force again; one process only, then reload everywhere.
+
+    Args:
+        store: The store; it keeps the generation before the one in force.
+        generation: The number to go back to, 0 for none. Nothing happens if it is not below the one in force;
+            if it is gone, a warning is all, and the later masks stay.
+
+    Example:
+        >>> import tempfile
+        >>> store = PseudoMaskStore(tempfile.mkdtemp())
+        >>> for number in (1, 2):
+        ...     store.begin(number)
+        ...     store.write(number, "bear", np.array([0]), np.full((1, 2, 2), number, np.uint8))
+        ...     store.commit(number, {})
+        ...     _ = store.reload()
+        >>> rewind(store, 1)
+        >>> store.reload(), store.read("bear", [0]).max()
+        (1, np.uint8(1))
+    """
+    if generation >= store.generation:
+        return
+    manifest = store.root / "manifest.json"  # names the generation in force
+    if generation == 0:
+        manifest.unlink()
+        return
+    folder = store.root / f"generation_{generation:04d}"
+    if not folder.is_dir():
+        log.warning("the checkpoint's pseudo masks, generation %d, are gone from %s", generation, store.root)
+        return
+    with atomic_path(manifest) as temporary:
+        temporary.write_text(json.dumps({"generation": generation, "videos": len(list(folder.glob("*.npz")))}))

@@ -1,0 +1,59 @@
+"""The score of a checkpoint, by sequence, beside label propagation with the same encoder."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vos_umec.data.layouts import davis_sequences
+from vos_umec.metrics.sequence import Row, overall
+from vos_umec.training.ablation.plan import Config
+from vos_umec.training.ablation.repeatable import RepeatableEpochs
+from vos_umec.training.checkpoint import load_module
+from vos_umec.training.evaluation import PROPAGATION, WHOLE, SequenceEvaluation
+
+
+def score_checkpoint(
+    checkpoint: Path, segmenter: Config, davis: str, split: str, device: torch.device
+) -> dict[str, Any]:
+    """Score as `vos-umec test` does, and keep what it prints.
+
+    Args:
+        checkpoint: Written with `RepeatableEpochs` among the callbacks, for the minutes.
+        segmenter: Arguments of VideoSegmenter.
+        davis: DAVIS root.
+        split: Its list of sequences.
+        device: Where to compute.
+
+    Returns:
+        "minutes" of training, and under "scores" by method ("umec", "label_propagation", "copy_first_mask") the
+        fractions "J&F", "J", "F", and "sequences", J&F by sequence; plain values.
+
+    Raises:
+        VosUmecError: If the checkpoint, the settings or the data cannot be used.
+    """
+    module = load_module(checkpoint)
+    evaluation = SequenceEvaluation(module.network.to(device), segmenter, baselines=True)
+    for sequence in davis_sequences(davis, split):
+        evaluation.update(sequence)
+    callbacks = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
+    seconds = callbacks[RepeatableEpochs().state_key]["seconds"]
+    scores = {method: _figures(rows) for method, rows in evaluation.rows().items()}
+    scores.setdefault(WHOLE, scores[PROPAGATION])  # without a refinement round the model is its encoder
+    return {"minutes": seconds / 60, "scores": scores}
+
+
+def _figures(rows: list[Row]) -> dict[str, Any]:
+    """The means over objects, and those of each sequence."""
+    by_sequence: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        by_sequence[str(row["sequence"])].append(float(row["J&F"]))
+    mean = overall(rows)
+    return {
+        "J&F": mean["J&F"],
+        "J": mean["J-Mean"],
+        "F": mean["F-Mean"],
+        "sequences": {name: float(np.mean(values)) for name, values in by_sequence.items()},
+    }

@@ -1,0 +1,103 @@
+"""Which runs a set has, what they share, and how a configuration is changed."""
+
+import copy
+
+import pytest
+from ablation_toys import BASE, ROUNDS, make_runs, make_setting
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vos_umec.errors import ConfigError
+from vos_umec.training.ablation.plan import overlay, plan_runs, plan_setting
+
+values = st.integers() | st.lists(st.integers(), max_size=2)
+configs = st.recursive(
+    st.dictionaries(st.sampled_from("abc"), values, max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), inner | values, max_size=3),
+    max_leaves=6,
+)
+
+
+def leaves(config, path=()):
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, (*path, name))
+        else:
+            yield (*path, name), value
+
+
+@given(configs, configs)
+def test_a_change_holds_what_is_not_named_stays_and_neither_is_altered(base, changes):
+    before = copy.deepcopy((base, changes))
+    merged = dict(leaves(overlay(base, changes)))
+    for path, value in leaves(changes):
+        # an empty mapping changes nothing of a mapping that is there
+        assert value == {} or merged[path] == value
+    named = [path for path, _ in leaves(changes)]
+    for path, value in leaves(base):
+        touched = any(path[: len(name)] == name or name[: len(path)] == path for name in named)
+        assert touched or merged[path] == value
+    assert overlay(overlay(base, changes), changes) == overlay(base, changes)
+    assert (base, changes) == before
+
+
+def test_arguments_do_not_outlive_their_class():
+    base = {"data": {"class_path": "A", "init_args": {"x": 1}}}
+    assert overlay(base, {"data": {"class_path": "B", "init_args": {"y": 2}}})["data"]["init_args"] == {"y": 2}
+    assert overlay(base, {"data": {"class_path": "A", "init_args": {"y": 2}}})["data"]["init_args"] == {
+        "x": 1,
+        "y": 2,
+    }
+
+
+def test_cells_that_differ_in_the_read_out_share_a_training_and_others_do_not(tmp_path):
+    cells = {"all": {}, "rounds_0": ROUNDS, "M2": {"refresh": {"clusters": 2}}}
+    runs = make_runs(make_setting(tmp_path), cells, seeds=(0, 1))
+    assert [(run.cell, run.seed) for run in runs[:4]] == [("all", 0), ("rounds_0", 0), ("M2", 0), ("all", 1)]
+    whole, rounds, clusters, other_seed = runs[:4]
+    assert whole.training == rounds.training
+    assert len({whole.training, clusters.training, other_seed.training}) == 3
+    assert len({run.fingerprint for run in runs}) == 6
+    assert rounds.segmenter == {"rounds": 0, "references": 20}  # the rest is the base's
+    assert whole.fit_config() == rounds.fit_config()
+    (longer,) = make_runs(make_setting(tmp_path, extra=("--trainer.max_epochs=9",)), {"all": {}})
+    assert longer.trained_with != whole.trained_with
+
+
+def test_a_training_has_its_seed_its_folder_and_one_checkpoint_a_run(tmp_path):
+    budget = {"class_path": "vos_umec.TimeBudget", "init_args": {"minutes": 1}}
+    base = overlay(BASE, {"trainer": {"callbacks": [*BASE["trainer"]["callbacks"], budget]}})
+    (run,) = make_runs(make_setting(tmp_path, base), {"all": {}}, seeds=(7,))
+    config = run.fit_config()
+    assert config["seed_everything"] == config["data"]["init_args"]["seed"] == 7
+    assert config["data"]["init_args"]["store"] == str(run.training / "pseudo_masks")
+    assert config["trainer"]["logger"]["init_args"]["save_dir"] == str(run.training)
+    checkpoint, repeatable, last = config["trainer"]["callbacks"]
+    assert checkpoint["init_args"]["dirpath"] == str(run.checkpoint.parent)
+    assert repeatable["init_args"] == {"seed": 7}
+    assert last == budget  # where `--trainer.callbacks.init_args.minutes` finds it
+
+
+@pytest.mark.parametrize(
+    ("base", "davis", "extra", "words"),
+    [
+        ("model: {class_path: M}", "davis", (), "has no data"),
+        ("model: {class_path: M}\ndata: {class_path: D}", None, (), "give --davis"),
+        ("- a list", "davis", (), "holds a list"),
+        ("a: [", "davis", (), "cannot read"),
+        ("model: {class_path: M}\ndata: {class_path: D}", "davis", ("--model.segmenter.rounds=0",), "read-out"),
+    ],
+)
+def test_a_base_that_is_of_no_use_is_told_in_one_line(base, davis, extra, words, tmp_path):
+    (tmp_path / "base.yaml").write_text(base)
+    with pytest.raises(ConfigError, match=words) as told:
+        plan_setting(tmp_path / "base.yaml", davis, extra, tmp_path / "out")
+    assert "\n" not in str(told.value)
+
+
+def test_cells_need_files_and_names_of_their_own(tmp_path):
+    setting = make_setting(tmp_path)
+    with pytest.raises(ConfigError, match=r"cannot read .*no\.yaml"):
+        plan_runs(setting, [tmp_path / "no.yaml"], [0])
+    with pytest.raises(ConfigError, match="two files for one cell: all"):
+        plan_runs(setting, [tmp_path / "a" / "all.yaml", tmp_path / "b" / "all.yaml"], [0])

@@ -37,7 +37,7 @@ SMALL = [
     "--refresh.short_side=48",
     "--refresh.pictures=1",
 ]
-OVERLAYS = ["adapt.yaml"]  # tests/cli/test_adapt.py runs it
+OVERLAYS = ["adapt.yaml", "shipped.yaml"]  # run by tests/cli/test_adapt.py and below
 VIDEOS = {"train_videos": 2, "val_videos": 2, "frames": 6, "size": (48, 64)}
 
 
@@ -119,6 +119,14 @@ def test_every_configuration_runs(name, request, tmp_path):
         assert (run / "pseudo_masks" / "manifest.json").is_file()
         assert list((run / "pseudo_masks" / "pictures").glob("*.png"))
         assert "train/seg" in (run / "metrics.csv").read_text()  # the joint phase was reached
+
+
+@pytest.mark.slow
+def test_the_shipped_model_is_scored_by_one_command(davis, tmp_path, capsys):
+    arguments = ["test", "--config", "configs/davis17.yaml", "--config", "configs/shipped.yaml"]
+    arguments += [f"--data.root={davis}", f"--trainer.logger.save_dir={tmp_path}"]
+    assert main([*arguments, "--trainer.enable_progress_bar=false"]) == 0
+    assert "label propagation" in capsys.readouterr().out
 
 
 @pytest.mark.slow

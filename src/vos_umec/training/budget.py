@@ -23,21 +23,26 @@ class TimeBudget(Callback):
     Args:
         minutes: The budget, above 0; None for no budget, the module's own schedule.
         rise: Share of it in which the learning rate rises from 0, in 0 to 1.
+        hold: Share of it at which the learning rate begins to fall, `rise` or later. Held until the first
+            clustering, it is at its peak when V and D begin to learn.
 
     Raises:
         ConfigError: If a setting is out of range.
 
     Example:
-        >>> budget = TimeBudget(minutes=30, rise=0.1)
-        >>> [round(budget.factor(share), 2) for share in (0.0, 0.05, 0.1, 0.55, 1.0)]
-        [0.0, 0.5, 1.0, 0.5, 0.0]
+        >>> budget = TimeBudget(minutes=30, rise=0.1, hold=0.5)
+        >>> [round(budget.factor(share), 2) for share in (0.0, 0.05, 0.1, 0.5, 0.75, 1.0)]
+        [0.0, 0.5, 1.0, 1.0, 0.5, 0.0]
     """
 
-    def __init__(self, minutes: float | None = None, rise: float = 0.02) -> None:
-        if (minutes is not None and minutes <= 0) or not 0 <= rise < 1:
-            raise ConfigError(f"a budget of {minutes} minutes with a rise of {rise}; expected above 0, and 0 to 1")
+    def __init__(self, minutes: float | None = None, rise: float = 0.02, hold: float = 0.0) -> None:
+        if (minutes is not None and minutes <= 0) or not (0 <= rise < 1 and 0 <= hold < 1):
+            raise ConfigError(
+                f"a budget of {minutes} minutes with rise {rise} and hold {hold}; expected above 0, and shares of it"
+            )
         self.minutes = minutes
         self.rise = rise
+        self.hold = max(rise, hold)
         self._spent = 0.0  # seconds, up to the last batch
         self._since = monotonic()
 
@@ -47,14 +52,14 @@ class TimeBudget(Callback):
         return min(self._spent / (60 * self.minutes), 1.0) if self.minutes else 0.0
 
     def factor(self, share: float) -> float:
-        """What the peak learning rate is multiplied by: a linear rise, then half a cosine down to 0.
+        """What the peak learning rate is multiplied by: a linear rise, a plateau, half a cosine down to 0.
 
         Args:
             share: Share of the budget that is spent, 0 to 1.
         """
         if share < self.rise:
             return share / self.rise
-        return 0.5 * (1 + math.cos(math.pi * (share - self.rise) / (1 - self.rise)))
+        return 0.5 * (1 + math.cos(math.pi * max(share - self.hold, 0.0) / (1 - self.hold)))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""

@@ -11,9 +11,7 @@ from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.models.propagation import PropagationNetwork
 from vos_umec.training.model_file import SUFFIX, read_model
 from vos_umec.training.module import UMECModule
-
-SHIPPED = Path(__file__).parents[1] / "shipped" / "compact.safetensors"
-"""The model that comes with this package; `docs/model_card.md` says what it is."""
+from vos_umec.training.tensors import SHIPPED as SHIPPED
 
 
 def load_network(path: str | Path = SHIPPED) -> PropagationNetwork:

@@ -70,7 +70,8 @@ class UMECModule(LightningModule):
             the same, rather than keep them: less memory for more time.
         encoder_weights: A published ResNet file from which the encoder's trunk starts (models/published.py).
         weights_used_labels: Whether labels were used to train it; must be given with it.
-        start_from: A checkpoint or model file of the same network, from whose weights training starts.
+        start_from: A checkpoint or model file of the same network, from whose weights training starts; "shipped"
+            for the model that comes with this package.
 
     Raises:
         ConfigError: If a part cannot be built from its arguments.

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from vos_umec.errors import CheckpointError
 from vos_umec.models.weights import read_tensors
 
+SHIPPED = Path(__file__).parents[1] / "shipped" / "compact.safetensors"
+"""The model that comes with this package; `docs/model_card.md` says what it is."""
+
 
 def check_fits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Compare a checkpoint's tensors with a module's.
@@ -53,12 +56,12 @@ def load_own_weights(network: nn.Module, path: str | Path) -> None:
 
     Args:
         network: The network.
-        path: A checkpoint of a `UMECModule`, or a model file of `vos-umec export`.
+        path: A checkpoint of a `UMECModule`, or a model file of `vos-umec export`; "shipped" is the package's own.
 
     Raises:
         CheckpointError: If the file is missing or no such file, or is of another network.
     """
-    tensors = read_tensors(path)
+    tensors = read_tensors(SHIPPED if str(path) == "shipped" else path)
     kept = {name: x for name, x in tensors.items() if name.startswith("network.")}  # of a checkpoint
     weights = {name.removeprefix("network."): x for name, x in (kept or tensors).items()}
     weights = {name: x.float() if x.dtype == torch.half else x for name, x in weights.items()}

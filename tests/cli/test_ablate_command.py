@@ -49,7 +49,7 @@ def test_a_missing_davis_folder_is_told_before_anything_is_trained(capsys, tmp_p
 
 @pytest.fixture
 def small_set(tmp_path) -> list[str]:
-    """Arguments of a set of two cells that share a training of six epochs of two steps."""
+    """Arguments of a set of one run, six epochs of two steps."""
     videos = SyntheticVOS(tmp_path / "videos", train_videos=2, val_videos=1, frames=6, size=(48, 64))
     videos.prepare()
     (sequence,) = videos.val_sequences()
@@ -58,7 +58,7 @@ def small_set(tmp_path) -> list[str]:
     for t, frame in enumerate(sequence.source().read(range(6))):
         Image.fromarray(frame).save(frames / f"{t:05d}.jpg")
         write_mask(masks / f"{t:05d}.png", read_mask(sequence.annotations[t]))
-    sizes = {"short_side": 48, "crop": 32, "batch_size": 2, "clips_per_video": 2, "num_workers": 0}
+    sizes = {"short_side": 48, "crop": 32, "batch_size": 2, "clips_per_video": 2, "num_workers": 1}
     small = {
         "trainer": {"accelerator": "cpu", "max_epochs": 6},
         "model": {
@@ -73,8 +73,16 @@ def small_set(tmp_path) -> list[str]:
     }
     base = tmp_path / "base.yaml"
     base.write_text(yaml.safe_dump(overlay(read_config(ROOT / "configs" / "folder.yaml"), small)))
-    cells = [str(CELLS / f"4e_rounds_{rounds}.yaml") for rounds in (0, 1)]
-    return ["ablate", *cells, "--base", str(base), "--davis", str(tmp_path / "davis"), "--seeds", "5"]
+    return [
+        "ablate",
+        str(CELLS / "4e_rounds_1.yaml"),
+        "--base",
+        str(base),
+        "--davis",
+        str(tmp_path / "davis"),
+        "--seeds",
+        "5",
+    ]
 
 
 def table(out: Path) -> list[dict[str, str]]:
@@ -83,6 +91,7 @@ def table(out: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # five processes that each load torch, one after the other
 def test_a_run_that_is_killed_goes_on_and_gives_the_same_table(small_set, tmp_path):
     """Killed as soon as a second clustering is in force, so before or after the checkpoint that goes with it."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -102,7 +111,7 @@ def test_a_run_that_is_killed_goes_on_and_gives_the_same_table(small_set, tmp_pa
     assert not list(killed.glob("*/seed_5/result.json"))
 
     assert main([*small_set, "--out", str(killed)]) == 0
-    assert len(table(killed)) == 2
+    assert len(table(killed)) == 1
     assert table(killed) == table(whole)
     assert "Restor" in (training / "log.txt").read_text()  # it did go on, and not from nothing
     first, second = (

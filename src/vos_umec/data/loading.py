@@ -111,4 +111,5 @@ def clip_loader(sampler: ClipSampler, batch_size: int, num_workers: int | None =
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
         drop_last=not few,
+        generator=torch.Generator(),  # clips have their own; what an epoch draws besides must not depend on this
     )

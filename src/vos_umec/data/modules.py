@@ -170,7 +170,10 @@ class ClipModule(EvaluationModule):
         options = ("clip_length", "gap", "short_side", "seed", "clips_per_video")
         clips = ClipDataset(self.index, store=self.store, **{name: hp[name] for name in options})
         place = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
-        sampler = ClipSampler(clips, *place, seed=hp["seed"], epoch=trainer.current_epoch if trainer else 0)
+        # Not `current_epoch`: resumed from a checkpoint of an epoch's end, that is still the epoch behind it.
+        progress: Any = trainer.fit_loop.epoch_progress.current if trainer else None
+        epoch = progress.processed if progress else 0
+        sampler = ClipSampler(clips, *place, seed=hp["seed"], epoch=epoch)
         return clip_loader(sampler, hp["batch_size"], hp["num_workers"])
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:

@@ -65,8 +65,10 @@ def test_the_shipped_model_is_small_and_follows_a_square():
     card = read_card(SHIPPED)
     assert {"data", "minutes", "recipe"} <= card.keys()
     module = load_module()
-    rng = np.random.default_rng(0)
-    ground, square = (rng.integers(0, 255, (n, n, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1) for n in (48, 12))
+    ramp = np.linspace(60, 160, 192)
+    ground = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], 90.0), axis=-1).astype(np.uint8)
+    square = np.full((48, 48, 3), (200, 40, 60), np.uint8)
+    square[::8] = 250  # stripes
     segmenter = VideoSegmenter.from_protocol(load_network(), **module.hparams["segmenter"])
     for t in range(5):
         frame, mask = ground.copy(), np.zeros((192, 192), np.uint8)
@@ -80,7 +82,8 @@ def test_the_shipped_model_is_small_and_follows_a_square():
 def test_export_writes_what_a_checkpoint_holds(module, tmp_path, capsys):
     write_model(module, tmp_path / "a.safetensors")
     arguments = ["export", str(tmp_path / "a.safetensors"), "--out", str(tmp_path / "b.safetensors")]
-    assert main([*arguments, "--note", "data=two clips"]) == 0
+    assert main([*arguments, "--rounds", "0", "--note", "data=two clips"]) == 0
+    assert load_module(tmp_path / "b.safetensors").hparams["segmenter"] == {**SEGMENTER, "rounds": 0}
     assert read_card(tmp_path / "b.safetensors") == {"data": "two clips"}
     assert main([*arguments, "--note", "nonsense"]) == 1
     assert "NAME=TEXT" in capsys.readouterr().err

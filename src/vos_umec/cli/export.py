@@ -19,6 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path, help="a .ckpt file that training wrote")
     parser.add_argument("--out", type=Path, required=True, help="the file to write, ending in .safetensors")
     parser.add_argument(
+        "--rounds",
+        type=int,
+        help="refinement rounds to segment with; 0 = label propagation (default: as validated)",
+    )
+    parser.add_argument(
         "--note",
         action="append",
         default=[],
@@ -46,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
     wrong = [note for note in args.note if "=" not in note]
     if wrong:
         raise ConfigError(f"a note has the form NAME=TEXT; found {wrong[0]}")
-    write_model(load_module(args.checkpoint), args.out, dict(note.split("=", 1) for note in args.note))
+    module = load_module(args.checkpoint)
+    if args.rounds is not None:
+        module.hparams["segmenter"] = {**(module.hparams["segmenter"] or {}), "rounds": args.rounds}
+    write_model(module, args.out, dict(note.split("=", 1) for note in args.note))
     print(f"{args.out}: {args.out.stat().st_size / 2**20:.1f} MiB")
     return 0

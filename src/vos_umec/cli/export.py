@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rounds",
         type=int,
-        help="refinement rounds to segment with; 0 = label propagation (default: as validated)",
+        help="refinement rounds to segment with, 0 for none (default: as validated)",
     )
     parser.add_argument(
         "--note",

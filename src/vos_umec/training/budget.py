@@ -38,7 +38,7 @@ class TimeBudget(Callback):
     def __init__(self, minutes: float | None = None, rise: float = 0.02, hold: float = 0.0) -> None:
         if (minutes is not None and minutes <= 0) or not (0 <= rise < 1 and 0 <= hold < 1):
             raise ConfigError(
-                f"a budget of {minutes} minutes with rise {rise} and hold {hold}; expected above 0, and shares of it"
+                f"a budget of {minutes} minutes, rise {rise}, hold {hold}; expected above 0, and shares of it"
             )
         self.minutes = minutes
         self.rise = rise

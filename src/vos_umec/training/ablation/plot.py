@@ -22,7 +22,7 @@ def plot(lines: Sequence[Line], path: Path) -> None:
     try:
         figure_module = importlib.import_module("matplotlib.figure")
     except ImportError as error:
-        raise MissingDependencyError("matplotlib is not installed; pip install 'vos-umec[bench]'") from error
+        raise MissingDependencyError("matplotlib is not installed; pip install 'vos-umec[plots]'") from error
     shown = [line for line in lines if line.seeds]
     places = range(len(shown))
     figure = figure_module.Figure(figsize=(7, 1.2 + 0.35 * len(shown)), layout="constrained")

@@ -150,10 +150,10 @@ R50 = {"blocks": (3, 4, 6), "strides": (1, 2, 1), "bottleneck": True}
 @pytest.mark.parametrize(
     ("file", "encoder", "words"),
     [
-        (resnet34, {}, r"another depth .* are too many \(such as stages.0.2.conv1.weight\)"),
-        (resnet18, {"blocks": (3, 4, 6), "strides": (1, 2, 1)}, r"another depth .* tensors are missing"),
-        (resnet50, {}, "have another shape"),
-        (resnet18, R50, "have another shape"),
+        (resnet34, {}, r"another depth .* tensors too many \(such as stages.0.2.conv1.weight\)"),
+        (resnet18, {"blocks": (3, 4, 6), "strides": (1, 2, 1)}, r"another depth .* tensors missing"),
+        (resnet50, {}, "of another shape"),
+        (resnet18, R50, "of another shape"),
     ],
 )
 def test_a_file_of_the_wrong_depth_is_one_clear_line_and_loads_nothing(file, encoder, words, tmp_path):

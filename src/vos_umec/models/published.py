@@ -11,7 +11,7 @@ from torch import Tensor
 from vos_umec.errors import CheckpointError, ConfigError
 from vos_umec.models.encoder import Encoder
 from vos_umec.models.resnet import ResNetTrunk
-from vos_umec.models.weights import read_tensors, strip_prefix
+from vos_umec.models.weights import misfits, read_tensors, strip_prefix
 
 log = logging.getLogger(__name__)
 
@@ -113,20 +113,9 @@ def _check(path: str | Path, found: dict[str, Tensor], expected: dict[str, Tenso
         )
     stages = 1 + max(int(name.split(".")[1]) for name in expected if name.startswith("stages."))
     own = tuple(f"stages.{i}." for i in range(stages))
-    missing = [name for name in expected if name not in found and not name.endswith(_COUNTER)]
-    surplus = [name for name in found if name.startswith(own) and name not in expected]
-    changed = [name for name in expected if name in found and found[name].shape != expected[name].shape]
-    problems = []
-    if missing:
-        problems.append(f"{len(missing)} of {len(expected)} tensors are missing (such as {missing[0]})")
-    if surplus:
-        problems.append(f"{len(surplus)} are too many (such as {surplus[0]})")
-    if changed:
-        name = changed[0]
-        problems.append(
-            f"{len(changed)} have another shape ({name} is {list(found[name].shape)}, expected "
-            f"{list(expected[name].shape)})"
-        )
+    held = {name: x for name, x in found.items() if name in expected or name.startswith(own)}
+    needed = {name: x for name, x in expected.items() if name in found or not name.endswith(_COUNTER)}
+    problems = misfits(held, needed)
     if problems:
         raise CheckpointError(
             f"{path} is a ResNet of another depth or width than this encoder: {', '.join(problems)}; "

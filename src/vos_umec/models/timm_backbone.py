@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vos_umec.errors import CheckpointError, ConfigError, MissingDependencyError
-from vos_umec.models.weights import read_tensors, strip_prefix
+from vos_umec.models.weights import misfits, read_tensors, strip_prefix
 
 log = logging.getLogger(__name__)
 
@@ -158,15 +158,14 @@ def load_file(net: nn.Module, path: str) -> None:
     found = own or found
     if convert is not None:
         found = convert(found, net)  # other codes' names, and embeddings of another grid
-    missing = [key for key in expected if key not in found and not key.endswith("num_batches_tracked")]
-    changed = [key for key in expected if key in found and found[key].shape != expected[key].shape]
-    if missing or changed:
-        example = missing[0] if missing else f"{changed[0]}, of shape {list(found[changed[0]].shape)}"
+    held = {key: x for key, x in found.items() if key in expected}
+    needed = {key: x for key, x in expected.items() if key in held or not key.endswith("num_batches_tracked")}
+    if problems := misfits(held, needed):
         raise CheckpointError(
-            f"{path} is not of this backbone ({type(net).__name__}): {len(missing)} of {len(expected)} tensors are "
-            f"missing and {len(changed)} have another shape (such as {example}); give the name it was trained as"
+            f"{path} is not of this backbone ({type(net).__name__}): {', '.join(problems)}; give the name it was "
+            "trained as"
         )
-    net.load_state_dict({**expected, **{key: found[key] for key in expected if key in found}})
+    net.load_state_dict({**expected, **held})
     unused = [key for key in found if key not in expected]
     log.info(
         "%s: %d tensors, of which '%s*' fill the backbone; unused there: %s", path, total, prefix, unused or "none"

@@ -144,3 +144,34 @@ def strip_prefix(
         return "", {}
     prefix = max(prefixes, key=lambda p: sum(p + name in tensors for name in names))  # the first of the best
     return prefix, {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+
+
+def misfits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """In what a state dictionary differs from a network's, one phrase for each kind, with an example.
+
+    Args:
+        found: Tensors by name.
+        expected: The network's own.
+
+    Returns:
+        Up to three phrases; none if names and shapes agree.
+
+    Example:
+        >>> misfits({"a": torch.zeros(2)}, {"a": torch.zeros(3), "b": torch.zeros(1)})
+        ['1 tensors missing (such as b)', '1 tensors of another shape (a is [2], expected [3])']
+    """
+    missing = [name for name in expected if name not in found]
+    surplus = [name for name in found if name not in expected]
+    changed = [name for name in expected if name in found and found[name].shape != expected[name].shape]
+    problems = []
+    if missing:
+        problems.append(f"{len(missing)} tensors missing (such as {missing[0]})")
+    if surplus:
+        problems.append(f"{len(surplus)} tensors too many (such as {surplus[0]})")
+    if changed:
+        name = changed[0]
+        problems.append(
+            f"{len(changed)} tensors of another shape ({name} is {list(found[name].shape)}, "
+            f"expected {list(expected[name].shape)})"
+        )
+    return problems

@@ -131,10 +131,8 @@ class PseudoMaskStore:
         videos = len(list(pending.glob("*.npz")))
         if not videos:
             raise DataError(f"no pseudo mask in {pending}: write at least one video before the commit")
-        text = json.dumps({**manifest, "generation": generation, "videos": videos}, indent=2)
         pending.replace(self._folder(generation))
-        with atomic_path(self.root / _MANIFEST) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        self._put_in_force({**manifest, "generation": generation, "videos": videos})
         # From here on the new generation is in force.
         kept = {self._folder(generation), self._folder(previous)}
         for folder in set(self.root.glob("generation_*")) - kept:
@@ -177,6 +175,35 @@ class PseudoMaskStore:
             self.begin(generation)
             shutil.copytree(other._folder(generation), self._pending(generation), dirs_exist_ok=True)
             self.commit(generation, other.manifest)
+
+    def rewind(self, generation: int) -> None:
+        """Put an earlier generation in force again, as a resumed run wants it. One process only; then reload.
+
+        Args:
+            generation: The number to go back to, 0 for none. Nothing happens if it is not below the one in force;
+                if it is gone, a warning is all, and the later masks stay. What was known of it is not kept.
+
+        Example:
+            >>> import tempfile
+            >>> store = PseudoMaskStore(tempfile.mkdtemp())
+            >>> for number in (1, 2):
+            ...     store.begin(number)
+            ...     store.write(number, "bear", np.array([0]), np.full((1, 2, 2), number, np.uint8))
+            ...     store.commit(number, {})
+            ...     _ = store.reload()
+            >>> store.rewind(1)
+            >>> store.reload(), store.read("bear", [0]).max()
+            (1, np.uint8(1))
+        """
+        folder = self._folder(generation)
+        if generation >= self.generation:
+            return
+        if generation == 0:
+            (self.root / _MANIFEST).unlink()
+        elif folder.is_dir():
+            self._put_in_force({"generation": generation, "videos": len(list(folder.glob("*.npz")))})
+        else:
+            log.warning("generation %d of the pseudo masks is gone from %s", generation, self.root)
 
     def frame_indices(self, video_id: str, generation: int | None = None) -> NDArray[np.int64]:
         """Frames of a video that have segments.
@@ -226,6 +253,10 @@ class PseudoMaskStore:
             wanted = np.asarray(frame_indices).tolist()
             raise DataError(f"no pseudo masks of {video_id} for frames {wanted} in {path} ({error})") from error
         return np.stack([frames[int(i)] for i in frame_indices])
+
+    def _put_in_force(self, manifest: Mapping[str, Any]) -> None:
+        with atomic_path(self.root / _MANIFEST) as temporary:
+            temporary.write_text(json.dumps(manifest, indent=2), encoding="utf-8")
 
     def _require_new(self, generation: int) -> None:
         if generation <= self.generation:

@@ -1,7 +1,5 @@
 """RepeatableEpochs: a run that was killed and resumed ends as one that was not."""
 
-import json
-import logging
 import time
 from typing import Any
 
@@ -10,9 +8,6 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from vos_umec.data.pseudo_masks import PseudoMaskStore
-from vos_umec.io.atomic import atomic_path
-
-log = logging.getLogger(__name__)
 
 
 class RepeatableEpochs(Callback):
@@ -54,7 +49,7 @@ class RepeatableEpochs(Callback):
         if not isinstance(store, PseudoMaskStore) or not state:
             return
         if trainer.is_global_zero:
-            rewind(store, state["generation"])
+            store.rewind(state["generation"])
         trainer.strategy.barrier("pseudo masks of the checkpoint")
         store.reload()
 
@@ -66,37 +61,3 @@ class RepeatableEpochs(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Count on."""
         self._seconds = state_dict["seconds"]
-
-
-def rewind(store: PseudoMaskStore, generation: int) -> None:
-    """Put an earlier generation of pseudo masks in force again; one process only, then reload everywhere.
-
-    Args:
-        store: The store; it keeps the generation before the one in force.
-        generation: The number to go back to, 0 for none. Nothing happens if it is not below the one in force;
-            if it is gone, a warning is all, and the later masks stay.
-
-    Example:
-        >>> import tempfile
-        >>> store = PseudoMaskStore(tempfile.mkdtemp())
-        >>> for number in (1, 2):
-        ...     store.begin(number)
-        ...     store.write(number, "bear", np.array([0]), np.full((1, 2, 2), number, np.uint8))
-        ...     store.commit(number, {})
-        ...     _ = store.reload()
-        >>> rewind(store, 1)
-        >>> store.reload(), store.read("bear", [0]).max()
-        (1, np.uint8(1))
-    """
-    if generation >= store.generation:
-        return
-    manifest = store.root / "manifest.json"  # names the generation in force
-    if generation == 0:
-        manifest.unlink()
-        return
-    folder = store.root / f"generation_{generation:04d}"
-    if not folder.is_dir():
-        log.warning("the checkpoint's pseudo masks, generation %d, are gone from %s", generation, store.root)
-        return
-    with atomic_path(manifest) as temporary:
-        temporary.write_text(json.dumps({"generation": generation, "videos": len(list(folder.glob("*.npz")))}))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vos_umec.clustering.segments import SpaceTimeClusterer as SpaceTimeClusterer
+    from vos_umec.data.evaluation_modules import DavisModule as DavisModule
+    from vos_umec.data.evaluation_modules import YouTubeVOSPredictModule as YouTubeVOSPredictModule
     from vos_umec.data.geometry import GeometricTransform as GeometricTransform
-    from vos_umec.data.modules import DavisModule as DavisModule
     from vos_umec.data.modules import SyntheticModule as SyntheticModule
     from vos_umec.data.modules import VideoFolderModule as VideoFolderModule
     from vos_umec.data.modules import YouTubeVOSModule as YouTubeVOSModule
-    from vos_umec.data.modules import YouTubeVOSPredictModule as YouTubeVOSPredictModule
     from vos_umec.data.synthetic import SyntheticVOS as SyntheticVOS
     from vos_umec.errors import VosUmecError as VosUmecError
     from vos_umec.inference.segmenter import VideoSegmenter as VideoSegmenter
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 _PLACES = {
     "SpaceTimeClusterer": "clustering.segments",
     "GeometricTransform": "data.geometry",
-    "DavisModule": "data.modules",
+    "DavisModule": "data.evaluation_modules",
     "SyntheticModule": "data.modules",
     "VideoFolderModule": "data.modules",
     "YouTubeVOSModule": "data.modules",
-    "YouTubeVOSPredictModule": "data.modules",
+    "YouTubeVOSPredictModule": "data.evaluation_modules",
     "SyntheticVOS": "data.synthetic",
     "VosUmecError": "errors",
     "VideoSegmenter": "inference.segmenter",

@@ -15,14 +15,9 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor
 
+from vos_umec.data.evaluation_modules import DavisModule, YouTubeVOSPredictModule
 from vos_umec.data.layouts import VideoSequence
-from vos_umec.data.modules import (
-    DavisModule,
-    SyntheticModule,
-    VideoFolderModule,
-    YouTubeVOSModule,
-    YouTubeVOSPredictModule,
-)
+from vos_umec.data.modules import SyntheticModule, VideoFolderModule, YouTubeVOSModule
 from vos_umec.errors import ConfigError, DataError
 
 FrameFolder = Callable[..., Path]
@@ -246,7 +241,7 @@ def test_modules_are_built_from_a_configuration(name: str) -> None:
     options = {"root": "somewhere"}
     if name != "DavisModule":
         options |= {"batch_size": 3, "crop_scale": [0.6, 1.0], "num_workers": None}
-    path = f"vos_umec.data.modules.{name}"
+    path = f"vos_umec.{name}"
     module = parser.instantiate_classes(
         parser.parse_object({"data": {"class_path": path, "init_args": options}})
     ).data

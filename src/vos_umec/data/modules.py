@@ -1,4 +1,4 @@
-"""Lightning data modules: training clips of any folder, and whole annotated sequences for evaluation."""
+"""Lightning data modules that train: clips of any folder, of YouTube-VOS, of made video."""
 
 import logging
 from collections.abc import Collection
@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader
 
 from vos_umec.data.augment import ClipAugment
 from vos_umec.data.clips import ClipDataset
 from vos_umec.data.composites import Composites
+from vos_umec.data.evaluation_modules import EvaluationModule
 from vos_umec.data.index import VideoIndex, scan
-from vos_umec.data.layouts import VideoSequence, davis_sequences, youtube_vos_frames, youtube_vos_sequences
+from vos_umec.data.layouts import VideoSequence, davis_sequences, youtube_vos_frames
 from vos_umec.data.loading import ClipSampler, clip_loader
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.data.synthetic import SyntheticVOS
@@ -22,72 +22,6 @@ from vos_umec.data.youtube_meta import read_names
 from vos_umec.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
-
-
-class EvaluationModule(LightningDataModule):
-    """Base of all: validation, test and prediction give one whole :class:`VideoSequence` a step.
-
-    Subclasses override :meth:`find_sequences`; scores are logged under ``split_name``.
-
-    Example:
-        >>> EvaluationModule().val_dataloader()
-        []
-    """
-
-    split_name: str = "val"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sequences: list[VideoSequence] = []
-
-    def find_sequences(self) -> list[VideoSequence]:
-        """The sequences to evaluate on; none here."""
-        return []
-
-    def setup(self, stage: str) -> None:
-        """List the sequences."""
-        self.sequences = self.find_sequences()
-
-    def val_dataloader(self) -> Any:
-        """A loader of one sequence a step, for testing and prediction too; an empty list if there are none."""
-        # batch_size=None: a step is a sequence, not a batch of them. Nothing is read here, so no workers.
-        return DataLoader(self.sequences, batch_size=None) if self.sequences else []  # type: ignore[arg-type]
-
-    test_dataloader = predict_dataloader = val_dataloader
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch of clips; a sequence holds nothing but paths and stays."""
-        if isinstance(batch, VideoSequence):
-            return batch
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
-
-class DavisModule(EvaluationModule):
-    """Evaluation on DAVIS; there is nothing to train on.
-
-    Args:
-        root: Folder that holds ``JPEGImages``, ``Annotations`` and ``ImageSets``.
-        split: List of sequences: ``val``, ``test-dev``, ...
-        year: Year of the list.
-        resolution: Folder below ``JPEGImages``.
-
-    Raises:
-        DataError: In ``setup``, if something is missing.
-
-    Example:
-        >>> DavisModule("davis", split="test-dev").hparams["year"]
-        '2017'
-    """
-
-    def __init__(self, root: str, split: str = "val", year: str = "2017", resolution: str = "480p") -> None:
-        super().__init__()
-        self.save_hyperparameters()
-        self.split_name = split
-
-    def find_sequences(self) -> list[VideoSequence]:
-        """The sequences of the list."""
-        hp = self.hparams
-        return davis_sequences(hp["root"], hp["split"], hp["year"], hp["resolution"])
 
 
 class ClipModule(EvaluationModule):
@@ -148,6 +82,10 @@ class ClipModule(EvaluationModule):
         """Folder of the training videos."""
         return Path(self.hparams["root"])
 
+    def find_videos(self) -> VideoIndex:
+        """The videos to train on."""
+        return scan(self.train_root(), warn=False)  # prepare_data warned
+
     def prepare_data(self) -> None:
         """Index the videos once per node; the other processes then find the index on disk."""
         scan(self.train_root())
@@ -157,7 +95,7 @@ class ClipModule(EvaluationModule):
         super().setup(stage)
         if stage != "fit":
             return
-        self.index = scan(self.train_root(), warn=False)  # prepare_data warned
+        self.index = self.find_videos()
         log.info("training on %d videos: %s", len(self.index), ", ".join(video.id for video in self.index))
         folder = self.hparams["store"] or _run_folder(self.trainer) / "pseudo_masks"
         self.store = PseudoMaskStore(folder)
@@ -254,58 +192,11 @@ class YouTubeVOSModule(VideoFolderModule):
         """``train/JPEGImages``, or the one of the all-frames download."""
         return youtube_vos_frames(self.hparams["root"], "train", self.hparams["all_frames"])
 
-    def setup(self, stage: str) -> None:
-        """Leave the held-out videos out of what is trained on."""
-        super().setup(stage)
-        if stage == "fit" and self.hparams["held_out"] is not None:
-            self.index = _without(self.index, read_names(self.hparams["held_out"]))
-            log.info("%d videos to train on, without those held out", len(self.index))
-
-
-class YouTubeVOSPredictModule(EvaluationModule):
-    """Videos of YouTube-VOS for ``vos-umec predict``; ``vos-umec pack`` or ``evaluate`` takes what that writes.
-
-    Every frame is propagated where ``<split>_all_frames`` is there, and the frames that the server asks for are
-    written. There is nothing to train on, and scores are those of ``vos-umec evaluate --dataset youtube-vos``.
-
-    Args:
-        root: Folder that holds the split.
-        split: ``valid``, ``test``, or ``train`` with ``videos``.
-        all_frames: Read every frame, or every fifth; None for every frame where that download is.
-        videos: Text file of the names of the videos to take, one a line; None for all.
-
-    Raises:
-        DataError: In ``setup``, if something is missing.
-        ConfigError: In ``setup``, for any command but ``predict``.
-
-    Example:
-        >>> YouTubeVOSPredictModule("ytvos").hparams["split"]
-        'valid'
-    """
-
-    def __init__(
-        self, root: str, split: str = "valid", all_frames: bool | None = None, videos: str | None = None
-    ) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-
-    def setup(self, stage: str) -> None:
-        """List the videos."""
-        if stage != "predict":
-            raise ConfigError(
-                f"YouTubeVOSPredictModule was asked for `{stage}`: use `vos-umec predict`, and then `vos-umec "
-                "evaluate --dataset youtube-vos` for scores where every mask is known"
-            )
-        super().setup(stage)
-
-    def find_sequences(self) -> list[VideoSequence]:
-        """The videos of the split."""
-        hp = self.hparams
-        videos = None if hp["videos"] is None else read_names(hp["videos"])
-        sequences = youtube_vos_sequences(hp["root"], hp["split"], hp["all_frames"], videos)
-        if sequences[0].path.is_relative_to(Path(hp["root"], hp["split"])):
-            log.warning("only every fifth frame is read; the download %s_all_frames has them all", hp["split"])
-        return sequences
+    def find_videos(self) -> VideoIndex:
+        """All but the held-out ones."""
+        held_out = self.hparams["held_out"]
+        every = super().find_videos()
+        return every if held_out is None else _without(every, read_names(held_out))
 
 
 class SyntheticModule(ClipModule):

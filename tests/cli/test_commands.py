@@ -171,6 +171,18 @@ def test_segment_writes_a_mask_a_frame_and_an_overlay_of_the_frames(segmenting, 
     assert (coloured.max(axis=2) - coloured.min(axis=2))[masks[1] > 0].mean() > 60
 
 
+def test_the_packages_own_model_segments_where_no_checkpoint_is_named(segmenting, tmp_path):
+    from vos_umec.io.masks import read_mask
+
+    place = segmenting.index("--checkpoint")
+    assert main(segmenting[:place] + segmenting[place + 2 :]) == 0
+    masks = [read_mask(path) for path in sorted((tmp_path / "out/masks").iterdir())]
+    for t, mask in enumerate(masks):  # the square is where it moved to
+        truth = np.zeros((32, 48), bool)
+        truth[8:24, 4 * t : 4 * t + 16] = True
+        assert ((mask == 1) & truth).sum() / ((mask == 1) | truth).sum() > 0.7
+
+
 def test_what_cannot_be_written_ends_in_one_line(segmenting, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/masks").write_text("in the way")

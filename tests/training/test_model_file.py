@@ -7,7 +7,8 @@ from vos_umec import UMECModule, load_network
 from vos_umec.cli.main import main
 from vos_umec.errors import CheckpointError
 from vos_umec.inference.segmenter import VideoSegmenter
-from vos_umec.training.checkpoint import SHIPPED, load_module
+from vos_umec.shipped import SHIPPED
+from vos_umec.training.checkpoint import load_module
 from vos_umec.training.model_file import read_card, write_model
 
 SEGMENTER = {"rounds": 1, "short_side": 32, "references": 2}

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vos_umec.errors import MaskError
+from vos_umec.shipped import SHIPPED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for adapted.safetensors and the run")
     parser.add_argument("--minutes", type=float, default=10.0, help="of training (default: 10)")
     parser.add_argument(
-        "--checkpoint", type=Path, help="a .ckpt or .safetensors file to start from (default: the shipped model)"
+        "--checkpoint",
+        type=Path,
+        default=SHIPPED,
+        help="a .ckpt or .safetensors file to start from (default: the model that comes with vos_umec)",
     )
     parser.add_argument(
         "--mask", type=Path, help="mask of the first frame of VIDEOS, one video: also show it before and after"
@@ -50,22 +53,17 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         VosUmecError: If the videos, the mask or the checkpoint cannot be used.
     """
+    from vos_umec.cli.given_mask import read_given_mask
     from vos_umec.cli.trainer import run_cli
-    from vos_umec.io.masks import read_mask
     from vos_umec.io.source import open_source
-    from vos_umec.training.checkpoint import SHIPPED, load_module
+    from vos_umec.training.checkpoint import load_module
     from vos_umec.training.model_file import SETTINGS, write_model
 
-    start = args.checkpoint or SHIPPED
-    before = load_module(start)
+    before = load_module(args.checkpoint)
     mask = None
     if args.mask is not None:  # whatever is wrong with it shows before the minutes are spent
-        source, mask = open_source(args.videos), read_mask(args.mask)
-        if mask.shape != source.size:
-            raise MaskError(
-                f"{args.mask} has {mask.shape} pixels (H, W) where {args.videos} has {source.size}; "
-                "give the mask at the video's own size"
-            )
+        source = open_source(args.videos)
+        mask = read_given_mask(args.mask, args.videos, source)
     settings = {name: before.hparams[name] for name in SETTINGS if before.hparams[name] is not None}
     cli = run_cli(
         [
@@ -73,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
             "--config=configs/two_cores.yaml",
             "--config=configs/adapt.yaml",
             *(f"--model.{name}={_plain(value)}" for name, value in settings.items()),
-            f"--model.start_from={start}",
+            f"--model.start_from={args.checkpoint}",
             f"--data.root={_folder(args.videos, args.out)}",
             f"--trainer.logger.save_dir={args.out}",
             f"--budget.minutes={args.minutes}",
@@ -82,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
     )
     after = cli.model
     path = args.out / "adapted.safetensors"
-    write_model(after, path, {"started_from": start.name, "minutes": args.minutes, "videos": args.videos.name})
+    write_model(
+        after, path, {"started_from": args.checkpoint.name, "minutes": args.minutes, "videos": args.videos.name}
+    )
     if mask is not None:
         print(f"look at {_show(args.out, source, mask, before, after)}")
     else:

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 from vos_umec.errors import DataError
+from vos_umec.shipped import SHIPPED
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("videos", type=Path, help="a folder of videos or frame folders, or one video")
     parser.add_argument(
-        "--checkpoint", type=Path, help="a .ckpt or .safetensors file (default: the model that comes with vos_umec)"
+        "--checkpoint",
+        type=Path,
+        default=SHIPPED,
+        help="a .ckpt or .safetensors file (default: the model that comes with vos_umec)",
     )
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for <video>/<frame>.png and contact_sheet.png"
@@ -70,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     from vos_umec.io.masks import write_mask
     from vos_umec.io.source import open_source
     from vos_umec.metrics.coverage import covered_objects
-    from vos_umec.training.checkpoint import SHIPPED, load_network
+    from vos_umec.training.checkpoint import load_network
     from vos_umec.viz.segments import segment_sheet
     from vos_umec.viz.sheets import contact_sheet, save_picture
 
@@ -81,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         video = open_source(args.videos)
         openers = {args.videos.name: lambda: video}
     device = pick_device(args.device)
-    encoder = load_network(args.checkpoint or SHIPPED).encoder.to(device)
+    encoder = load_network(args.checkpoint).encoder.to(device)
     sheets: dict[str, Frame] = {}
     covered: dict[str, float] = {}
     done = 0

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from vos_umec.errors import ConfigError, DataError, MaskError
+from vos_umec.errors import ConfigError, DataError
+from vos_umec.shipped import SHIPPED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mask", type=Path, required=True, help="mask of one frame: an indexed PNG, 0 = background"
     )
     parser.add_argument(
-        "--checkpoint", type=Path, help="a .ckpt or .safetensors file (default: the model that comes with vos_umec)"
+        "--checkpoint",
+        type=Path,
+        default=SHIPPED,
+        help="a .ckpt or .safetensors file (default: the model that comes with vos_umec)",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for masks/*.png and overlay.mp4")
     parser.add_argument("--frame", type=int, default=0, help="index of the frame the mask is of (default: 0)")
@@ -55,27 +59,21 @@ def run(args: argparse.Namespace) -> int:
     from rich.progress import track
 
     from vos_umec.cli.device import pick_device
-    from vos_umec.io.masks import read_mask, write_mask
+    from vos_umec.cli.given_mask import read_given_mask
+    from vos_umec.io.masks import write_mask
     from vos_umec.io.overlay import overlay
     from vos_umec.io.pipeline import WriteBehind, read_ahead
     from vos_umec.io.source import open_source
     from vos_umec.io.video import VideoWriter
-    from vos_umec.training.checkpoint import SHIPPED, load_segmenter
+    from vos_umec.training.checkpoint import load_segmenter
 
     source = open_source(args.video)
     if not 0 <= args.frame < len(source):
         raise ConfigError(f"--frame {args.frame} is not in the video, which has frames 0 to {len(source) - 1}")
-    mask = read_mask(args.mask)
-    if mask.shape != source.size:
-        raise MaskError(
-            f"{args.mask} has {mask.shape} pixels (H, W) where {args.video} has {source.size}; "
-            "give the mask at the video's own size"
-        )
-    if not ((mask > 0) & (mask < 255)).any():
-        raise MaskError(f"{args.mask} shows no object; mark each object with an id of 1 to 254")
+    mask = read_given_mask(args.mask, args.video, source)
     settings = ("protocol", "rounds", "references", "radius", "anchor_radius", "top_k", "crop_margin", "short_side")
     given = {name: getattr(args, name) for name in settings if getattr(args, name) is not None}
-    segmenter = load_segmenter(args.checkpoint or SHIPPED, pick_device(args.device), **given)
+    segmenter = load_segmenter(args.checkpoint, pick_device(args.device), **given)
     names = source.names
     try:
         with VideoWriter(args.out / "overlay.mp4", source.fps) as video, WriteBehind() as writer:

@@ -9,9 +9,9 @@ import torch
 from vos_umec.errors import CheckpointError
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.models.propagation import PropagationNetwork
+from vos_umec.shipped import SHIPPED
 from vos_umec.training.model_file import SUFFIX, read_model
 from vos_umec.training.module import UMECModule
-from vos_umec.training.tensors import SHIPPED as SHIPPED
 
 
 def load_network(path: str | Path = SHIPPED) -> PropagationNetwork:

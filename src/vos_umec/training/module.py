@@ -111,7 +111,7 @@ class UMECModule(LightningModule):
         self.network = self.build_network().to(memory_format=torch.channels_last)
         if encoder_weights is not None:
             declare_weights(encoder_weights, weights_used_labels)
-            if weights_are_wanted():
+            if weights_are_wanted() and start_from is None:
                 load_published(self.network.encoder, encoder_weights)
         if start_from is not None and weights_are_wanted():
             load_own_weights(self.network, start_from)

@@ -7,10 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from vos_umec.errors import CheckpointError
-from vos_umec.models.weights import read_tensors
-
-SHIPPED = Path(__file__).parents[1] / "shipped" / "compact.safetensors"
-"""The model that comes with this package; `docs/model_card.md` says what it is."""
+from vos_umec.models.weights import misfits, read_tensors
+from vos_umec.shipped import SHIPPED
 
 
 def check_fits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -30,20 +28,7 @@ def check_fits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> N
         vos_umec.errors.CheckpointError: the checkpoint is of another network: 1 tensors of another shape \
 (w is [2], expected [3]); use the settings it was trained with, or another checkpoint
     """
-    missing = [name for name in expected if name not in found]
-    surplus = [name for name in found if name not in expected]
-    changed = [name for name in expected if name in found and found[name].shape != expected[name].shape]
-    problems = []
-    if missing:
-        problems.append(f"{len(missing)} tensors missing (such as {missing[0]})")
-    if surplus:
-        problems.append(f"{len(surplus)} tensors too many (such as {surplus[0]})")
-    if changed:
-        name = changed[0]
-        problems.append(
-            f"{len(changed)} tensors of another shape ({name} is {list(found[name].shape)}, "
-            f"expected {list(expected[name].shape)})"
-        )
+    problems = misfits(found, expected)
     if problems:
         raise CheckpointError(
             f"the checkpoint is of another network: {', '.join(problems)}; "

@@ -117,7 +117,6 @@ class Run:
                 },
             },
             {"class_path": _REPEATABLE, "init_args": {"seed": self.seed}},
-            # Last, for `--trainer.callbacks.init_args...` among the extra arguments means the last one.
             *(each for each in _listed(trainer.get("callbacks")) if "ModelCheckpoint" not in each["class_path"]),
         ]
         if isinstance(trainer.get("logger"), dict):

@@ -48,6 +48,17 @@ def test_a_trunk_starts_from_torchvisions_distribution():
             assert weight.std().item() == pytest.approx(other.std().item(), rel=0.1), name
 
 
+def test_without_batch_norms_rows_do_not_see_each_other_and_a_trunk_is_one_with_statistics_of_0_and_1():
+    torch.manual_seed(0)
+    free, normed = (ResNetTrunk((1, 2), (1, 2), batch_norm=normed) for normed in (False, True))
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in free.modules())
+    x = torch.rand(3, 3, 32, 32)
+    torch.testing.assert_close(free(x)[1][:1], free(x[:1])[1])  # in training mode
+    missing = normed.load_state_dict(free.state_dict(), strict=False)
+    assert all(name.split(".")[-1] in ("running_mean", "running_var", "num_batches_tracked") for name in missing[0])
+    torch.testing.assert_close(normed.eval()(x)[1], free(x)[1], rtol=1e-3, atol=1e-3)
+
+
 def test_altered_strides_keep_what_a_stride_1_network_computes():
     """A strided first block sees the same weights: its output is the dense one, sub-sampled."""
     torch.manual_seed(1)

@@ -41,6 +41,23 @@ def test_equals_the_loop_with_gradients():
     torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (fast, slow)))
 
 
+def test_the_iou_term_is_each_objects_own():
+    logits, masks, valid, known = case()
+    p = torch.where(
+        torch.nn.functional.pad(valid, (1, 0), value=True)[:, :, None, None], logits, -math.inf
+    ).softmax(1)
+    misses = []
+    for b, k in valid.nonzero().tolist():
+        pairs = [(p[b, k + 1, y, x], masks[b, k, y, x]) for y, x in known[b].nonzero().tolist()]
+        inter = sum(found * true for found, true in pairs)
+        union = sum(found + true - found * true for found, true in pairs)
+        misses.append(1 - (inter + 1) / (union + 1))
+    with_iou = segmentation_loss(logits, masks, valid, known, iou_weight=0.5)
+    expected = segmentation_loss(logits, masks, valid, known) + 0.5 * torch.stack(misses).mean()
+    torch.testing.assert_close(with_iou, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (with_iou, expected)))
+
+
 def test_absent_objects_may_be_minus_infinity():
     logits, masks, valid, known = case()
     absent = torch.cat([torch.zeros(3, 1, dtype=torch.bool), ~valid], dim=1)[:, :, None, None]

@@ -102,6 +102,33 @@ def test_decay_spares_biases_and_norms():
     assert sum(len(group["params"]) for group in groups) == len(list(module.parameters()))
 
 
+@pytest.mark.parametrize("joint", [True, False])
+def test_e_rests_once_there_are_masks_unless_training_is_joint(joint):
+    """Not one weight or statistic of E moves, momentum and weight decay or not; V and D learn."""
+    torch.manual_seed(0)
+    module = UMECModule(network="tiny", objectives=[STILL], max_objects=1, joint=joint, learning_rate=1e-2)
+    module.log = module.log_dict = lambda *args, **kwargs: None
+    optimizer = module.configure_optimizers()["optimizer"]
+    batch = {"frames": torch.rand(2, 4, 3, 32, 32), "frame_indices": torch.arange(4).expand(2, 4)}
+    unknown = torch.full((2, 4, 32, 32), 255, dtype=torch.uint8)
+
+    def step(segments, generation):
+        before = {name: x.clone() for name, x in module.network.state_dict().items()}
+        generation = torch.full((2,), generation)
+        loss = module.training_step({**batch, "segments": segments, "generation": generation}, 0)
+        optimizer.zero_grad()
+        loss.backward()
+        module.on_before_optimizer_step(optimizer)
+        optimizer.step()
+        after = module.network.state_dict()
+        return {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])}
+
+    assert "encoder" in step(unknown, generation=0)
+    moved = step(squares(), generation=1)
+    assert {"mask_encoder", "decoder"} <= moved
+    assert ("encoder" in moved) == joint
+
+
 def test_hooks_can_be_overridden():
     class Own(UMECModule):
         def build_objectives(self):

@@ -35,6 +35,7 @@ class MaskEncoder(nn.Module):
         mask_dim: Dv, the width of the mask embedding.
         width: Channels of the trunk's first stage.
         pool: Max pooling of stride 2 at the end of the trunk's stem.
+        batch_norm: Batch norms in the trunk. Without, true and predicted masks in one batch share no statistics.
 
     Example:
         >>> import torch
@@ -52,9 +53,10 @@ class MaskEncoder(nn.Module):
         mask_dim: int = 512,
         width: int = 64,
         pool: bool = True,
+        batch_norm: bool = True,
     ) -> None:
         super().__init__()
-        self.net = ResNetTrunk(blocks, strides, bottleneck, in_channels=4, width=width, pool=pool)
+        self.net = ResNetTrunk(blocks, strides, bottleneck, 4, width, pool, batch_norm)
         self.stride = self.net.stride
         self.mask_dim = mask_dim
         self.join = nn.Conv2d(self.net.channels[-1] + trunk_dim, mask_dim, kernel_size=1)

@@ -26,6 +26,8 @@ class ResNetTrunk(nn.Module):
         in_channels: Channels of the input; 4 for RGB and a mask.
         width: Channels of the stem and the first stage's convs, doubled from stage to stage.
         pool: Whether the stem ends in its max pooling of stride 2.
+        batch_norm: Batch norms after the convs; without, a scale and a shift of each channel are learnt in their
+            place, and what a row gives does not depend on the other rows of its batch.
 
     Raises:
         ConfigError: If `blocks` and `strides` do not describe 1 to 4 stages of the same number.
@@ -47,6 +49,7 @@ class ResNetTrunk(nn.Module):
         in_channels: int = 3,
         width: int = 64,
         pool: bool = True,
+        batch_norm: bool = True,
     ) -> None:
         super().__init__()
         if not 1 <= len(blocks) <= 4 or len(strides) != len(blocks) or not set(strides) <= {1, 2}:
@@ -55,13 +58,14 @@ class ResNetTrunk(nn.Module):
                 f"{tuple(blocks)} and strides {tuple(strides)}"
             )
         block = Bottleneck if bottleneck else BasicBlock
+        norm = nn.BatchNorm2d if batch_norm else ScaleAndShift
         stem = nn.Conv2d(in_channels, width, kernel_size=7, stride=2, padding=3, bias=False)
         pooling = [nn.MaxPool2d(kernel_size=3, stride=2, padding=1)] if pool else []
-        self.stem = nn.Sequential(stem, nn.BatchNorm2d(width), nn.ReLU(inplace=True), *pooling)
+        self.stem = nn.Sequential(stem, norm(width), nn.ReLU(inplace=True), *pooling)
         self.channels = [width * 2**i * block.expansion for i in range(len(blocks))]
         inputs = [width, *self.channels[:-1]]
         self.stages = nn.ModuleList(
-            _stage(block, inputs[i], width * 2**i, number, stride)
+            _stage(block, norm, inputs[i], width * 2**i, number, stride)
             for i, (number, stride) in enumerate(zip(blocks, strides, strict=True))
         )
         self.stride = (4 if pool else 2) * prod(strides)
@@ -84,6 +88,29 @@ class ResNetTrunk(nn.Module):
             x = stage(x)
             outputs.append(x)
         return outputs
+
+
+class ScaleAndShift(nn.Module):
+    """What a batch norm does at test time, without statistics: each channel times a weight, plus a bias.
+
+    Args:
+        channels: Channels.
+
+    Example:
+        >>> import torch
+        >>> x = torch.rand(1, 3, 2, 2)
+        >>> torch.equal(ScaleAndShift(3)(x), x)
+        True
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, channels, h, w) to the same shape."""
+        return x * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
 
 
 class Blocks(nn.Sequential):
@@ -157,14 +184,18 @@ def _statistics_left_alone(block: nn.Module) -> Iterator[None]:
 
 
 def _stage(
-    block: type[BasicBlock] | type[Bottleneck], inputs: int, planes: int, number: int, stride: int
+    block: type[BasicBlock] | type[Bottleneck],
+    norm: type[nn.Module],
+    inputs: int,
+    planes: int,
+    number: int,
+    stride: int,
 ) -> Blocks:
     """Residual blocks; the first one strides, and carries its shortcut through a conv where shapes change."""
     outputs = planes * block.expansion
     shortcut = None
     if stride != 1 or inputs != outputs:
-        shortcut = nn.Sequential(
-            nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
-        )
-    first = block(inputs, planes, stride, shortcut)
-    return Blocks(first, *(block(outputs, planes) for _ in range(number - 1)))
+        conv = nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False)
+        shortcut = nn.Sequential(conv, norm(outputs))
+    first = block(inputs, planes, stride, shortcut, norm_layer=norm)
+    return Blocks(first, *(block(outputs, planes, norm_layer=norm) for _ in range(number - 1)))

@@ -57,6 +57,10 @@ class UMECModule(LightningModule):
         references: N at most in training.
         rounds: Refinement rounds unrolled in training.
         feedback: Probability that a later reference carries the network's own prediction (open in the paper).
+        iou_weight: Weight of 1 - IoU beside the cross-entropy of L_seg.
+        joint: Whether E learns on, from L_seg and L_corr, once there are pseudo masks, as the paper trains. If
+            not, it stays as correspondence alone made it, in evaluation mode as inference has it, and only V and D
+            learn: several times as many steps a minute.
         read_out: Arguments of ReadOut, how training reads its references: {"top_k": 10, "radius": 12,
             "anchor_radius": 30} as inference does; None for all of their cells, as the paper writes it.
         tau: Temperature of the affinity.
@@ -93,6 +97,8 @@ class UMECModule(LightningModule):
         references: int = 3,
         rounds: int = 2,
         feedback: float = 0.5,
+        iou_weight: float = 0.0,
+        joint: bool = True,
         read_out: dict[str, Any] | None = None,
         tau: float = 0.05,
         learning_rate: float = 1e-4,
@@ -186,7 +192,7 @@ class UMECModule(LightningModule):
             self._read_out,
         )
         losses = [
-            segmentation_loss(logits, masks[:, q], valid, known[:, q])
+            segmentation_loss(logits, masks[:, q], valid, known[:, q], hp["iou_weight"])
             for q, rounds in enumerate(outputs, start=1)
             for logits in rounds
         ]
@@ -195,22 +201,35 @@ class UMECModule(LightningModule):
     # --- Lightning ---------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """L = L_seg + L_corr on a batch of clips."""
+        """L = L_seg + L_corr on a batch of clips; L_seg alone where E rests."""
+        self._encoder_rests = not self.hparams["joint"] and bool(batch["generation"].any())
+        self.network.encoder.train(not self._encoder_rests)
         clip = EncodedClip(self.network.encoder, batch["frames"], batch["frame_indices"])
         loss = clip.frames.new_zeros(())
-        for objective in self.objectives:
-            parts = objective(clip)
-            loss = loss + parts.pop("loss")
-            self.log_dict({f"train/{name}": part for name, part in parts.items()})
+        if self._encoder_rests:
+            with torch.no_grad():
+                _ = clip.features  # made once, here
+        else:
+            for objective in self.objectives:
+                parts = objective(clip)
+                loss = loss + parts.pop("loss")
+                self.log_dict({f"train/{name}": part for name, part in parts.items()})
         segmentation = self.segmentation_step(clip, batch["segments"]) if "segments" in batch else None
         if segmentation is not None:
             self.log("train/seg", segmentation)
             loss = loss + segmentation
-        elif self.trainer.world_size > 1:
-            # DDP wants a gradient for every parameter on every rank, also for V and D where they had no part.
-            loss = loss + 0 * sum(p.sum() for p in _segmentation_parameters(self.network))
+        if segmentation is None or self._encoder_rests:
+            # A gradient for every parameter, also for those that had no part: DDP wants it, and so does backward.
+            loss = loss + 0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
         self.log("train/loss", loss, prog_bar=True)
         return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Where E rests, weight decay and the optimizer's momentum shall not move it either."""
+        if self._encoder_rests:
+            for part in (self.network.encoder, self.objectives):
+                for p in part.parameters():
+                    p.grad = None
 
     @classmethod
     def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> Self:
@@ -269,12 +288,6 @@ class UMECModule(LightningModule):
                 places.append(f"{split}/{method}")
             for place in places:
                 self.log_dict({f"{place}/{name}": value for name, value in scores.items()}, rank_zero_only=True)
-
-
-def _segmentation_parameters(network: PropagationNetwork) -> list[nn.Parameter]:
-    if not isinstance(network, UMEC):
-        return []
-    return [*network.mask_encoder.parameters(), *network.decoder.parameters()]
 
 
 def _encoder_alone(changes: dict[str, Any], tau: float) -> PropagationNetwork:

@@ -5,7 +5,7 @@ from safetensors.torch import save_file
 
 from vos_umec import UMECModule, load_network
 from vos_umec.cli.main import main
-from vos_umec.errors import CheckpointError
+from vos_umec.errors import CheckpointError, ConfigError
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.shipped import SHIPPED
 from vos_umec.training.checkpoint import load_module
@@ -49,6 +49,21 @@ def test_training_starts_from_a_model_file_or_a_checkpoint(module, tmp_path):
             torch.testing.assert_close(new, old, atol=1e-4 if tolerance else 0.0, rtol=tolerance)
     with pytest.raises(CheckpointError, match="another network"):
         UMECModule(network="compact", start_from=str(tmp_path / "c.ckpt"))
+
+
+def test_training_may_start_from_one_part_alone(module, tmp_path):
+    torch.save(
+        {"state_dict": {f"network.{k}": x for k, x in module.network.state_dict().items()}}, tmp_path / "c.ckpt"
+    )
+    settings = {"network": "compact", "start_from": str(tmp_path / "c.ckpt")}
+    changes = {"encoder": {"key_dim": 16}, "mask_encoder": {"mask_dim": 8}}  # V is another one
+    other = UMECModule(**settings, network_args=changes, start_parts=["encoder"])
+    for old, new in zip(module.network.encoder.parameters(), other.network.encoder.parameters(), strict=True):
+        torch.testing.assert_close(new, old)
+    with pytest.raises(CheckpointError, match="another network"):
+        UMECModule(**settings, start_parts=["encoder"])
+    with pytest.raises(ConfigError, match=r"no part \['head'\].*encoder, mask_encoder, decoder"):
+        UMECModule(**settings, start_parts=["head"])
 
 
 def test_files_that_are_no_models_are_told(module, tmp_path):

@@ -76,6 +76,7 @@ class UMECModule(LightningModule):
         weights_used_labels: Whether labels were used to train it; must be given with it.
         start_from: A checkpoint or model file of the same network, from whose weights training starts; "shipped"
             for the model that comes with this package.
+        start_parts: The parts of it that do, of "encoder", "mask_encoder" and "decoder"; None for all.
 
     Raises:
         ConfigError: If a part cannot be built from its arguments.
@@ -110,6 +111,7 @@ class UMECModule(LightningModule):
         encoder_weights: str | None = None,
         weights_used_labels: bool | None = None,
         start_from: str | None = None,
+        start_parts: list[str] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -120,7 +122,7 @@ class UMECModule(LightningModule):
             if weights_are_wanted() and start_from is None:
                 load_published(self.network.encoder, encoder_weights)
         if start_from is not None and weights_are_wanted():
-            load_own_weights(self.network, start_from)
+            load_own_weights(self.network, start_from, start_parts)
         if gradient_checkpointing:
             keep_block_inputs_only(self.network)
         self.objectives = nn.ModuleList(self.build_objectives())

@@ -110,7 +110,8 @@ class ScaleAndShift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, channels, h, w) to the same shape."""
-        return x * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
+        weight, bias = (p.view(-1, 1, 1).to(x.dtype) for p in (self.weight, self.bias))
+        return torch.addcmul(bias, x, weight)
 
 
 class Blocks(nn.Sequential):

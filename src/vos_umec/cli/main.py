@@ -24,6 +24,7 @@ COMMANDS = {
     "export": "a trained network as one small file",
     "cluster": "pseudo masks of a folder of videos from a checkpoint",
     "ablate": "train and score a set of configurations over seeds, and write their table",
+    "results": "write the page of results, published and measured, from the folders of `ablate`",
     "demo": "train on made video, segment, score, and show, in minutes",
 }
 

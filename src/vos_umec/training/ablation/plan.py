@@ -30,6 +30,7 @@ class Setting:
         split: Its list of sequences.
         extra: Further arguments of `vos-umec fit`.
         out: Folder of the set.
+        base_name: Name of the base's file.
     """
 
     base: Config
@@ -37,10 +38,11 @@ class Setting:
     split: str
     extra: tuple[str, ...]
     out: Path
+    base_name: str
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of all but the place: figures stand in one table only where it is the same."""
+        """Of all but places and names: figures stand in one table only where it is the same."""
         return fingerprint([self.base, self.davis, self.split, self.extra])
 
 
@@ -152,7 +154,7 @@ def plan_setting(base: Path, davis: str | None, extra: Sequence[str], out: Path)
         raise ConfigError(f"nothing to score on: {base} has no data.init_args.val_root; give --davis DAVIS")
     if any(each.startswith("--model.segmenter") for each in extra):
         raise ConfigError("the read-out is a cell's own: put model.init_args.segmenter into the base, not after --")
-    return Setting(config, str(root), data.get("val_split", "val"), tuple(extra), out)
+    return Setting(config, str(root), data.get("val_split", "val"), tuple(extra), out, base.name)
 
 
 def plan_runs(setting: Setting, cells: Sequence[Path], seeds: Sequence[int]) -> list[Run]:

@@ -1,4 +1,4 @@
-"""What a set leaves behind: table.md, table.csv, table.png, and a line in experiments.md for every run."""
+"""What a set leaves behind: setting.json, table.md, table.csv, table.png, a line in experiments.md a run."""
 
 import logging
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from vos_umec.errors import MissingDependencyError
 from vos_umec.io.atomic import atomic_path
 from vos_umec.training.ablation.plan import Setting
 from vos_umec.training.ablation.plot import plot
+from vos_umec.training.ablation.record import write_record
 from vos_umec.training.ablation.run import FAILED
 from vos_umec.training.ablation.table import (
     Result,
@@ -24,13 +25,14 @@ _HEAD = """| cell | seed | training | minutes | J&F | label propagation | J&F by
 
 
 def write_report(setting: Setting) -> None:
-    """Write the table of all results of a setting in its folder, and note runs that are new.
+    """Write a setting and the table of all its results in its folder, and note runs that are new.
 
     Args:
         setting: The setting. Where matplotlib is missing, the log says so, and the picture is left out.
     """
-    results = read_outcomes(setting)
-    lines = make_lines(results, read_outcomes(setting, FAILED))
+    write_record(setting)
+    results = read_outcomes(setting.out, setting.fingerprint)
+    lines = make_lines(results, read_outcomes(setting.out, setting.fingerprint, FAILED))
     for name, text in (("table.md", markdown(lines)), ("table.csv", comma_separated(lines))):
         with atomic_path(setting.out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

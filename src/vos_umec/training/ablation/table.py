@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from vos_umec.training.ablation.plan import Setting
 from vos_umec.training.ablation.published import PUBLISHED
 from vos_umec.training.ablation.run import RESULT
 
@@ -65,16 +65,18 @@ class Line:
     failures: dict[int, str]
 
 
-def read_outcomes(setting: Setting, name: str = RESULT) -> list[Result]:
+def read_outcomes(folder: Path, setting: str, name: str = RESULT) -> list[Result]:
     """The results in the folder of a set that are of its setting, other commands' as well; by cell and seed.
 
     Args:
-        setting: The setting; results of another base or other arguments are not comparable and left out.
-        name: the file; `FAILED` for the runs that failed.
+        folder: Folder of the set.
+        setting: Fingerprint of the setting; results of another base or other arguments are not comparable and
+            left out.
+        name: The file; `FAILED` for the runs that failed.
     """
-    files = setting.out.glob(f"*/seed_*/{name}")
+    files = folder.glob(f"*/seed_*/{name}")
     results = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    fitting = [result for result in results if result["setting"] == setting.fingerprint]
+    fitting = [result for result in results if result["setting"] == setting]
     return sorted(fitting, key=lambda result: (natural(result["cell"]), result["seed"]))
 
 

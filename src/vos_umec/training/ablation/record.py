@@ -57,8 +57,8 @@ def read_record(folder: Path) -> SettingRecord:
         vos_umec.errors.DataError: no/such/folder has no setting.json, which says what its results ...
     """
     again = (
-        "run the same `vos-umec ablate` command again (the same content of --base, the same --davis and arguments after --), "
-        "which finishes at once where all runs are finished"
+        "run the same `vos-umec ablate` command again (the same content of --base, the same --davis and arguments "
+        "after --), which finishes at once where all runs are finished"
     )
     try:
         return SettingRecord(**json.loads((folder / RECORD).read_text(encoding="utf-8")))

@@ -93,7 +93,9 @@ def test_without_minutes_the_modules_own_schedule_holds(videos, tmp_path):
         fit(videos, tmp_path, make(at=[0.5]), first=[TimeBudget()])
 
 
-@pytest.mark.parametrize("wrong", [{"minutes": 0}, {"minutes": 1, "rise": 1.0}, {"hold": -0.1}])
+@pytest.mark.parametrize(
+    "wrong", [{"minutes": 0}, {"minutes": 1, "rise": 1.0}, {"restarts": [0.5, 0.4]}, {"restarts": [1.0]}]
+)
 def test_wrong_budgets_are_told(wrong):
     with pytest.raises(ConfigError, match="a budget of"):
         TimeBudget(**wrong)

@@ -33,7 +33,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "pool": False,
             "lab": True,
         },
-        "mask_encoder": {"blocks": (1, 1), "strides": (1, 2), "mask_dim": 48, "width": 24, "pool": False},
+        "mask_encoder": {
+            "blocks": (1, 1),
+            "strides": (1, 2),
+            "mask_dim": 48,
+            "width": 24,
+            "pool": False,
+            "batch_norm": False,
+        },
         "decoder": {"dims": (64, 32, 32), "image_dim": 16, "residual": True},
     },
     # Two stages at s = 4 for CPUs, tests and small clips; 0.7 M parameters.

@@ -2,6 +2,8 @@
 
 import logging
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 from time import monotonic
 from typing import Any
 
@@ -13,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class TimeBudget(Callback):
-    """Train for a number of minutes: the learning rate rises, then falls to 0 by the clock, and training stops.
+    """Train for a number of minutes: the learning rate rises, falls to 0 by the clock, and training stops.
 
     For machines on which epochs mean little: a recipe in minutes gives on a slower one what it can in that time.
     `PseudoMaskRefresh(at=...)` clusters at shares of the same budget. The module's own schedule is overruled;
@@ -23,26 +25,29 @@ class TimeBudget(Callback):
     Args:
         minutes: The budget, above 0; None for no budget, the module's own schedule.
         rise: Share of it in which the learning rate rises from 0, in 0 to 1.
-        hold: Share of it at which the learning rate begins to fall, `rise` or later. Held until the first
-            clustering, it is at its peak when V and D begin to learn.
+        restarts: Shares at which the rate, by then back at 0, rises anew: where E shall come to rest before V and D
+            begin, that is where the first pseudo masks are made.
 
     Raises:
         ConfigError: If a setting is out of range.
 
     Example:
-        >>> budget = TimeBudget(minutes=30, rise=0.1, hold=0.5)
-        >>> [round(budget.factor(share), 2) for share in (0.0, 0.05, 0.1, 0.5, 0.75, 1.0)]
-        [0.0, 0.5, 1.0, 1.0, 0.5, 0.0]
+        >>> budget = TimeBudget(minutes=30, rise=0.1, restarts=[0.5])
+        >>> [round(budget.factor(share), 2) for share in (0.0, 0.05, 0.1, 0.3, 0.499, 0.6, 0.8, 1.0)]
+        [0.0, 0.5, 1.0, 0.5, 0.0, 1.0, 0.5, 0.0]
     """
 
-    def __init__(self, minutes: float | None = None, rise: float = 0.02, hold: float = 0.0) -> None:
-        if (minutes is not None and minutes <= 0) or not (0 <= rise < 1 and 0 <= hold < 1):
+    def __init__(self, minutes: float | None = None, rise: float = 0.02, restarts: Sequence[float] = ()) -> None:
+        starts = [0.0, *restarts]
+        shortest = min(b - a for a, b in pairwise([*starts, 1.0]))
+        if (minutes is not None and minutes <= 0) or not 0 <= rise < shortest:
             raise ConfigError(
-                f"a budget of {minutes} minutes, rise {rise}, hold {hold}; expected above 0, and shares of it"
+                f"a budget of {minutes} minutes, rise {rise}, restarts {list(restarts)}; expected minutes above 0, "
+                "and rising shares of them, between 0 and 1 and further apart than the rise is long"
             )
         self.minutes = minutes
         self.rise = rise
-        self.hold = max(rise, hold)
+        self.starts = starts
         self._spent = 0.0  # seconds, up to the last batch
         self._since = monotonic()
 
@@ -52,14 +57,15 @@ class TimeBudget(Callback):
         return min(self._spent / (60 * self.minutes), 1.0) if self.minutes else 0.0
 
     def factor(self, share: float) -> float:
-        """What the peak learning rate is multiplied by: a linear rise, a plateau, half a cosine down to 0.
+        """What the peak learning rate is multiplied by: from each start a linear rise, then half a cosine to 0.
 
         Args:
             share: Share of the budget that is spent, 0 to 1.
         """
-        if share < self.rise:
-            return share / self.rise
-        return 0.5 * (1 + math.cos(math.pi * max(share - self.hold, 0.0) / (1 - self.hold)))
+        past, start, end = next((share - a, a, b) for a, b in pairwise([*self.starts, 1.0]) if share < b or b == 1)
+        if past < self.rise:
+            return past / self.rise
+        return 0.5 * (1 + math.cos(math.pi * (past - self.rise) / (end - start - self.rise)))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""

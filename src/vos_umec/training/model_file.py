@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from vos_umec.errors import CheckpointError
 from vos_umec.io.atomic import atomic_path
@@ -42,7 +42,7 @@ def write_model(module: UMECModule, path: str | Path, card: Mapping[str, Any] | 
     settings = {name: module.hparams[name] for name in SETTINGS}
     metadata = {"vos_umec": json.dumps(settings), "card": json.dumps(dict(card or {}))}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        temporary.write_bytes(save(tensors, metadata))  # save_file() would keep other users from reading it
 
 
 def read_model(path: str | Path) -> UMECModule:

@@ -13,6 +13,8 @@ from vos_umec import EncodedClip, PropagationNetwork, UMECModule, VideoSegmenter
 from vos_umec.cli.main import main
 from vos_umec.errors import ConfigError
 from vos_umec.io.masks import read_mask, write_mask
+from vos_umec.training.checkpoint import load_module
+from vos_umec.training.model_file import write_model
 
 ALONE = {"encoder": {"class_path": "vos_umec.TrunkEncoder"}}
 
@@ -68,6 +70,22 @@ def test_an_encoder_alone_trains_on_correspondence_only():
     clip = EncodedClip(module.network.encoder, torch.rand(2, 4, 3, 32, 32), torch.arange(4).expand(2, 4))
     assert module.segmentation_step(clip, torch.ones(2, 4, 32, 32, dtype=torch.uint8)) is None
     assert module.objectives[0](clip)["loss"].requires_grad
+
+
+def test_the_whole_model_takes_an_encoder_by_its_class(tmp_path):
+    own = {"class_path": "vos_umec.TimmEncoder", "init_args": {"name": "resnet18", "stride": 8, "key_dim": 16}}
+    module = UMECModule("compact", {"encoder": own, "mask_encoder": {"blocks": [1, 1, 1], "strides": [1, 2, 2]}})
+    assert type(module.network).__name__ == "UMEC"
+    assert module.network.encoder.key_dim == 16
+    clip = EncodedClip(module.network.encoder, torch.rand(2, 4, 3, 32, 32), torch.arange(4).expand(2, 4))
+    square = torch.zeros(2, 4, 32, 32, dtype=torch.uint8)
+    square[..., 8:24, 8:24] = 1
+    assert module.segmentation_step(clip, square).requires_grad
+    write_model(module, tmp_path / "m.safetensors")  # rebuilt by its class
+    again = load_module(tmp_path / "m.safetensors").network.state_dict()
+    assert again.keys() == module.network.state_dict().keys()
+    with pytest.raises(ConfigError, match="the encoder has stride 8 and the frame-mask encoder 4"):
+        UMECModule("compact", {"encoder": own})
 
 
 @pytest.fixture

@@ -52,12 +52,16 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def network_from_preset(preset: str, tau: float = 0.05, **changes: Mapping[str, Any]) -> UMEC:
+def network_from_preset(
+    preset: str, tau: float = 0.05, own_encoder: Encoder | None = None, **changes: Mapping[str, Any]
+) -> UMEC:
     """Build a randomly initialised network.
 
     Args:
         preset: "resnet18", "resnet50", "compact" or "tiny".
         tau: Temperature of the affinity.
+        own_encoder: E in place of the preset's: any module with Encoder's attributes, two skips and a stride that V
+            of this preset can be given.
         **changes: Arguments of Encoder, MaskEncoder or Decoder that differ from the preset's, as
             `encoder={"key_dim": 32}`.
 
@@ -78,7 +82,7 @@ def network_from_preset(preset: str, tau: float = 0.05, **changes: Mapping[str, 
         raise ConfigError(f"unknown part {sorted(unknown)} of a network; the parts are {list(PRESETS[preset])}")
     settings = {part: {**values, **changes.get(part, {})} for part, values in PRESETS[preset].items()}
     try:
-        encoder = Encoder(**settings["encoder"])
+        encoder = own_encoder or Encoder(**settings["encoder"])
         mask_encoder = MaskEncoder(trunk_dim=encoder.trunk_dim, **settings["mask_encoder"])
         decoder = Decoder(mask_encoder.mask_dim, encoder.skip_dims, **settings["decoder"])
     except TypeError as error:

@@ -47,8 +47,9 @@ class UMECModule(LightningModule):
     Args:
         network: A preset's name: "resnet18", "resnet50", "compact" or "tiny"; or "propagation" for an encoder
             alone, which carries masks along its affinity and trains on correspondence only.
-        network_args: Changes to the preset, by part, as {"encoder": {"key_dim": 64}}; of "propagation" the encoder
-            itself, as {"encoder": {"class_path": "vos_umec.TimmEncoder", "init_args": {"name": "convnext_tiny"}}}.
+        network_args: Changes to the preset, by part, as {"encoder": {"key_dim": 64}}; or an encoder of
+            one's own, which "propagation" needs, as
+            {"encoder": {"class_path": "vos_umec.TimmEncoder", "init_args": {"name": "convnext_tiny"}}}.
         objectives: class_path dictionaries of the correspondence objectives, whose losses are added; None for
             EquivarianceObjective alone.
         warmup_epochs: Epochs of correspondence only, before the first clustering.
@@ -132,10 +133,18 @@ class UMECModule(LightningModule):
 
     def build_network(self) -> PropagationNetwork:
         """The network, randomly initialised: a UMEC, or an encoder alone."""
-        changes = self.hparams["network_args"] or {}
-        if self.hparams["network"] == "propagation":
-            return _encoder_alone(changes, self.hparams["tau"])
-        return network_from_preset(self.hparams["network"], tau=self.hparams["tau"], **changes)
+        changes, tau = dict(self.hparams["network_args"] or {}), self.hparams["tau"]
+        own = None
+        if "class_path" in changes.get("encoder", {}):
+            own = cast(Encoder, instantiate(changes.pop("encoder"), nn.Module))
+        if self.hparams["network"] != "propagation":
+            return network_from_preset(self.hparams["network"], tau, own, **changes)
+        if own is None or changes:
+            raise ConfigError(
+                "network 'propagation' is one encoder by its class, network_args: {encoder: {class_path: "
+                f"vos_umec.TrunkEncoder}}}}; found network_args {self.hparams['network_args']}"
+            )
+        return PropagationNetwork(own, tau)
 
     def build_objectives(self) -> list[CorrespondenceObjective]:
         """The correspondence objectives, whose sum is L_corr."""
@@ -290,12 +299,3 @@ class UMECModule(LightningModule):
                 places.append(f"{split}/{method}")
             for place in places:
                 self.log_dict({f"{place}/{name}": value for name, value in scores.items()}, rank_zero_only=True)
-
-
-def _encoder_alone(changes: dict[str, Any], tau: float) -> PropagationNetwork:
-    if changes.keys() != {"encoder"}:
-        raise ConfigError(
-            "network 'propagation' is one encoder by its class, network_args: {encoder: {class_path: "
-            f"vos_umec.TrunkEncoder}}}}; found network_args {changes}"
-        )
-    return PropagationNetwork(cast(Encoder, instantiate(changes["encoder"], nn.Module)), tau)

@@ -5,6 +5,8 @@ from torch import nn
 from torchvision.models import resnet18, resnet50
 
 from vos_umec.errors import ConfigError
+from vos_umec.models.colour import from_lab
+from vos_umec.models.encoder import Encoder
 from vos_umec.models.presets import network_from_preset
 from vos_umec.models.resnet import ResNetTrunk
 from vos_umec.training.rollout import carry_masks
@@ -159,3 +161,16 @@ def test_feedback_is_detached():
 def test_wrong_settings_say_what_is_wrong(arguments, words):
     with pytest.raises(ConfigError, match=words):
         network_from_preset(**arguments)
+
+
+def test_an_encoder_in_grey_does_not_see_colours():
+    torch.manual_seed(0)
+    grey, lab = (Encoder((1, 1), (1, 1), key_dim=8, colour=colour).eval() for colour in ("grey", "lab"))
+    light = torch.rand(1, 1, 16, 16) * 1.6 - 0.8
+    channels = [[light, torch.full_like(light, a), torch.full_like(light, b)] for a, b in [(0.2, 0), (0, -0.2)]]
+    red, blue = (torch.cat(each, dim=1) for each in channels)
+    with torch.no_grad():
+        torch.testing.assert_close(grey(from_lab(red)).key, grey(from_lab(blue)).key, atol=1e-4, rtol=0)
+        assert (lab(from_lab(red)).key - lab(from_lab(blue)).key).abs().max() > 0.01
+    with pytest.raises(ConfigError, match="found colour 'pink'"):
+        Encoder((1, 1), (1, 1), colour="pink")

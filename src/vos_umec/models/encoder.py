@@ -1,7 +1,8 @@
 """The encoder E: keys for correspondence, trunk features and skips for segmentation (UMEC eq. 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +10,12 @@ from torch import Tensor, nn
 from vos_umec.errors import ConfigError
 from vos_umec.models.colour import to_lab
 from vos_umec.models.resnet import ResNetTrunk
+
+_SEEN: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "rgb": lambda x: x,
+    "lab": to_lab,
+    "grey": lambda x: to_lab(x)[:, :1].expand_as(x),  # in three channels, as trunks take
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,8 @@ class Encoder(nn.Module):
         trunk_dim: Width to which a 1x1 conv reduces the trunk; None keeps the last stage's width.
         width: Channels of the first stage.
         pool: Max pooling of stride 2 at the end of the stem.
-        lab: See frames in Lab, lightness apart from colour; they are given in RGB in any case.
+        colour: What E sees of frames, which are given in RGB in any case: "rgb"; "lab", lightness apart from
+            colour; or "grey", lightness alone, as an E trained by colorization must be shown in inference too.
 
     Example:
         >>> import torch
@@ -63,12 +71,14 @@ class Encoder(nn.Module):
         trunk_dim: int | None = None,
         width: int = 64,
         pool: bool = True,
-        lab: bool = False,
+        colour: Literal["rgb", "lab", "grey"] = "rgb",
     ) -> None:
         super().__init__()
         if len(blocks) < 2:
             raise ConfigError(f"the encoder needs at least 2 stages for its skips; found blocks {tuple(blocks)}")
-        self.lab = lab
+        if colour not in _SEEN:
+            raise ConfigError(f"an encoder sees {', '.join(_SEEN)}; found colour '{colour}'")
+        self.colour = colour
         self.net = ResNetTrunk(blocks, strides, bottleneck, width=width, pool=pool)
         channels = self.net.channels[-1]
         self.reduce = nn.Identity() if trunk_dim is None else _conv_bn_relu(channels, trunk_dim)
@@ -89,7 +99,7 @@ class Encoder(nn.Module):
         Returns:
             Keys, trunk and skips; the skips are the second and the first stage (1/8 and 1/4 in ResNet-18).
         """
-        stages = self.net(to_lab(x) if self.lab else x)
+        stages = self.net(_SEEN[self.colour](x))
         trunk = self.reduce(stages[-1])  # (B, C, h, w)
         key = F.normalize(self.head(trunk).float(), dim=1)  # (B, D, h, w), fp32 under autocast too
         return Features(key=key, trunk=trunk, skips=(stages[1], stages[0]))

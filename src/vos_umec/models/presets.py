@@ -31,7 +31,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "key_dim": 64,
             "width": 32,
             "pool": False,
-            "lab": True,
+            "colour": "lab",
         },
         "mask_encoder": {
             "blocks": (1, 1),

@@ -24,7 +24,8 @@ class ColorizationObjective(CorrespondenceObjective):
     Source: "Tracking Emerges by Colorizing Videos" (ECCV 2018). Ours clusters each batch anew rather than a data
     set once, which pointing allows, for the names of colours need to agree within a clip only; and it keeps
     unit-norm keys and a temperature, as the rest of UMEC does. Every frame is encoded once, in grey; E's features
-    of the clip are not used.
+    of the clip are not used. Nothing teaches E what to make of colours, so give it none in inference either:
+    Encoder(colour="grey").
 
     Args:
         colours: Clusters of (a, b).

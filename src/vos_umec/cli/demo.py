@@ -3,11 +3,11 @@
 import argparse
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vos_umec.data.layouts import VideoSequence
-    from vos_umec.models.propagation import PropagationNetwork
+    from vos_umec.inference.segmenter import VideoSegmenter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,9 @@ def run(args: argparse.Namespace) -> int:
     from pytorch_lightning import seed_everything
 
     from vos_umec.cli.trainer import run_cli
+    from vos_umec.inference.segmenter import VideoSegmenter
     from vos_umec.metrics.results import print_table
+    from vos_umec.training.checkpoint import load_module
     from vos_umec.training.evaluation import (
         COPY,
         PROPAGATION,
@@ -71,36 +73,39 @@ def run(args: argparse.Namespace) -> int:
     untrained = UMECModule(**own)
     sequences = cli.datamodule.sequences
     settings = trained.hparams["segmenter"] or {}
-    before = SequenceEvaluation(untrained.network, {**settings, "rounds": 0}, baselines=False)
-    after = SequenceEvaluation(trained.network, settings, baselines=True)
+    shipped = load_module()
+    evaluations = (
+        SequenceEvaluation(untrained.network, {**settings, "rounds": 0}, baselines=False),
+        SequenceEvaluation(trained.network, settings, baselines=True),
+        SequenceEvaluation(shipped.network, shipped.hparams["segmenter"], baselines=False),
+    )
     for sequence in sequences:
-        before.update(sequence)
-        after.update(sequence)
-    rows = after.rows()
-    (untrained_rows,) = before.rows().values()
+        for evaluation in evaluations:
+            evaluation.update(sequence)
+    before, rows, ready = (evaluation.rows() for evaluation in evaluations)
+    (untrained_rows,), (shipped_rows,) = before.values(), ready.values()
     columns = {
         COPY: rows[COPY],
         "untrained_label_propagation": untrained_rows,
         "trained_label_propagation": rows[PROPAGATION],
         "trained_umec": rows["umec"],
+        "shipped_model": shipped_rows,
     }
     print_table(score_table(columns))
-    picture, video = _show(args.out, sequences[0], untrained.network, trained.network, settings)
+    segmenters = {
+        "untrained": VideoSegmenter(untrained.network, **{**settings, "rounds": 0}),
+        "shipped model": VideoSegmenter.from_protocol(shipped.network, **shipped.hparams["segmenter"]),
+        "trained": VideoSegmenter(trained.network, **settings),
+    }
+    picture, video = _show(args.out, sequences[0], segmenters)
     print(f"look at {picture} and {video}")
     print(f"checkpoint: {Path(cli.trainer.log_dir or args.out) / 'checkpoints' / 'last.ckpt'}")
     print(f"{(time.monotonic() - start) / 60:.1f} minutes in all")
     return 0
 
 
-def _show(
-    out: Path,
-    sequence: "VideoSequence",
-    untrained: "PropagationNetwork",
-    trained: "PropagationNetwork",
-    settings: dict[str, Any],
-) -> tuple[Path, Path]:
-    """Write one held-out video as a picture (truth, untrained, trained) and the trained result as a video."""
-    from vos_umec.inference.segmenter import VideoSegmenter
+def _show(out: Path, sequence: "VideoSequence", segmenters: "dict[str, VideoSegmenter]") -> tuple[Path, Path]:
+    """Write a picture of one held-out video, the truth and a row a segmenter; and a video by the last of them."""
     from vos_umec.io.masks import read_mask
     from vos_umec.io.overlay import overlay
     from vos_umec.io.video import VideoWriter
@@ -108,20 +113,15 @@ def _show(
 
     source = sequence.source()
     shown = [round(i * (len(source) - 1) / 5) for i in range(6)]
-    frames = dict(zip(shown, source.read(shown), strict=True))
+    frames = source.read(range(len(source)))
     rows = [[overlay(frames[i], read_mask(sequence.annotations[i])) for i in shown]]
-    plain = VideoSegmenter(untrained, **{**settings, "rounds": 0}).segment(source, sequence.given)
-    rows.append([overlay(frames[i], ids) for i, ids in plain if i in frames])
-    rows.append([])
+    for segmenter in segmenters.values():
+        pictures = [overlay(frames[i], ids) for i, ids in segmenter.segment(source, sequence.given)]
+        rows.append([pictures[i] for i in shown])
     video = out / "overlay.mp4"
     with VideoWriter(video, source.fps) as writer:
-        for i, ids in VideoSegmenter(trained, **settings).segment(source, sequence.given):
-            picture = overlay(source.read([i])[0], ids)
+        for picture in pictures:
             writer.write(picture)
-            if i in frames:
-                rows[-1].append(picture)
     sheet = out / "result.png"
-    save_picture(
-        sheet, contact_sheet(rows, labels=[[row] * len(shown) for row in ("truth", "untrained", "trained")])
-    )
+    save_picture(sheet, contact_sheet(rows, labels=[[row] * len(shown) for row in ("truth", *segmenters)]))
     return sheet, video

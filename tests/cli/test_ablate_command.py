@@ -121,3 +121,11 @@ def test_a_run_that_is_killed_goes_on_and_gives_the_same_table(small_set, tmp_pa
     assert first["global_step"] == second["global_step"] == 12
     for name, weight in first["state_dict"].items():
         assert torch.equal(weight, second["state_dict"][name]), name
+
+    # Another read-out of the same weights: nothing is trained, and the baselines are not scored again.
+    more = [small_set[0], str(CELLS / "4e_rounds_0.yaml"), *small_set[1:]]
+    assert main([*more, "--out", str(killed)]) == 0
+    rounds_0, rounds_1 = table(killed)
+    assert len(list(training.glob("checkpoints/baselines_*.json"))) == 1
+    assert rounds_0["umec J&F"] == rounds_0["label_propagation J&F"] == rounds_1["label_propagation J&F"]
+    assert rounds_1["umec J&F"] != rounds_0["umec J&F"]

@@ -1,5 +1,6 @@
 """The score of a checkpoint, by sequence, beside label propagation with the same encoder."""
 
+import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import numpy as np
 import torch
 
 from vos_umec.data.layouts import davis_sequences
+from vos_umec.io.atomic import atomic_path
 from vos_umec.metrics.sequence import Row, overall
-from vos_umec.training.ablation.plan import Config
+from vos_umec.training.ablation.plan import Config, fingerprint
 from vos_umec.training.ablation.repeatable import RepeatableEpochs
 from vos_umec.training.checkpoint import load_module
 from vos_umec.training.evaluation import PROPAGATION, WHOLE, SequenceEvaluation
@@ -21,7 +23,8 @@ def score_checkpoint(
     """Score as `vos-umec test` does, and keep what it prints.
 
     Args:
-        checkpoint: Written with `RepeatableEpochs` among the callbacks, for the minutes.
+        checkpoint: Written with `RepeatableEpochs` among the callbacks, for the minutes; the baselines' figures are
+            kept beside it, for other read-outs of the same weights.
         segmenter: Arguments of VideoSegmenter.
         davis: DAVIS root.
         split: Its list of sequences.
@@ -35,14 +38,29 @@ def score_checkpoint(
         VosUmecError: If the checkpoint, the settings or the data cannot be used.
     """
     module = load_module(checkpoint)
-    evaluation = SequenceEvaluation(module.network.to(device), segmenter, baselines=True)
-    for sequence in davis_sequences(davis, split):
-        evaluation.update(sequence)
+    network = module.network.to(device)
+    whole = SequenceEvaluation(network, segmenter, baselines=False)
+    # No round and no memory of masks changes the baselines: cells that differ in nothing else share them.
+    alike = {**segmenter, "rounds": 0, "coarse_memory": False}
+    kept = checkpoint.parent / f"baselines_{fingerprint([alike, davis, split])}.json"
+    if kept.is_file():
+        scores = json.loads(kept.read_text(encoding="utf-8"))
+    else:
+        scores = _evaluate(SequenceEvaluation(network, alike, baselines=True), davis, split)
+        with atomic_path(kept) as temporary:
+            temporary.write_text(json.dumps(scores), encoding="utf-8")
+    # Without a refinement round the model is its encoder.
+    scores |= _evaluate(whole, davis, split) if whole.main == WHOLE else {WHOLE: scores[PROPAGATION]}
     callbacks = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
     seconds = callbacks[RepeatableEpochs().state_key]["seconds"]
-    scores = {method: _figures(rows) for method, rows in evaluation.rows().items()}
-    scores.setdefault(WHOLE, scores[PROPAGATION])  # without a refinement round the model is its encoder
     return {"minutes": seconds / 60, "scores": scores}
+
+
+def _evaluate(evaluation: SequenceEvaluation, davis: str, split: str) -> dict[str, Any]:
+    """Figures by method."""
+    for sequence in davis_sequences(davis, split):
+        evaluation.update(sequence)
+    return {method: _figures(rows) for method, rows in evaluation.rows().items()}
 
 
 def _figures(rows: list[Row]) -> dict[str, Any]:

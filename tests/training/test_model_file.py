@@ -67,6 +67,8 @@ def test_training_may_start_from_one_part_alone(module, tmp_path):
         UMECModule(**settings, start_parts=["encoder"])
     with pytest.raises(ConfigError, match=r"no part \['head'\].*encoder, mask_encoder, decoder"):
         UMECModule(**settings, start_parts=["head"])
+    with pytest.raises(ConfigError, match="give start_from"):
+        UMECModule(network="compact", start_parts=["encoder"])
 
 
 def test_files_that_are_no_models_are_told(module, tmp_path):

@@ -122,11 +122,14 @@ class UMECModule(LightningModule):
             declare_weights(encoder_weights, weights_used_labels)
             if weights_are_wanted() and start_from is None:
                 load_published(self.network.encoder, encoder_weights)
+        if start_parts is not None and start_from is None:
+            raise ConfigError(f"start_parts {start_parts} of what? give start_from, a checkpoint or model file")
         if start_from is not None and weights_are_wanted():
             load_own_weights(self.network, start_from, start_parts)
         if gradient_checkpointing:
             keep_block_inputs_only(self.network)
         self.objectives = nn.ModuleList(self.build_objectives())
+        self._encoder_rests = False  # as of the last batch
         self._read_out = ReadOut(**(read_out or {}))
 
     # --- hooks to override -------------------------------------------------------------------------------------
@@ -229,8 +232,11 @@ class UMECModule(LightningModule):
         if segmentation is not None:
             self.log("train/seg", segmentation)
             loss = loss + segmentation
-        if segmentation is None or self._encoder_rests:
-            # A gradient for every parameter, also for those that had no part: DDP wants it, and so does backward.
+        if (segmentation is None or self._encoder_rests) and (
+            self.trainer.world_size > 1 or not loss.requires_grad
+        ):
+            # DDP wants a gradient for every parameter on every rank, also where it had no part; backward wants one.
+            # Elsewhere none is better: the optimizer leaves V and D alone until they learn.
             loss = loss + 0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
         self.log("train/loss", loss, prog_bar=True)
         return loss

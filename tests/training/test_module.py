@@ -131,6 +131,15 @@ def test_e_rests_once_there_are_masks_unless_training_is_joint(joint):
     assert ("encoder" in moved) == joint
 
 
+def test_an_encoder_alone_is_not_told_to_rest():
+    alone = {"encoder": {"class_path": "vos_umec.TrunkEncoder", "init_args": {"blocks": [1, 1], "strides": [1, 1]}}}
+    assert UMECModule("propagation", alone).hparams["joint"]
+    with pytest.raises(
+        ConfigError, match=r"'propagation': an encoder alone has nothing to learn .*give joint: true"
+    ):
+        UMECModule("propagation", alone, joint=False)
+
+
 def test_hooks_can_be_overridden():
     class Own(UMECModule):
         def build_objectives(self):

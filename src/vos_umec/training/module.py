@@ -118,6 +118,11 @@ class UMECModule(LightningModule):
         self.save_hyperparameters()
         # Channels last: bf16 convolutions take a third less time in it.
         self.network = self.build_network().to(memory_format=torch.channels_last)
+        if not joint and not isinstance(self.network, UMEC):
+            raise ConfigError(
+                f"joint is false with network {network!r}: an encoder alone has nothing to learn while it rests; "
+                "give joint: true"
+            )
         if encoder_weights is not None:
             declare_weights(encoder_weights, weights_used_labels)
             if weights_are_wanted() and start_from is None:

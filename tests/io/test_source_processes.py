@@ -12,9 +12,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from torch.utils.data import DataLoader, Dataset
 
-from vos_umec.io.container import PictureMaker
+from vos_umec.io.container import PictureMaker, decoding_threads
 from vos_umec.io.frames import SourceFacts
 from vos_umec.io.pyav_source import PyAVSource
 from vos_umec.io.source import FrameSource, open_source
@@ -63,6 +64,7 @@ _MAKERS: list[PictureMaker] = []
 
 
 def test_what_scales_has_no_threads_to_wait_for_after_a_fork() -> None:
+    gc.collect()  # decoders of other tests have threads
     frame = av.VideoFrame(854, 480, "yuv420p")
     _MAKERS.append(PictureMaker())
     threads = threading.active_count(), len(list(Path("/proc/self/task").glob("*")))
@@ -84,6 +86,18 @@ def test_a_source_let_go_is_closed_at_once(make_clip, reader) -> None:
         assert place() is None
     finally:
         gc.enable()
+
+
+class _Threads(Dataset):
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, item: int) -> int:
+        return decoding_threads()
+
+
+def test_loader_workers_decode_with_one_thread_each() -> None:
+    assert torch.cat(list(DataLoader(_Threads(), num_workers=2, timeout=60))).tolist() == [1, 1]
 
 
 class _Frames(Dataset):

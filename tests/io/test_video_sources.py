@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from vos_umec.errors import DataError, VideoReadError
+from vos_umec.io import pyav_source
 from vos_umec.io.container import FrameWalk
 from vos_umec.io.decord_source import DecordSource
 from vos_umec.io.frames import SourceFacts
@@ -57,6 +58,7 @@ def test_random_access_equals_decoding_from_the_start(make_clip, numbers, name, 
     assert difference.mean() < 4 if pixels == "yuv420p10le" else difference.max() == 0
 
 
+@pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize(
     ("name", "codec", "gop", "options"),
     [
@@ -70,8 +72,11 @@ def test_random_access_equals_decoding_from_the_start(make_clip, numbers, name, 
         ("old.avi", "mpeg4", 12, {"qscale": "2"}),
     ],
 )
-def test_scaled_frames_are_those_of_decoding_from_the_start(make_clip, name, codec, gop, options) -> None:
+def test_scaled_frames_are_those_of_decoding_from_the_start(
+    make_clip, monkeypatch, name, codec, gop, options, threads
+) -> None:
     # Frames that no other needs are passed over on the way: none that is wanted may be missed or changed.
+    monkeypatch.setattr(pyav_source, "decoding_threads", lambda: threads)
     path = make_clip(name, codec=codec, gop=gop, options=options)
     size = (36, 48)
     with av.open(f"file:{path}") as container:
@@ -179,8 +184,10 @@ def test_shrinking_is_antialiased(tmp_path) -> None:
     assert abs(small.astype(int) - 127).max() < 25  # grey, neither black nor white
 
 
+@pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("reader", [PyAVSource, open_source])
-def test_the_sound_part_of_a_damaged_file_is_read(make_clip, numbers, reader, caplog) -> None:
+def test_the_sound_part_of_a_damaged_file_is_read(make_clip, numbers, monkeypatch, reader, threads, caplog) -> None:
+    monkeypatch.setattr(pyav_source, "decoding_threads", lambda: threads)
     path = make_clip(gop=5, options={"crf": "12", "bf": "0"})
     with av.open(str(path)) as container:
         packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
@@ -211,8 +218,9 @@ def test_a_recording_that_begins_between_key_frames_begins_at_the_next(make_clip
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_noise_in_a_file_ends_in_steady_frames_or_one_error(make_clip, seed) -> None:
+def test_noise_in_a_file_ends_in_steady_frames_or_one_error(make_clip, monkeypatch, seed) -> None:
     chance = random.Random(seed)
+    monkeypatch.setattr(pyav_source, "decoding_threads", lambda: 1 + seed % 4)
     name, codec = chance.choice([("n.mp4", "libx264"), ("n.mkv", "libx264"), ("n.avi", "mpeg4")])
     path = make_clip(name, gop=12, codec=codec, options={})
     data = bytearray(path.read_bytes())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -19,11 +21,35 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 
-def open_container(path: Path) -> tuple[InputContainer, VideoStream]:
+_MOST_THREADS = 5  # each keeps a few frames for itself, in every open video
+
+
+def decoding_threads() -> int:
+    """How many threads decode a sound video here: one a core, and one to wait for them, which FFmpeg takes as well.
+
+    In a process that another one started through ``multiprocessing``, as loader workers are, it is one: the workers
+    share the cores already, and more threads would only take turns.
+
+    Returns:
+        1 to 5.
+
+    Example:
+        >>> 1 <= decoding_threads() <= 5
+        True
+    """
+    if multiprocessing.parent_process() is not None:
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if cores == 1 else min(cores + 1, _MOST_THREADS)
+
+
+def open_container(path: Path, threads: int = 1) -> tuple[InputContainer, VideoStream]:
     """Open a video file and pick its main picture stream.
 
     Args:
         path: The file.
+        threads: Threads that decode, several frames at once. With more than one, what is made of a damaged picture
+            differs from run to run, and the frame before it can be lost.
 
     Returns:
         Container and stream; the caller closes the container.
@@ -60,9 +86,8 @@ def open_container(path: Path) -> tuple[InputContainer, VideoStream]:
     if cast("VideoCodecContext | None", stream.codec_context) is None:
         container.close()
         raise VideoReadError(path, "its codec is unknown to this FFmpeg; convert it to h264 in mp4")
-    # One thread: with more, what is made of a damaged picture differs from run to run.
-    stream.codec_context.thread_count = 1
-    stream.thread_type = "NONE"
+    stream.codec_context.thread_count = threads
+    stream.thread_type = "NONE" if threads == 1 else "FRAME"
     return container, stream
 
 
@@ -112,7 +137,8 @@ class FrameWalk:
                     passed = self._passes_over(packet)
                     self._stream.codec_context.skip_frame = "NONREF" if passed else "DEFAULT"
                 frames = self._stream.decode(packet)
-            except (av.error.FFmpegError, OSError, ValueError) as error:
+            except (av.error.FFmpegError, OSError, ValueError, IndexError) as error:
+                # IndexError: PyAV, where noise in a transport stream looks like one stream more.
                 self.damage = self.damage or _words(error)
                 if begun:
                     return

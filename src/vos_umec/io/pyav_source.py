@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vos_umec.errors import VideoReadError
-from vos_umec.io.container import FrameWalk, PictureMaker, open_container
+from vos_umec.io.container import FrameWalk, PictureMaker, decoding_threads, open_container
 from vos_umec.io.frames import Frame, SourceFacts, gather, unpack_stamps
 from vos_umec.io.handles import ProcessHandle
 from vos_umec.io.scan import scan_facts, scan_video
@@ -29,8 +29,8 @@ class PyAVSource:
     It walks on from where it is, unless a key frame lies between there and the frame asked for, or the frame lies
     behind: then it jumps to the key frame before it. Frames on the way are decoded only if others are made from
     them, where the codec says so (h264). It knows frames by their time stamps; where the stamps cannot tell frames
-    apart it counts from the beginning. One thread: in loader workers more would only take turns. For one thread at
-    a time.
+    apart it counts from the beginning. Frames of a sound file are decoded by as many threads as
+    ``decoding_threads`` says, one in a loader worker, with the same result. For one thread at a time.
 
     Args:
         path: A video file.
@@ -128,6 +128,8 @@ class _Cursor:
         self._index_of: dict[int | None, int] = {time: i for i, time in enumerate(self._times.tolist())}
         self._next = 0  # every frame from here on can still be had by walking on
         self._wanted = _Wanted()
+        # Where stamps cannot be trusted pictures may be damaged, and threads mend them differently every time.
+        self._threads = decoding_threads() if len(self._times) else 1
         self._rewind()
         self._wanted.may_pass = bool(len(self._times)) and self._stream.codec_context.name in _MARKS_REFERENCES
 
@@ -148,8 +150,10 @@ class _Cursor:
             self._wanted.may_pass = False  # the decoder needed to see the frames passed over
             self._jump(key)
             found = self._walk_to(index)
-        if found is None and not self._from_start:
-            self._rewind()  # the jump landed behind the frame, or in the middle of nothing
+        if found is None and not (self._from_start and self._threads == 1):
+            # The jump landed behind the frame, or in the middle of nothing; or threads lost it to damage behind it.
+            self._threads = 1
+            self._rewind()
             found = self._walk_to(index)
         if found is None:
             raise VideoReadError(
@@ -189,7 +193,7 @@ class _Cursor:
 
     def _rewind(self) -> None:
         # Opening again is the one jump to the start that works in every broken file.
-        self._container, self._stream = open_container(self._path)
+        self._container, self._stream = open_container(self._path, self._threads)
         self._begin(from_start=True)
 
     def _begin(self, from_start: bool) -> None:

@@ -20,6 +20,7 @@ from vos_umec.clustering.segments import SpaceTimeClusterer
 from vos_umec.clustering.video import encode_frames, frame_window, video_seed
 from vos_umec.data.augment import normalize
 from vos_umec.data.index import VideoEntry, scan
+from vos_umec.data.prepare import prepare
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.data.synthetic import SyntheticVOS
 from vos_umec.io.frames import resized
@@ -54,11 +55,11 @@ def real_points(entries: list[VideoEntry], n: int = 81_920, D: int = 256, frames
     return keys.permute(0, 2, 3, 1).flatten(0, 2).numpy()[:n].copy()
 
 
-def window(entry: VideoEntry) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+def window(entry: VideoEntry, gap: int) -> NDArray[np.uint8]:
     """The frames of one video that a refresh clusters."""
     source = entry.source()
-    indices = frame_window(len(source), FRAMES, GAP, video_seed(entry.id, 1))
-    return indices, source.read(indices.tolist(), resized(source.size, SHORT_SIDE))
+    indices = frame_window(len(source), FRAMES, gap, video_seed(entry.id, 1))
+    return source.read(indices.tolist(), resized(source.size, SHORT_SIDE))
 
 
 def faiss_search(x: Points, clusters: int = M, **options: int) -> Any:
@@ -107,19 +108,21 @@ def one_video(title: str, x: Points) -> Comparison:
     )
 
 
-def refresh(entries: list[VideoEntry], encoder: Encoder, folder: Path) -> None:
+def refresh(entries: list[VideoEntry], encoder: Encoder, folder: Path, gap: int = GAP) -> None:
     """Read, encode, cluster and write."""
     with tempfile.TemporaryDirectory(dir=folder) as root:
         store = PseudoMaskStore(root)
         store.begin(1)
-        share = VideoShare(store, 1, SpaceTimeClusterer(M), encoder, CPU, FRAMES, GAP, SHORT_SIDE)
+        share = VideoShare(store, 1, SpaceTimeClusterer(M), encoder, CPU, FRAMES, gap, SHORT_SIDE)
         if len(share.run(entries)) != len(entries):
             raise ValueError("a video got no masks")
 
 
-def refresh_cost(name: str, entries: list[VideoEntry], encoder: Encoder, folder: Path, rounds: int) -> Comparison:
+def refresh_cost(
+    name: str, entries: list[VideoEntry], encoder: Encoder, folder: Path, rounds: int, gap: int = GAP
+) -> Comparison:
     """The whole refresh beside its reading and encoding, and beside its encoding alone."""
-    frames = [window(entry)[1] for entry in entries]
+    frames = [window(entry, gap) for entry in entries]
 
     def encode() -> None:
         for video in frames:
@@ -127,12 +130,12 @@ def refresh_cost(name: str, entries: list[VideoEntry], encoder: Encoder, folder:
 
     def read_and_encode() -> None:
         for entry in entries:
-            encode_frames(window(entry)[1], encoder, CPU)
+            encode_frames(window(entry, gap), encoder, CPU)
 
     result = compare(
         f"refresh of {len(entries)} videos of up to {FRAMES} frames, {name}",
         {
-            "whole refresh": lambda: refresh(entries, encoder, folder),
+            "whole refresh": lambda: refresh(entries, encoder, folder, gap),
             "reading, then encoding": read_and_encode,
             "encoding alone": encode,
         },
@@ -194,14 +197,27 @@ def run() -> list[Result]:
     """All of it."""
     torch.manual_seed(0)
     with videos() as (entries, folder):
-        tiny, r18 = (network_from_preset(name).encoder.eval() for name in ("tiny", "resnet18"))
-        for encoder in (tiny, r18):
+        tiny, compact, r18 = (
+            network_from_preset(name).encoder.eval() for name in ("tiny", "compact", "resnet18")
+        )
+        for encoder in (tiny, compact, r18):
             encoder.to(memory_format=torch.channels_last)
+        copies = folder / "copies"
+        prepare(entries[0].path.parent.parent, copies, 240)
+        copied = list(scan(copies, warn=False))
         return [
             one_video("made points", made_points()),
             one_video("a real clip's keys, ResNet-18", real_points(entries)),
             refresh_cost("tiny network", entries, tiny, folder, rounds=2),
-            refresh_cost("ResNet-18", entries[::5], r18, folder, rounds=1),
+            refresh_cost(
+                "compact network as in configs/two_cores.yaml, from copies of short side 240",
+                copied,
+                compact,
+                folder,
+                rounds=2,
+                gap=3,
+            ),
+            refresh_cost("ResNet-18", entries, r18, folder, rounds=1),
             *curves(entries[:8], tiny, folder),
         ]
 

@@ -5,7 +5,6 @@ import pytest
 
 from vos_umec.data.youtube_meta import (
     ObjectMeta,
-    choose_held_out,
     read_names,
     require_categories,
     unseen_categories,
@@ -54,22 +53,7 @@ def test_unseen_is_what_no_other_video_shows() -> None:
     assert unseen_categories(hidden, ["a"]) == set()
 
 
-def test_held_out_are_all_videos_of_the_unseen_categories_and_a_steady_share_of_the_others() -> None:
-    videos = meta(**{f"v{n}": "panda dog" if n % 50 == 0 else "dog" for n in range(1000)})
-    chosen = choose_held_out(videos, ["panda"], share=0.1)
-    assert chosen == sorted(chosen)
-    assert {f"v{n}" for n in range(0, 1000, 50)} <= set(chosen)
-    assert 80 < len(chosen) < 160  # 20, and a tenth of 980 with a spread of 9
-    assert unseen_categories(videos, chosen) == {"panda"}
-    half = {name: videos[name] for name in list(videos)[:500]}
-    assert choose_held_out(half, ["panda"], share=0.1) == [name for name in chosen if name in half]
-    assert choose_held_out(videos, share=0) == []
-    assert choose_held_out(videos, share=1) == sorted(videos)
-
-
 def test_wrong_settings_are_told() -> None:
-    with pytest.raises(ConfigError, match=r"share is 1\.5"):
-        choose_held_out({}, share=1.5)
     with pytest.raises(ConfigError, match="no video has the category bear, pnda: expected categories of"):
         require_categories(meta(a="panda"), ["pnda", "panda", "bear"])
 

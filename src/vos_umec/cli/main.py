@@ -18,6 +18,7 @@ TRAINER_COMMANDS = {
 COMMANDS = {
     "segment": "segment one video from one mask",
     "evaluate": "score a folder of masks as DAVIS 2017 does, or as YouTube-VOS",
+    "holdout": "lists of YouTube-VOS train videos to hold out and to score",
     "pack": "check a folder of masks and zip it for a server",
     "prepare": "copy a folder of videos once, so that training reads it many times faster",
     "adapt": "train on for some minutes on one's own unlabelled video",

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 from vos_umec.errors import ConfigError, DataError
@@ -105,38 +104,6 @@ def require_categories(meta: Meta, categories: Collection[str]) -> None:
     if unknown:
         names = ", ".join(sorted(unknown))
         raise ConfigError(f"no video has the category {names}: expected categories of meta.json")
-
-
-def choose_held_out(meta: Meta, unseen: Collection[str] = (), share: float = 0.03) -> list[str]:
-    """Choose the videos to hold out: all that show one of some categories, and a share of the others.
-
-    The share is drawn by a hash of each video's name, so that a video's fate depends on nothing else.
-
-    Args:
-        meta: What :func:`youtube_vos_meta` read.
-        unseen: Categories that training shall not see.
-        share: Part of the other videos, 0 to 1.
-
-    Returns:
-        Names of videos, sorted: the lines of the file that ``fit``, ``predict`` and ``evaluate`` are given.
-
-    Raises:
-        ConfigError: The share is no part, or no video has such a category.
-
-    Example:
-        >>> panda, dog = ObjectMeta(("00000",), "giant_panda"), ObjectMeta(("00000",), "dog")
-        >>> choose_held_out({"a": {1: panda, 2: dog}, "b": {1: dog}}, unseen=["giant_panda"], share=0)
-        ['a']
-    """
-    if not 0 <= share <= 1:
-        raise ConfigError(f"share is {share}: expected a part of the videos, 0 to 1")
-    require_categories(meta, unseen)
-    chosen = []
-    for name, objects in meta.items():
-        draw = int.from_bytes(sha256(name.encode()).digest()[:8], "big") / 2**64  # in [0, 1)
-        if draw < share or any(item.category in unseen for item in objects.values()):
-            chosen.append(name)
-    return sorted(chosen)
 
 
 def read_names(path: str | Path) -> list[str]:

@@ -1,9 +1,10 @@
 """The encoder E: keys for correspondence, trunk features and skips for segmentation (UMEC eq. 2)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -40,6 +41,10 @@ class Features:
 class Encoder(nn.Module):
     """E: a ResNet trunk and a 1x1-conv MLP head that ends in unit-norm keys.
 
+    With more than one level, keys come from a pyramid of the frame: the same trunk and head see it at half the
+    size, at a quarter and so on, and the keys of all levels are joined, so that the affinity is the mean of theirs.
+    That gives a small trunk the context it lacks, for a quarter more work in the second level and less in the next.
+
     Any module with this forward and the attributes `stride`, `key_dim`, `trunk_dim` and `skip_dims` may stand
     in its place.
 
@@ -47,12 +52,17 @@ class Encoder(nn.Module):
         blocks: Residual blocks in each stage, 2 to 4 stages.
         strides: Stride of each stage on top of the stem's 4, or 2 without pooling.
         bottleneck: Bottleneck blocks, as ResNet-50 has.
-        key_dim: D, the key width.
+        key_dim: Key width of one level; D is so many times the levels.
         trunk_dim: Width to which a 1x1 conv reduces the trunk; None keeps the last stage's width.
         width: Channels of the first stage.
         pool: Max pooling of stride 2 at the end of the stem.
         colour: What E sees of frames, which are given in RGB in any case: "rgb"; "lab", lightness apart from
             colour; or "grey", lightness alone, as an E trained by colorization must be shown in inference too.
+        levels: Levels of the pyramid that keys are made of; 1 for none. The trunk features and skips are the first
+            one's.
+
+    Raises:
+        ConfigError: If there are too few stages, no level, or an unknown colour.
 
     Example:
         >>> import torch
@@ -72,18 +82,22 @@ class Encoder(nn.Module):
         width: int = 64,
         pool: bool = True,
         colour: Literal["rgb", "lab", "grey"] = "rgb",
+        levels: int = 1,
     ) -> None:
         super().__init__()
         if len(blocks) < 2:
             raise ConfigError(f"the encoder needs at least 2 stages for its skips; found blocks {tuple(blocks)}")
         if colour not in _SEEN:
             raise ConfigError(f"an encoder sees {', '.join(_SEEN)}; found colour '{colour}'")
+        if levels < 1:
+            raise ConfigError(f"keys need at least 1 level of the pyramid; found {levels}")
         self.colour = colour
+        self.levels = levels
         self.net = ResNetTrunk(blocks, strides, bottleneck, width=width, pool=pool)
         channels = self.net.channels[-1]
         self.reduce = nn.Identity() if trunk_dim is None else _conv_bn_relu(channels, trunk_dim)
         self.stride = self.net.stride
-        self.key_dim = key_dim
+        self.key_dim = key_dim * levels
         self.trunk_dim = trunk_dim or channels
         self.skip_dims = (self.net.channels[1], self.net.channels[0])
         self.head = nn.Sequential(
@@ -99,10 +113,25 @@ class Encoder(nn.Module):
         Returns:
             Keys, trunk and skips; the skips are the second and the first stage (1/8 and 1/4 in ResNet-18).
         """
-        stages = self.net(_SEEN[self.colour](x))
+        seen = _SEEN[self.colour](x)
+        stages = self.net(seen)
         trunk = self.reduce(stages[-1])  # (B, C, h, w)
-        key = F.normalize(self.head(trunk).float(), dim=1)  # (B, D, h, w), fp32 under autocast too
+        key = self._key(trunk)
+        if self.levels > 1:
+            key = torch.cat([key, *self._wider_keys(seen, key)], dim=1)  # (B, D, h, w)
+            key = F.normalize(key, dim=1)
         return Features(key=key, trunk=trunk, skips=(stages[1], stages[0]))
+
+    def _key(self, trunk: Tensor) -> Tensor:
+        return F.normalize(self.head(trunk).float(), dim=1)  # fp32 under autocast too
+
+    def _wider_keys(self, seen: Tensor, like: Tensor) -> Iterator[Tensor]:
+        """Keys of the frame at half the size, at a quarter and so on, enlarged to the grid of `like`."""
+        for _ in range(1, self.levels):
+            size = [max(1, round(n / 2 / self.stride)) * self.stride for n in seen.shape[-2:]]
+            seen = F.interpolate(seen, size=size, mode="bilinear", align_corners=False)
+            wider = self._key(self.reduce(self.net(seen)[-1]))
+            yield F.interpolate(wider, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def _conv_bn_relu(inputs: int, outputs: int) -> nn.Sequential:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from arithmetic import convolutions, do, further, matrix_product_rate
 from crw import CrwPropagation
 from harness import (
     Comparison,
@@ -42,6 +43,7 @@ from vos_umec.models.umec import UMEC
 REFERENCES, RADIUS, TOP_K, TAU = 20, 12, 10, 0.05
 PAPER = {"Dv": 512, "dims": (512, 256, 128)}
 NARROW = {"Dv": 128, "dims": (128, 64, 64)}
+WIDTHS = {"paper": PAPER, "narrow": NARROW}
 MARGIN = 4  # cells around an object, where V and D are cropped: VideoSegmenter's default
 
 
@@ -182,16 +184,23 @@ def objects(title: str, widths: dict, margin: int | None, counts: tuple[int, ...
     for K in counts:
         segmenter = annotated_windows(full(VideoSegmenter(net, crop_margin=margin), K), K)
         ways[f"whole model, K = {K}"] = stepping(segmenter)
+    convs = further(*(convolutions(ways[f"whole model, K = {K}"]) for K in (counts[-1], counts[0])))
+    more = counts[-1] - counts[0]
+    ways[f"the convolutions of {more} further objects, and nothing else"] = lambda: do(convs)
     result = compare(
         f"Whole model, 3 rounds, {title}",
         ways,
         rounds=3,
         wanted="with one object at most 2.2 times label propagation, each further object at most 0.35 times it",
     )
-    base, *whole = (np.median(seconds) for seconds in result.seconds.values())
+    base, *whole, alone = (np.median(seconds) for seconds in result.seconds.values())
+    each, work = (whole[-1] - whole[0]) / more, do(convs) / more / 1e9
     result.notes = (
-        f"one object {whole[0] / base:.2f} times label propagation, each further one "
-        f"{(whole[-1] - whole[0]) / (counts[-1] - counts[0]) / base:.2f} times (mean of {counts[-1] - counts[0]})"
+        f"one object {whole[0] / base:.2f} times label propagation, each further one {each / base:.2f} times (mean "
+        f"of {more}), which is {work:.0f} GFLOP of V's and D's convolutions at {work / each:.0f} GFLOP/s; the same "
+        f"convolutions with nothing between them run at {work / alone * more:.0f} GFLOP/s, and take "
+        f"{alone / more / base:.2f} times label propagation; a plain bf16 product of 2048 x 2048 matrices reaches "
+        f"{matrix_product_rate() / 1e9:.0f} GFLOP/s"
     )
     return result
 
@@ -272,12 +281,10 @@ def curves() -> list[Curve]:
 
     sizes = {round(s * s * 854 / 480 / 1e6, 2): s for s in (240, 360, 480, 720)}
     by_frames = scale("Whole video, small network, 96 x 171, one round", "frames", list(lengths), frames, repeats=1)
-    said = subprocess.run([sys.executable, __file__, "alone"], capture_output=True, text=True, check=True).stdout
-    peak, first, last = said.split()[-3:]
     by_frames.notes = (
-        f"the reference memory is filled in the first case, and nothing grows after that. A process that segments "
-        f"{clip().name}, whole model, Dv = 512, one object, and nothing else: resident {first} MiB 20 frames after "
-        f"its memory is full, {last} MiB after 40, {peak} MiB at its peak (wanted: under 1638)"
+        f"the reference memory is filled in the first case, and nothing grows after that. Processes that segment "
+        f"{clip().name}, played to and fro, one object, and nothing else: {held_alone('narrow', 100, 500)}; "
+        f"{held_alone('paper', 41, 61)} (wanted: no growth over 500 frames, under 1638 MiB)"
     )
     by_references = scale(f"Label propagation, a frame of {clip().name}", "references", (5, 10, 20, 40), references)
     constant = statistics.median(timed(first_alone) for first_alone in [references(0)] * 5)
@@ -290,17 +297,31 @@ def curves() -> list[Curve]:
     return [by_frames, by_references, by_objects, by_size]
 
 
-def alone() -> None:
-    """Segment a video and nothing else in this process; print what it held at most and at two moments, in MiB."""
-    segmenter = annotated_windows(full(VideoSegmenter(network(**PAPER))), 1)
-    step, held = stepping(segmenter), []
-    for _ in range(2):
-        for _ in range(20):
-            step()
-        held.append(resident_mib())
+def alone(widths: dict, moments: list[int]) -> None:
+    """Segment a video and nothing else in this process; print what it holds after some numbers of frames, in MiB.
+
+    At last what it held at most.
+    """
+    segmenter = VideoSegmenter(network(**widths), crop_margin=MARGIN)
+    frames, held = clip().to_and_fro(0), []
+    segmenter.step(next(frames), clip().objects(0, 1))
+    segmenter = annotated_windows(segmenter, 1)
+    for frame, count in zip(frames, range(2, moments[-1] + 1), strict=False):
+        segmenter.step(frame)
+        if count in moments:
+            held.append(resident_mib())
     # Not getrusage: its maximum is handed down from the process that started this one.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(int(status["VmHWM"].split()[0]) // 1024, *map(round, held))
+    print(*map(round, held), int(status["VmHWM"].split()[0]) // 1024)
+
+
+def held_alone(name: str, *moments: int) -> str:
+    """What `alone` found in a process of its own, in words."""
+    command = [sys.executable, __file__, "alone", name, *map(str, moments)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    *held, peak = said.split()
+    after = ", ".join(f"{mib} MiB after {count} frames" for mib, count in zip(held, moments, strict=True))
+    return f"whole model, Dv = {WIDTHS[name]['Dv']}: resident {after}, {peak} MiB at its peak"
 
 
 def beyond(curve: Curve, constant: float, what: str) -> None:
@@ -326,4 +347,7 @@ def run() -> list[Result]:
 
 
 if __name__ == "__main__":
-    alone() if sys.argv[1:] == ["alone"] else main(run)
+    if sys.argv[1:2] == ["alone"]:
+        alone(WIDTHS[sys.argv[2]], [int(count) for count in sys.argv[3:]])
+    else:
+        main(run)

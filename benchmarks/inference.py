@@ -312,7 +312,8 @@ def alone(widths: dict, moments: list[int]) -> None:
             held.append(resident_mib())
     # Not getrusage: its maximum is handed down from the process that started this one.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(*map(round, held), int(status["VmHWM"].split()[0]) // 1024)
+    peak = max(int(status["VmHWM"].split()[0]) / 1024, *held)  # the two counts are kept apart, and a little off
+    print(*map(round, held), round(peak))
 
 
 def held_alone(name: str, *moments: int) -> str:

@@ -181,8 +181,8 @@ def prepared(original: Path, copy: Path, short_side: int) -> Comparison:
     source = open_source(original)
     clips, size = draw(len(source)), resized(source.size, short_side)
     ways = {
-        "after prepare": read(copy, clips, size),
-        "before it": read(original, clips, size),
+        "after prepare (1 thread)": read(copy, clips, size),
+        "before it (1 thread)": read(original, clips, size, 1),
         "decord, whole frames + Pillow (1 thread), before it": plain_decord(original, clips, size, False, 1),
         "decord, width= height= (1 thread), before it": plain_decord(original, clips, size, True, 1),
     }

@@ -90,7 +90,7 @@ def _small_synthetic() -> list[str]:
 @pytest.mark.parametrize(
     "name", sorted(path.name for path in (ROOT / "configs").glob("*.yaml") if path.name not in OVERLAYS)
 )
-def test_every_configuration_runs(name, request, tmp_path):
+def test_every_configuration_runs(name, request, tmp_path, capsys):
     arguments = [f"--trainer.logger.save_dir={tmp_path}"]
     if name == "davis17.yaml":
         arguments += ["test", f"--data.root={request.getfixturevalue('davis')}", "--model.network=tiny"]
@@ -113,8 +113,12 @@ def test_every_configuration_runs(name, request, tmp_path):
     command = next(a for a in arguments if a in ("fit", "test", "predict"))
     arguments.remove(command)
     assert main([command, "--config", f"configs/{name}", *arguments]) == 0
+    (run,) = tmp_path.glob("*/version_0")
+    told = capsys.readouterr().out
+    if command == "predict":
+        assert f"masks in {run / 'predictions'}\n" in told
     if command == "fit":
-        (run,) = tmp_path.glob("*/version_0")
+        assert f"checkpoint in {run / 'checkpoints' / 'last.ckpt'}\n" in told
         assert (run / "config.yaml").is_file()
         assert (run / "pseudo_masks" / "manifest.json").is_file()
         assert list((run / "pseudo_masks" / "pictures").glob("*.png"))

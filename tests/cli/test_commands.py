@@ -70,7 +70,11 @@ QUICK = ["fit", "--config", "configs/quickstart.yaml"]
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["fit"], "fit.data, fit.model; a configuration has them: --config configs/folder.yaml"),
         (["fit", "--config", "configs/no.yaml"], "no configuration file configs/no.yaml"),
+        (["fit", "--config=configs/no.yaml"], "no configuration file configs/no.yaml"),
+        (["fit", "--config=configs/folder.yaml", "--data.root=no/such/folder"], "no/such/folder"),
+        (["test", "--config=configs/davis17.yaml", "--ckpt_path=no.ckpt"], "no checkpoint at no.ckpt"),
         (["test", "--config", "configs/davis17.yaml", "--ckpt_path", "no.ckpt"], "no checkpoint at no.ckpt"),
         ([*QUICK, "--model.lerning_rate=1"], "lerning_rate"),
         ([*QUICK, "--model.learning_rate=fast"], "learning_rate"),

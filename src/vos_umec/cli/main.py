@@ -11,19 +11,19 @@ from vos_umec.errors import VosUmecError
 
 TRAINER_COMMANDS = {
     "fit": "train on unlabelled video: --config configs/folder.yaml --data.root VIDEOS",
-    "validate": "score a checkpoint on the validation sequences",
-    "test": "score a checkpoint beside the baselines: --config configs/davis17.yaml --ckpt_path CKPT",
-    "predict": "write the masks of a data set's sequences",
+    "validate": "score a checkpoint on the validation sequences, without baselines",
+    "test": "score a checkpoint beside baselines: --config configs/davis17.yaml --data.root DAVIS --ckpt_path CKPT",
+    "predict": "write masks of a data set: --config configs/ytvos_predict.yaml --data.root YTVOS --ckpt_path CKPT",
 }
 COMMANDS = {
     "segment": "segment one video from one mask",
     "evaluate": "score a folder of masks as DAVIS 2017 does, or as YouTube-VOS",
-    "holdout": "lists of YouTube-VOS train videos to hold out and to score",
+    "holdout": "list videos of YouTube-VOS train to keep from training and to score",
     "pack": "check a folder of masks and zip it for a server",
     "prepare": "copy a folder of videos once, so that training reads it many times faster",
-    "adapt": "train on for some minutes on one's own unlabelled video",
-    "export": "a trained network as one small file",
-    "cluster": "pseudo masks of a folder of videos from a checkpoint",
+    "adapt": "go on training a model for some minutes, on your own unlabelled video",
+    "export": "write a trained network as one small file",
+    "cluster": "write the pseudo masks that a model gives a folder of videos",
     "ablate": "train and score a set of configurations over seeds, and write their table",
     "results": "write the page of results, published and measured, from the folders of `ablate`",
     "demo": "train on made video, segment, score, and show, in minutes",

@@ -15,6 +15,7 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from vos_umec.cli.configs import find_config
+from vos_umec.cli.main import TRAINER_COMMANDS
 from vos_umec.errors import ConfigError, VosUmecError
 from vos_umec.models.precision import multiplies_bf16
 from vos_umec.models.weights import weights_from_checkpoint
@@ -33,7 +34,10 @@ class _Parser(LightningArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise ConfigError(_useful_line(str(message))) from ex
+        line = _useful_line(str(message))
+        if "arguments are required" in line:
+            line += "; a configuration has them: --config configs/folder.yaml, or another of configs/"
+        raise ConfigError(line) from ex
 
 
 class _SaveConfig(SaveConfigCallback):
@@ -118,7 +122,9 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         ConfigError: If an argument or a key of a YAML file is unknown or does not fit.
     """
-    run_cli(arguments)
+    cli = run_cli(arguments)
+    if cli.trainer.is_global_zero:
+        _tell_where(cli)
     return 0
 
 
@@ -143,14 +149,30 @@ def run_cli(arguments: Sequence[str]) -> UMECCLI:
         seed_everything_default=0,
         trainer_defaults={"callbacks": DataWait()},  # besides those of the configuration
         parser_class=_Parser,
+        parser_kwargs={
+            name: {"description": f"{text[0].upper()}{text[1:]}"} for name, text in TRAINER_COMMANDS.items()
+        },
         args=_with_files(arguments),
     )
 
 
+def _tell_where(cli: UMECCLI) -> None:
+    """Say where the run left what the next command takes: its number is nobody's to guess."""
+    trainer = cli.trainer
+    last = getattr(trainer.checkpoint_callback, "last_model_path", "")
+    if cli.subcommand == "fit" and last:
+        print(f"checkpoint in {last}")
+    if cli.subcommand == "predict":
+        print(f"masks in {Path(trainer.log_dir or trainer.default_root_dir) / 'predictions'}")
+
+
 def _with_files(arguments: Sequence[str]) -> list[str]:
     """The arguments with configurations found and checkpoints checked."""
-    found = list(arguments)
-    for i, (flag, value) in enumerate(pairwise(arguments), start=1):
+    found: list[str] = []
+    for word in arguments:
+        flag, equals, value = word.partition("=")
+        found += [flag, value] if equals and flag in ("--config", "--ckpt_path") else [word]
+    for i, (flag, value) in enumerate(pairwise(found), start=1):
         if flag in ("--config", "-c"):
             found[i] = str(find_config(value))
         if flag == "--ckpt_path" and value not in ("best", "last", "hpc") and not Path(value).is_file():

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from vos_umec.errors import VideoReadError
 from vos_umec.io.container import PictureMaker, decoding_threads
 from vos_umec.io.frames import SourceFacts
 from vos_umec.io.pyav_source import PyAVSource
@@ -51,6 +52,30 @@ def test_a_source_in_use_survives_a_fork(make_clip, reader) -> None:
         answers = pool.map_async(_read_and_forget, [reader] * 4, chunksize=1).get(timeout=30)
     assert answers == [expected] * 4
     assert source.read([5]).shape == (1, 48, 64, 3)  # and the parent's handle is still good
+
+
+def _look_for_circles() -> bool:
+    """In a forked child: what Python does by itself at any time."""
+    gc.collect()
+    return True
+
+
+def test_what_a_caught_error_holds_is_not_freed_after_a_fork(make_clip) -> None:
+    path = make_clip("clip.mkv", frames=60)
+    source = PyAVSource(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 2 // 3] + bytes(len(content) - len(content) * 2 // 3))
+    gc.collect()
+    gc.disable()  # in the parent the circle stays until the fork
+    try:
+        with pytest.raises(VideoReadError, match="cannot be now") as caught:
+            source.read([50])
+        caught.value.circle = caught
+        del caught
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            assert pool.apply_async(_look_for_circles).get(timeout=30)
+    finally:
+        gc.enable()
 
 
 def _free_a_maker() -> bool:

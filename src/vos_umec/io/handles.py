@@ -1,11 +1,17 @@
 """An open decoder belongs to the process that opened it."""
 
 import ctypes
+import gc
 import os
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 H = TypeVar("H")
+
+# What a parent has let go of in a circle, as a caught error does with the decoder in its traceback, a child must
+# not free either: it would wait for threads that did not come along.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=gc.freeze)
 
 
 class ProcessHandle(Generic[H]):

@@ -79,8 +79,10 @@ def part_table(parts: Parts) -> list[str]:
 
 
 def curve_table(curves: list[Curve], plots: Path) -> list[str]:
-    """One table and one plot for each curve."""
+    """One table and one plot for each curve; plots of curves that are no more go."""
     plots.mkdir(parents=True, exist_ok=True)
+    for old in plots.glob("*.png"):
+        old.unlink()
     text = [
         "| work | against | sizes | time | exponent | expected | peak memory |",
         "|---|---|---|---|---|---|---|",

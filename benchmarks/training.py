@@ -19,10 +19,11 @@ from torch.utils.data import DataLoader
 
 from vos_umec import UMECModule
 from vos_umec.data.geometry import GeometricTransform
-from vos_umec.models import rollout, umec
+from vos_umec.models import umec
 from vos_umec.models.encoder import Encoder
 from vos_umec.objectives import dense_contrast, equivariance
 from vos_umec.training import module as steps
+from vos_umec.training import rollout
 
 NETWORKS = "E, V and D alone"
 
@@ -41,6 +42,8 @@ PARTS = {
     "affinity and read-out": [
         (rollout, "affinity"),
         (rollout, "read_out"),
+        (rollout, "top_k_affinity"),
+        (rollout, "gather_values"),
         (equivariance, "affinity"),
         (equivariance, "read_out"),
     ],

@@ -26,6 +26,13 @@ def load(monkeypatch):
     return by_name
 
 
+@pytest.mark.parametrize("name", ["scores", "readout", "inference", "clips", "clustering", "training"])
+def test_what_a_benchmark_measures_is_where_it_looks_for_it(load, name):
+    if name == "clustering":
+        pytest.importorskip("sklearn")  # of the bench extra
+    load(name)
+
+
 def test_ways_run_in_turn_and_are_checked(load):
     harness, calls = load("harness"), []
     ways = {"ours": lambda: calls.append("a") or 1, "plain": lambda: calls.append("b") or time.sleep(0.01) or 1}

@@ -53,8 +53,9 @@ def test_a_trunk_starts_from_torchvisions_distribution():
 @pytest.mark.parametrize("size", [(64, 96), (40, 52)])  # whose halves and quarters are whole cells, and are not
 def test_keys_of_a_pyramid_are_those_of_each_level_joined(size):
     torch.manual_seed(0)
+    weights = (1.0, 0.5, 0.25)
     one = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=16).eval()
-    three = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=16, levels=3).eval()
+    three = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=16, levels=weights).eval()
     three.load_state_dict(one.state_dict())  # levels have no weights of their own
     frame = torch.rand(2, 3, *size)
     with torch.no_grad():
@@ -66,9 +67,10 @@ def test_keys_of_a_pyramid_are_those_of_each_level_joined(size):
             levels.append(F.interpolate(one(seen).key, size=first.key.shape[-2:], mode="bilinear"))
     assert three.key_dim == found.key.shape[1] == 48
     torch.testing.assert_close(found.trunk, first.trunk)
-    scale = torch.stack([(level**2).sum(dim=1) for level in levels]).sum(dim=0).sqrt()  # (B, h, w)
-    for level, got in zip(levels, found.key.split(16, dim=1), strict=True):
-        torch.testing.assert_close(got * scale[:, None], level, atol=1e-5, rtol=1e-4)
+    weighted = [weight**0.5 * level for weight, level in zip(weights, levels, strict=True)]
+    norm = torch.stack([(level**2).sum(dim=1) for level in weighted]).sum(dim=0).sqrt()  # (B, h, w)
+    for level, got in zip(weighted, found.key.split(16, dim=1), strict=True):
+        torch.testing.assert_close(got * norm[:, None], level, atol=1e-5, rtol=1e-4)
 
 
 def test_without_batch_norms_rows_do_not_see_each_other_and_a_trunk_is_one_with_statistics_of_0_and_1():

@@ -42,8 +42,9 @@ class Encoder(nn.Module):
     """E: a ResNet trunk and a 1x1-conv MLP head that ends in unit-norm keys.
 
     With more than one level, keys come from a pyramid of the frame: the same trunk and head see it at half the
-    size, at a quarter and so on, and the keys of all levels are joined, so that the affinity is the mean of theirs.
-    That gives a small trunk the context it lacks, for a quarter more work in the second level and less in the next.
+    size, at a quarter and so on, and the keys of all levels are joined, so that the affinity is the weighted mean
+    of theirs. That gives a small trunk the context it lacks, for a quarter more work in the second level and less
+    in the next; small objects want coarse levels to weigh little.
 
     Any module with this forward and the attributes `stride`, `key_dim`, `trunk_dim` and `skip_dims` may stand
     in its place.
@@ -58,11 +59,12 @@ class Encoder(nn.Module):
         pool: Max pooling of stride 2 at the end of the stem.
         colour: What E sees of frames, which are given in RGB in any case: "rgb"; "lab", lightness apart from
             colour; or "grey", lightness alone, as an E trained by colorization must be shown in inference too.
-        levels: Levels of the pyramid that keys are made of; 1 for none. The trunk features and skips are the first
-            one's.
+        levels: Weight in the affinity, above 0, of each level of the pyramid that keys are made of, the frame
+            itself first; one level for no pyramid. The trunk features and skips are the first one's.
 
     Raises:
-        ConfigError: If there are too few stages, no level, or an unknown colour.
+        ConfigError: If there are too few stages, no level or one of no weight, or an unknown
+            colour.
 
     Example:
         >>> import torch
@@ -82,22 +84,24 @@ class Encoder(nn.Module):
         width: int = 64,
         pool: bool = True,
         colour: Literal["rgb", "lab", "grey"] = "rgb",
-        levels: int = 1,
+        levels: Sequence[float] = (1.0,),
     ) -> None:
         super().__init__()
         if len(blocks) < 2:
             raise ConfigError(f"the encoder needs at least 2 stages for its skips; found blocks {tuple(blocks)}")
         if colour not in _SEEN:
             raise ConfigError(f"an encoder sees {', '.join(_SEEN)}; found colour '{colour}'")
-        if levels < 1:
-            raise ConfigError(f"keys need at least 1 level of the pyramid; found {levels}")
+        if not levels or min(levels) <= 0:
+            raise ConfigError(
+                f"keys need levels of the pyramid, each with a weight above 0, as [1.0, 0.5]; found {levels}"
+            )
         self.colour = colour
-        self.levels = levels
+        self.levels = tuple(levels)
         self.net = ResNetTrunk(blocks, strides, bottleneck, width=width, pool=pool)
         channels = self.net.channels[-1]
         self.reduce = nn.Identity() if trunk_dim is None else _conv_bn_relu(channels, trunk_dim)
         self.stride = self.net.stride
-        self.key_dim = key_dim * levels
+        self.key_dim = key_dim * len(levels)
         self.trunk_dim = trunk_dim or channels
         self.skip_dims = (self.net.channels[1], self.net.channels[0])
         self.head = nn.Sequential(
@@ -117,9 +121,10 @@ class Encoder(nn.Module):
         stages = self.net(seen)
         trunk = self.reduce(stages[-1])  # (B, C, h, w)
         key = self._key(trunk)
-        if self.levels > 1:
-            key = torch.cat([key, *self._wider_keys(seen, key)], dim=1)  # (B, D, h, w)
-            key = F.normalize(key, dim=1)
+        if len(self.levels) > 1:
+            keys = [key, *self._wider_keys(seen, key)]
+            weighted = [weight**0.5 * each for weight, each in zip(self.levels, keys, strict=True)]
+            key = F.normalize(torch.cat(weighted, dim=1), dim=1)  # (B, D, h, w)
         return Features(key=key, trunk=trunk, skips=(stages[1], stages[0]))
 
     def _key(self, trunk: Tensor) -> Tensor:
@@ -127,7 +132,7 @@ class Encoder(nn.Module):
 
     def _wider_keys(self, seen: Tensor, like: Tensor) -> Iterator[Tensor]:
         """Keys of the frame at half the size, at a quarter and so on, enlarged to the grid of `like`."""
-        for _ in range(1, self.levels):
+        for _ in self.levels[1:]:
             size = [max(1, round(n / 2 / self.stride)) * self.stride for n in seen.shape[-2:]]
             seen = F.interpolate(seen, size=size, mode="bilinear", align_corners=False)
             wider = self._key(self.reduce(self.net(seen)[-1]))

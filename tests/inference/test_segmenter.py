@@ -109,6 +109,15 @@ def test_odd_sizes_and_a_smaller_working_size_give_masks_at_the_videos_own_size(
         assert iou(result == 3, truth == 3) > 0.8
 
 
+@pytest.mark.filterwarnings("error")
+def test_frames_may_be_read_only_and_reversed(network):
+    frame, ids = scene({3: (8, 8)})
+    locked = frame.copy()
+    locked.setflags(write=False)
+    results = [VideoSegmenter(network).step(each, ids) for each in (frame, locked, frame[::-1])]
+    assert all((result == ids).all() for result in results)
+
+
 def test_memory_does_not_grow_with_the_video(network):
     segmenter = VideoSegmenter(network, rounds=1, references=3)
     frame, truth = scene({3: (8, 8)})

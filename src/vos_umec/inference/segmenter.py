@@ -236,7 +236,8 @@ class VideoSegmenter:
 
     def _prepare(self, frame: np.ndarray) -> Tensor:
         """The frame as E takes it: resized, normalised, padded to whole cells (1, 3, H', W')."""
-        image = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device).permute(2, 0, 1)[None]  # (1, 3, H, W)
+        pixels = torch.from_numpy(np.require(frame, requirements=["C", "W"]))  # (H, W, 3)
+        image = pixels.to(self.device).permute(2, 0, 1)[None]  # (1, 3, H, W)
         image = self._shrink(normalize(image))
         s = self.network.stride
         return F.pad(image, (0, -image.shape[-1] % s, 0, -image.shape[-2] % s), mode="replicate")

@@ -47,7 +47,7 @@ def load_segmenter(
 
     Example:
         >>> load_segmenter(rounds=0).short_side
-        240
+        360
     """
     module = load_module(path)
     own = {} if "protocol" in changes else module.hparams["segmenter"] or {}
@@ -65,7 +65,7 @@ def load_module(path: str | Path = SHIPPED) -> UMECModule:
 
     Example:
         >>> load_module().hparams["segmenter"]["short_side"]
-        240
+        360
     """
     if not Path(path).is_file():
         raise CheckpointError(

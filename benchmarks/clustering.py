@@ -241,7 +241,7 @@ def run() -> list[Result]:
             one_video("a real clip's keys, ResNet-18", real_points(entries)),
             refresh_cost("tiny network", entries, tiny, folder, rounds=2),
             refresh_cost(
-                "compact network as in configs/two_cores.yaml, from copies of short side 240",
+                "compact network with keys of one level, from copies of short side 240",
                 copied,
                 compact,
                 folder,

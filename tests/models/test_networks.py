@@ -178,6 +178,8 @@ def test_feedback_is_detached():
         ({"preset": "tiny", "encodr": {}}, "unknown part"),
         ({"preset": "tiny", "encoder": {"key_dims": 3}}, "key_dims"),
         ({"preset": "tiny", "encoder": {"strides": (1, 2)}}, "stride"),
+        ({"preset": "tiny", "encoder": {"levels": ()}}, "each with a weight above 0"),
+        ({"preset": "tiny", "encoder": {"levels": (1.0, 0.0)}}, "each with a weight above 0"),
         ({"preset": "tiny", "decoder": {"dims": (8, 8)}}, "one width more"),
     ],
 )

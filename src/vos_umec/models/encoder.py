@@ -44,7 +44,7 @@ class Encoder(nn.Module):
     With more than one level, keys come from a pyramid of the frame: the same trunk and head see it at half the
     size, at a quarter and so on, and the keys of all levels are joined, so that the affinity is the weighted mean
     of theirs. That gives a small trunk the context it lacks, for a quarter more work in the second level and less
-    in the next; small objects want coarse levels to weigh little.
+    in the next. Objects that are small in the coarsest level need a finer frame, or that level to weigh little.
 
     Any module with this forward and the attributes `stride`, `key_dim`, `trunk_dim` and `skip_dims` may stand
     in its place.
@@ -63,8 +63,7 @@ class Encoder(nn.Module):
             itself first; one level for no pyramid. The trunk features and skips are the first one's.
 
     Raises:
-        ConfigError: If there are too few stages, no level or one of no weight, or an unknown
-            colour.
+        ConfigError: If there are too few stages, no level or one of no weight, or an unknown colour.
 
     Example:
         >>> import torch

@@ -18,7 +18,7 @@ BASES = ["folder.yaml", "two_cores.yaml"]
 
 @pytest.fixture(scope="module", params=BASES)
 def runs(request, tmp_path_factory):
-    setting = plan_setting(CONFIGS / request.param, "davis", (), tmp_path_factory.mktemp("out"))
+    setting = plan_setting([CONFIGS / request.param], "davis", (), tmp_path_factory.mktemp("out"))
     return {run.cell: run for run in plan_runs(setting, CELLS, [0])}
 
 
@@ -47,7 +47,7 @@ def test_read_outs_share_a_training_and_no_two_cells_are_the_same_by_mistake(run
 @pytest.mark.parametrize("base", BASES)
 def test_the_trainers_commands_take_what_ablate_writes(base, tmp_path, monkeypatch):
     monkeypatch.setattr(UMECCLI, "_run_subcommand", lambda self, subcommand: None)
-    setting = plan_setting(CONFIGS / base, "davis", (), tmp_path)
+    setting = plan_setting([CONFIGS / base], "davis", (), tmp_path)
     (run,) = plan_runs(setting, [CONFIGS / "ablations" / "4f_mast_seg.yaml"], [3])
     run.training.mkdir(parents=True)
     (run.training / "config.yaml").write_text(yaml.safe_dump(run.fit_config()))

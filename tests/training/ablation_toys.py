@@ -37,7 +37,7 @@ if rate > 1 and "--ckpt_path" not in sys.argv:
 def make_setting(folder: Path, base: dict[str, Any] = BASE, extra: tuple[str, ...] = ()) -> Setting:
     path = folder / "base.yaml"
     path.write_text(yaml.safe_dump(base))
-    return plan_setting(path, None, extra, folder / "out")
+    return plan_setting([path], None, extra, folder / "out")
 
 
 def make_runs(setting: Setting, cells: dict[str, dict[str, Any]], seeds=(0,)):

@@ -91,8 +91,22 @@ def test_a_training_has_its_seed_its_folder_and_one_checkpoint_a_run(tmp_path):
 def test_a_base_that_is_of_no_use_is_told_in_one_line(base, davis, extra, words, tmp_path):
     (tmp_path / "base.yaml").write_text(base)
     with pytest.raises(ConfigError, match=words) as told:
-        plan_setting(tmp_path / "base.yaml", davis, extra, tmp_path / "out")
+        plan_setting([tmp_path / "base.yaml"], davis, extra, tmp_path / "out")
     assert "\n" not in str(told.value)
+
+
+def test_a_base_of_several_files_is_changed_by_each_in_turn(tmp_path):
+    for name, text in (
+        ("base", "model: {class_path: M, init_args: {a: 1, b: 1, c: 1}}\ndata: {class_path: D}"),
+        ("finer", "model: {class_path: M, init_args: {b: 2, c: 2}}"),
+        ("longer", "model: {class_path: M, init_args: {c: 3}}"),
+    ):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    files = [tmp_path / f"{name}.yaml" for name in ("base", "finer", "longer")]
+    setting = plan_setting(files, "davis", (), tmp_path / "out")
+    assert setting.base["model"]["init_args"] == {"a": 1, "b": 2, "c": 3}
+    assert setting.base_name == "base.yaml + finer.yaml + longer.yaml"
+    assert plan_setting(files[:1], "davis", (), tmp_path / "out").fingerprint != setting.fingerprint
 
 
 def test_cells_need_files_and_names_of_their_own(tmp_path):

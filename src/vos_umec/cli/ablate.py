@@ -23,8 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("configs", type=Path, nargs="+", help="changes to the base, one YAML file a cell")
     parser.add_argument(
         "--base",
-        default="configs/two_cores.yaml",
-        help="the configuration that they change (default: %(default)s)",
+        nargs="+",
+        default=["configs/two_cores.yaml"],
+        help="the configuration that they change, and files that change it for all of them (default: "
+        "configs/two_cores.yaml)",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds (default: 0 1 2)")
     parser.add_argument(
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from vos_umec.training.ablation.report import write_report
     from vos_umec.training.ablation.run import run_set
 
-    setting = plan_setting(find_config(args.base), args.davis, args.passed_on, args.out)
+    setting = plan_setting([find_config(each) for each in args.base], args.davis, args.passed_on, args.out)
     runs = plan_runs(setting, args.configs, args.seeds)
     if args.commands:
         print("\n".join(_commands(args, runs)))
@@ -73,7 +75,7 @@ def _commands(args: argparse.Namespace, runs: Sequence[Run]) -> list[str]:
     groups: dict[str, list[Run]] = {}
     for each in runs:
         groups.setdefault(each.trained_with, []).append(each)
-    options = ["--base", args.base, "--out", str(args.out), "--device", args.device]
+    options = ["--base", *args.base, "--out", str(args.out), "--device", args.device]
     options += ["--davis", args.davis] if args.davis else []
     options += ["--", *args.passed_on] if args.passed_on else []
     commands = []

@@ -30,7 +30,7 @@ class Setting:
         split: Its list of sequences.
         extra: Further arguments of `vos-umec fit`.
         out: Folder of the set.
-        base_name: Name of the base's file.
+        base_name: Name of the base's file, or names of its files.
     """
 
     base: Config
@@ -132,29 +132,32 @@ class Run:
         return [*command, *self.setting.extra, *resume]
 
 
-def plan_setting(base: Path, davis: str | None, extra: Sequence[str], out: Path) -> Setting:
+def plan_setting(bases: Sequence[Path], davis: str | None, extra: Sequence[str], out: Path) -> Setting:
     """What the runs of a set have in common.
 
     Args:
-        base: File of the configuration that the cells change.
+        bases: File of the configuration that the cells change, and files of changes that are made for all of them.
         davis: DAVIS root to score on; None for the base's own `data.init_args.val_root`.
         extra: Further arguments of `vos-umec fit`.
         out: Folder of the set.
 
     Raises:
-        ConfigError: If the base cannot be read or has no model or data, or there is nothing to score on.
+        ConfigError: If a file cannot be read, the base has no model or data, or there is nothing to score on.
     """
-    config = read_config(base)
+    config: Config = {}
+    for path in bases:
+        config = overlay(config, read_config(path))
+    names = " + ".join(path.name for path in bases)
     for part in ("model", "data"):
         if not isinstance(config.get(part), dict):
-            raise ConfigError(f"{base} has no {part} with a class_path; give a whole configuration as the base")
+            raise ConfigError(f"{names} has no {part} with a class_path; give a whole configuration as the base")
     data = config["data"].get("init_args", {})
     root = davis or data.get("val_root")
     if root is None:
-        raise ConfigError(f"nothing to score on: {base} has no data.init_args.val_root; give --davis DAVIS")
+        raise ConfigError(f"nothing to score on: {names} has no data.init_args.val_root; give --davis DAVIS")
     if any(each.startswith("--model.segmenter") for each in extra):
         raise ConfigError("the read-out is a cell's own: put model.init_args.segmenter into the base, not after --")
-    return Setting(config, str(root), data.get("val_split", "val"), tuple(extra), out, base.name)
+    return Setting(config, str(root), data.get("val_split", "val"), tuple(extra), out, names)
 
 
 def plan_runs(setting: Setting, cells: Sequence[Path], seeds: Sequence[int]) -> list[Run]:

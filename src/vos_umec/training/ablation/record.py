@@ -19,7 +19,7 @@ class SettingRecord:
 
     Attributes:
         fingerprint: Of the setting; results of others may lie in the same folder.
-        base: Name of the base configuration's file.
+        base: Name of the base configuration's file, or names of its files.
         extra: Further arguments of `vos-umec fit`.
         split: List of the sequences that were scored.
     """

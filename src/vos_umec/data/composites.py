@@ -17,7 +17,8 @@ class Composites:
     little from them but to copy. A pasted piece is known to the pixel and follows no feature: it is a blob of
     another clip of the batch, or that part of a blob which one of its pseudo segments fills, and drifts on top of
     the motion inside it. Pieces overlap, may be copies of one another, and take the place of the clip's segments;
-    nothing but unlabelled video goes into them.
+    nothing but unlabelled video goes into them. Before the first clustering they are frames to learn correspondence
+    on, in which things move past each other: no masks are made of them yet.
 
     Args:
         share: Probability with which a clip becomes a composite.
@@ -50,19 +51,18 @@ class Composites:
 
         Args:
             batch: ``frames`` (B, T, 3, S, S) normalised; ``segments`` (B, T, S, S) uint8, 255 where nothing is
-                known: clips of which nothing is, as before the first clustering, stay as they are; the rest is
-                passed on.
+                known; the rest is passed on.
 
         Returns:
             A new dictionary with both replaced; in a composite, segment 0 is what is not pasted and 1 to
-            ``pieces`` are the pieces.
+            ``pieces`` are the pieces. Of clips of which nothing is known, as before the first clustering, nothing
+            is known afterwards.
         """
         if "segments" not in batch or not self.share:
             return batch
         frames, segments = batch["frames"], batch["segments"]
         B, T, S, device = frames.shape[0], frames.shape[1], frames.shape[-1], frames.device
-        known = (segments != UNKNOWN).flatten(1).any(dim=1)
-        chosen = known & (torch.rand(B, device=device) < self.share)
+        chosen = torch.rand(B, device=device) < self.share
         number = torch.randint(1, self.pieces + 1, (B,), device=device)
         out, ids = frames, torch.where(chosen[:, None, None, None], 0, segments)
         source = torch.arange(B, device=device).roll(1)
@@ -82,7 +82,8 @@ class Composites:
             alpha = moved[:, :, 3:] * there  # (B, T, 1, S, S)
             out = torch.lerp(out, moved[:, :, :3], alpha)
             ids = torch.where(alpha[:, :, 0] > 0.5, piece, ids)
-        return {**batch, "frames": out, "segments": ids.to(torch.uint8)}
+        known = (segments != UNKNOWN).flatten(1).any(dim=1)[:, None, None, None]
+        return {**batch, "frames": out, "segments": torch.where(known, ids, segments).to(torch.uint8)}
 
     def _cut_out(self, blob: Tensor, centre: Tensor, segments: Tensor) -> Tensor:
         """What is pasted of the source clips: the blob, or the segment at its centre inside it (B, T, S, S)."""

@@ -37,7 +37,7 @@ class ClipModule(EvaluationModule):
         short_side: Short side in pixels to which frames are decoded.
         crop: Side of the training square in pixels.
         crop_scale: Smallest and largest part of the decoded square's side that is cut out for it.
-        composites: Share of the clips with pseudo masks that become composites, see :class:`Composites`.
+        composites: Share of the clips that become composites, see :class:`Composites`.
         batch_size: B, clips of a batch on each device.
         clips_per_video: Clips drawn from each video in an epoch.
         num_workers: Processes that read clips; None for one per core, at most 4.

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from vos_umec.cli.read_out import add_read_out, given_read_out
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command.
@@ -18,10 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("checkpoint", type=Path, help="a .ckpt file that training wrote")
     parser.add_argument("--out", type=Path, required=True, help="the file to write, ending in .safetensors")
+    add_read_out(parser)
     parser.add_argument(
-        "--rounds",
-        type=int,
-        help="refinement rounds to segment with, 0 for none (default: as validated)",
+        "--levels",
+        type=float,
+        nargs="+",
+        metavar="WEIGHT",
+        help="weights of the encoder's pyramid levels, the frame itself first (default: as trained)",
     )
     parser.add_argument(
         "--note",
@@ -42,9 +47,10 @@ def run(args: argparse.Namespace) -> int:
         0, the exit status.
 
     Raises:
-        VosUmecError: If the checkpoint cannot be used, or a note is not of the form NAME=TEXT.
+        VosUmecError: If the checkpoint or a setting cannot be used, or a note is not of the form NAME=TEXT.
     """
     from vos_umec.errors import ConfigError
+    from vos_umec.inference.segmenter import VideoSegmenter
     from vos_umec.training.checkpoint import load_module
     from vos_umec.training.model_file import write_model
 
@@ -52,8 +58,17 @@ def run(args: argparse.Namespace) -> int:
     if wrong:
         raise ConfigError(f"a note has the form NAME=TEXT; found {wrong[0]}")
     module = load_module(args.checkpoint)
-    if args.rounds is not None:
-        module.hparams["segmenter"] = {**(module.hparams["segmenter"] or {}), "rounds": args.rounds}
+    given = given_read_out(args)
+    own = {} if "protocol" in given else module.hparams["segmenter"] or {}
+    module.hparams["segmenter"] = {**own, **given}
+    VideoSegmenter.from_protocol(module.network, **module.hparams["segmenter"])  # wrong settings show here
+    if args.levels is not None:
+        parts = module.hparams["network_args"] or {}
+        encoder = parts.get("encoder", {})
+        if "class_path" in encoder:
+            raise ConfigError(f"--levels are of a preset's encoder; this network has {encoder['class_path']}")
+        module.hparams["network_args"] = {**parts, "encoder": {**encoder, "levels": args.levels}}
+        module.build_network()  # as will whoever reads the file: levels of no use show here
     write_model(module, args.out, dict(note.split("=", 1) for note in args.note))
     print(f"{args.out}: {args.out.stat().st_size / 2**20:.1f} MiB")
     return 0

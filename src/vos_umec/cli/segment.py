@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from vos_umec.cli.read_out import add_read_out, given_read_out
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.shipped import SHIPPED
 
@@ -31,16 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for masks/*.png and overlay.mp4")
     parser.add_argument("--frame", type=int, default=0, help="index of the frame the mask is of (default: 0)")
-    # Without a default: what is not given here is the checkpoint's own read-out, else VideoSegmenter's.
-    read_out = parser.add_argument_group("read-out", "where not given, as the checkpoint was validated")
-    read_out.add_argument("--protocol", help="a published read-out by name: crw, dino or umec")
-    read_out.add_argument("--rounds", type=int, help="refinement rounds; 0 = label propagation")
-    read_out.add_argument("--references", type=int, help="last frames kept in memory")
-    read_out.add_argument("--radius", type=float, help="window on them, in cells")
-    read_out.add_argument("--anchor-radius", type=float, help="window on the mask's frame, in cells")
-    read_out.add_argument("--top-k", type=int, help="cells read for each cell")
-    read_out.add_argument("--crop-margin", type=int, help="cells around an object that are refined with it")
-    read_out.add_argument("--short-side", type=int, help="segment at this short side, in pixels")
+    add_read_out(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
 
 
@@ -71,9 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.frame < len(source):
         raise ConfigError(f"--frame {args.frame} is not in the video, which has frames 0 to {len(source) - 1}")
     mask = read_given_mask(args.mask, args.video, source)
-    settings = ("protocol", "rounds", "references", "radius", "anchor_radius", "top_k", "crop_margin", "short_side")
-    given = {name: getattr(args, name) for name in settings if getattr(args, name) is not None}
-    segmenter = load_segmenter(args.checkpoint, pick_device(args.device), **given)
+    segmenter = load_segmenter(args.checkpoint, pick_device(args.device), **given_read_out(args))
     names = source.names
     try:
         with VideoWriter(args.out / "overlay.mp4", source.fps) as video, WriteBehind() as writer:

@@ -8,6 +8,7 @@ from rich.table import Table
 from torch import Tensor
 
 from vos_umec.data.layouts import VideoSequence
+from vos_umec.inference.recall import Recall
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.masks import read_mask
 from vos_umec.metrics.davis import DavisScore
@@ -43,12 +44,12 @@ class SequenceEvaluation:
 
     def update(self, sequence: VideoSequence) -> None:
         """Segment one sequence by every method and score it."""
+        scorers = {method: SequenceScorer(sequence.name) for method in self.scores}
+        for method, index, prediction in self._segment(sequence):
+            if index in sequence.annotations:
+                scorers[method].update(prediction, read_mask(sequence.annotations[index]))
         for method, score in self.scores.items():
-            scorer = SequenceScorer(sequence.name)
-            for index, prediction in self._segment(method, sequence):
-                if index in sequence.annotations:
-                    scorer.update(prediction, read_mask(sequence.annotations[index]))
-            score.update_rows(scorer.rows())
+            score.update_rows(scorers[method].rows())
 
     def compute(self) -> dict[str, dict[str, Tensor]]:
         """The seven figures by method; call it on every process."""
@@ -58,14 +59,37 @@ class SequenceEvaluation:
         """Figures of every object by method; call it on every process."""
         return {method: score.rows() for method, score in self.scores.items()}
 
-    def _segment(self, method: str, sequence: VideoSequence) -> Iterator[tuple[int, np.ndarray]]:
-        if method == COPY:
-            return copy_first_mask(sequence)
-        return self._new_segmenter(method).segment(sequence.source(), sequence.given_masks())
+    def _segment(self, sequence: VideoSequence) -> Iterator[tuple[str, int, np.ndarray]]:
+        if COPY in self.scores:
+            for index, prediction in copy_first_mask(sequence):
+                yield COPY, index, prediction
+        segmenters = {method: self._new_segmenter(method) for method in self.scores if method != COPY}
+        if len(segmenters) == 2:
+            segmenters[WHOLE].reader = segmenters[PROPAGATION]
+        runs = [each.segment(sequence.source(), sequence.given_masks()) for each in segmenters.values()]
+        for found in zip(*runs, strict=True):  # frame by frame, label propagation first
+            for method, (index, prediction) in zip(segmenters, found, strict=True):
+                yield method, index, prediction
 
-    def _new_segmenter(self, method: str) -> VideoSegmenter:
+    def _new_segmenter(self, method: str) -> "_SharingSegmenter":
         settings = self.segmenter if method == WHOLE else {**self.segmenter, "rounds": 0}
-        return VideoSegmenter.from_protocol(self.network, **settings)
+        return _SharingSegmenter.from_protocol(self.network, **settings)
+
+
+class _SharingSegmenter(VideoSegmenter):
+    """A segmenter that may leave the search for the best cells, most of its work, to one that is a step ahead.
+
+    Keys alone decide which cells are read, and both remember the same frames; what they remember of them differs.
+    """
+
+    reader: "_SharingSegmenter | None" = None
+
+    def _read_out(self, key: Tensor) -> Recall:
+        if self.reader is None:
+            self.found = super()._read_out(key)
+        else:
+            self.found = Recall(self.memory, self.reader.found.grid, self.reader.found.parts)
+        return self.found
 
 
 def copy_first_mask(sequence: VideoSequence) -> Iterator[tuple[int, np.ndarray]]:

@@ -14,7 +14,7 @@ from vos_umec.metrics.sequence import Row, overall
 from vos_umec.training.ablation.plan import Config, fingerprint
 from vos_umec.training.ablation.repeatable import RepeatableEpochs
 from vos_umec.training.checkpoint import load_module
-from vos_umec.training.evaluation import PROPAGATION, WHOLE, SequenceEvaluation
+from vos_umec.training.evaluation import COPY, PROPAGATION, WHOLE, SequenceEvaluation
 
 
 def score_checkpoint(
@@ -39,28 +39,23 @@ def score_checkpoint(
     """
     module = load_module(checkpoint)
     network = module.network.to(device)
-    whole = SequenceEvaluation(network, segmenter, baselines=False)
     # No round and no memory of masks changes the baselines: cells that differ in nothing else share them.
     alike = {**segmenter, "rounds": 0, "coarse_memory": False}
     kept = checkpoint.parent / f"baselines_{fingerprint([alike, davis, split])}.json"
-    if kept.is_file():
-        scores = json.loads(kept.read_text(encoding="utf-8"))
-    else:
-        scores = _evaluate(SequenceEvaluation(network, alike, baselines=True), davis, split)
+    known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    evaluation = SequenceEvaluation(network, segmenter, baselines=not known)
+    scores = dict(known)
+    if evaluation.main not in known:
+        for sequence in davis_sequences(davis, split):
+            evaluation.update(sequence)
+        scores |= {method: _figures(rows) for method, rows in evaluation.rows().items()}
+    if not known:
         with atomic_path(kept) as temporary:
-            temporary.write_text(json.dumps(scores), encoding="utf-8")
-    # Without a refinement round the model is its encoder.
-    scores |= _evaluate(whole, davis, split) if whole.main == WHOLE else {WHOLE: scores[PROPAGATION]}
+            temporary.write_text(json.dumps({name: scores[name] for name in (COPY, PROPAGATION)}), encoding="utf-8")
+    scores.setdefault(WHOLE, scores[PROPAGATION])  # without a refinement round the model is its encoder
     callbacks = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
     seconds = callbacks[RepeatableEpochs().state_key]["seconds"]
     return {"minutes": seconds / 60, "scores": scores}
-
-
-def _evaluate(evaluation: SequenceEvaluation, davis: str, split: str) -> dict[str, Any]:
-    """Figures by method."""
-    for sequence in davis_sequences(davis, split):
-        evaluation.update(sequence)
-    return {method: _figures(rows) for method, rows in evaluation.rows().items()}
 
 
 def _figures(rows: list[Row]) -> dict[str, Any]:

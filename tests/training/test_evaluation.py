@@ -1,0 +1,46 @@
+"""Scoring a network beside its baselines."""
+
+import pytest
+import torch
+
+from vos_umec.data.layouts import VideoSequence
+from vos_umec.data.synthetic import SyntheticVOS
+from vos_umec.inference.segmenter import VideoSegmenter
+from vos_umec.models.presets import network_from_preset
+from vos_umec.training.evaluation import COPY, PROPAGATION, WHOLE, SequenceEvaluation
+
+
+@pytest.fixture(scope="module")
+def sequences(tmp_path_factory) -> list[VideoSequence]:
+    video = SyntheticVOS(tmp_path_factory.mktemp("made"), train_videos=1, val_videos=2, frames=7, size=(48, 64))
+    video.prepare()
+    return list(video.val_sequences())
+
+
+@pytest.mark.parametrize("settings", [{"rounds": 2}, {"rounds": 1, "coarse_memory": True, "repeat_first": True}])
+def test_what_the_baselines_share_with_the_model_changes_no_figure(sequences, settings, monkeypatch):
+    torch.manual_seed(0)
+    network = network_from_preset("tiny").eval()
+    with torch.no_grad():  # an untrained decoder hands the coarse mask on
+        network.decoder.out.weight.normal_(std=0.1)
+    settings = {"short_side": 48, "references": 3, "radius": 4, "top_k": 5, **settings}
+    searches = []
+    read_out = VideoSegmenter._read_out
+    monkeypatch.setattr(
+        VideoSegmenter, "_read_out", lambda self, key: searches.append(self.rounds) or read_out(self, key)
+    )
+    beside = SequenceEvaluation(network, settings, baselines=True)
+    for sequence in sequences:
+        beside.update(sequence)
+    assert set(searches) == {0}  # label propagation's serve the model too
+    alone = {
+        WHOLE: SequenceEvaluation(network, settings, baselines=False),
+        PROPAGATION: SequenceEvaluation(network, {**settings, "rounds": 0}, baselines=False),
+    }
+    rows = beside.rows()
+    assert list(rows) == [COPY, PROPAGATION, WHOLE]
+    for method, evaluation in alone.items():
+        for sequence in sequences:
+            evaluation.update(sequence)
+        assert evaluation.rows()[method] == rows[method]
+    assert rows[WHOLE] != rows[PROPAGATION]

@@ -26,7 +26,7 @@ def start(tmp_path):
 @pytest.mark.slow
 def test_a_clip_is_trained_on_and_shown_before_and_after(clip, start, tmp_path, capsys):
     out = tmp_path / "out"
-    arguments = ["adapt", str(clip.path), "--out", str(out), "--checkpoint", str(start), "--minutes", "0.02"]
+    arguments = ["adapt", str(clip.path), "--out", str(out), "--checkpoint", str(start), "--minutes", "0.1"]
     assert main([*arguments, "--mask", str(clip.annotations[0])]) == 0
     adapted = out / "adapted.safetensors"
     assert read_card(adapted)["started_from"] == "start.safetensors"

@@ -2,6 +2,7 @@
 
 import gc
 import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
@@ -76,6 +77,33 @@ def test_what_a_caught_error_holds_is_not_freed_after_a_fork(make_clip) -> None:
             assert pool.apply_async(_look_for_circles).get(timeout=30)
     finally:
         gc.enable()
+
+
+_FORK_AMID_CIRCLES = """
+import gc, os, pathlib, sys
+# As do the hooks of logging and threading: whatever is made right after a fork may set off the search for circles.
+os.register_at_fork(after_in_child=lambda: [[] for _ in range(100_000)])
+from vos_umec.io.pyav_source import PyAVSource
+source = PyAVSource(pathlib.Path(sys.argv[1]))
+source.read([5])
+gc.collect()
+gc.disable()
+circle = [source._cursor.get(None)]  # as the traceback of an error holds it
+circle.append(circle)
+source._cursor.drop()
+del circle, source
+gc.enable()
+if os.fork() == 0:
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.wait()[1]), gc.get_freeze_count())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_nothing_is_freed_between_a_fork_and_the_childs_first_line(make_clip) -> None:
+    command = [sys.executable, "-c", _FORK_AMID_CIRCLES, str(make_clip("clip.mkv", frames=60))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.split() == ["0", "0"]  # and the parent looks for circles as before
 
 
 def _free_a_maker() -> bool:

@@ -9,9 +9,10 @@ from typing import Any, Generic, TypeVar
 H = TypeVar("H")
 
 # What a parent has let go of in a circle, as a caught error does with the decoder in its traceback, a child must
-# not free either: it would wait for threads that did not come along.
+# not free either: it would wait for threads that did not come along. Frozen before the fork, not after it, where
+# hooks of other modules come first and may well set off the search for circles.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=gc.freeze)
+    os.register_at_fork(before=gc.freeze, after_in_parent=gc.unfreeze)
 
 
 class ProcessHandle(Generic[H]):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from vos_umec.cli import lightning
-from vos_umec.cli.main import COMMANDS, TRAINER_COMMANDS, main
+from vos_umec.cli.commands import COMMANDS, TRAINER_COMMANDS
+from vos_umec.cli.main import main
 
 BIN = Path(sys.executable).parent
 

@@ -3,7 +3,7 @@
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
 
-from vos_umec.cli.main import TRAINER_COMMANDS
+from vos_umec.cli.commands import TRAINER_COMMANDS
 from vos_umec.cli.main import main as vos_umec_main
 
 _SDK = "lightning-sdk"

@@ -14,8 +14,8 @@ from jsonargparse import set_parsing_settings
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from vos_umec.cli.commands import TRAINER_COMMANDS
 from vos_umec.cli.configs import find_config
-from vos_umec.cli.main import TRAINER_COMMANDS
 from vos_umec.errors import ConfigError, VosUmecError
 from vos_umec.models.precision import multiplies_bf16
 from vos_umec.models.weights import weights_from_checkpoint

@@ -115,6 +115,9 @@ def test_every_configuration_runs(name, request, tmp_path, capsys):
     assert main([command, "--config", f"configs/{name}", *arguments]) == 0
     (run,) = tmp_path.glob("*/version_0")
     told = capsys.readouterr().out
+    if command == "test":
+        assert f"picture in {run / 'results.png'}\n" in told
+        assert (run / "results.png").is_file()
     if command == "predict":
         assert f"masks in {run / 'predictions'}\n" in told
     if command == "fit":

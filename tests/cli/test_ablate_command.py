@@ -96,6 +96,7 @@ def test_a_run_that_is_killed_goes_on_and_gives_the_same_table(small_set, tmp_pa
     """Killed as soon as a second clustering is in force, so before or after the checkpoint that goes with it."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main([*small_set, "--out", str(whole)]) == 0
+    assert (whole / "4e_rounds_1" / "seed_5" / "results.png").is_file()
 
     command = [sys.executable, "-m", "vos_umec.cli.main", *small_set, "--out", str(killed)]
     with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as process:

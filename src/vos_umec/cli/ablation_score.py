@@ -14,7 +14,8 @@ def main(request: str) -> int:
     """Score a checkpoint and write the figures as JSON.
 
     Args:
-        request: A JSON list: checkpoint, settings of the segmenter, DAVIS root, split, device, file to write.
+        request: A JSON list: checkpoint, settings of the segmenter, DAVIS root, split, device, file to write; the
+            picture of the results goes beside it.
 
     Returns:
         The exit status: 0, or 1 for an error told in one line.
@@ -22,7 +23,8 @@ def main(request: str) -> int:
     checkpoint, segmenter, davis, split, device, answer = json.loads(request)
     sys.path.insert(0, str(Path.cwd()))  # as in training, for the user's own modules
     try:
-        scored = score_checkpoint(Path(checkpoint), segmenter, davis, split, pick_device(device))
+        picture = Path(answer).with_name("results.png")
+        scored = score_checkpoint(Path(checkpoint), segmenter, davis, split, pick_device(device), picture)
     except VosUmecError as error:
         print(f"vos-umec: error: {error}", file=sys.stderr)
         return 1

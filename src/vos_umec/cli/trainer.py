@@ -122,9 +122,7 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         ConfigError: If an argument or a key of a YAML file is unknown or does not fit.
     """
-    cli = run_cli(arguments)
-    if cli.trainer.is_global_zero:
-        _tell_where(cli)
+    _tell_where(run_cli(arguments))
     return 0
 
 
@@ -159,11 +157,16 @@ def run_cli(arguments: Sequence[str]) -> UMECCLI:
 def _tell_where(cli: UMECCLI) -> None:
     """Say where the run left what the next command takes: its number is nobody's to guess."""
     trainer = cli.trainer
+    folder = Path(trainer.log_dir or trainer.default_root_dir)  # on every rank: it gathers
+    if not trainer.is_global_zero:
+        return
     last = getattr(trainer.checkpoint_callback, "last_model_path", "")
     if cli.subcommand == "fit" and last:
         print(f"checkpoint in {last}")
+    if cli.subcommand == "test":
+        print(f"picture in {folder / 'results.png'}")
     if cli.subcommand == "predict":
-        print(f"masks in {Path(trainer.log_dir or trainer.default_root_dir) / 'predictions'}")
+        print(f"masks in {folder / 'predictions'}")
 
 
 def _with_files(arguments: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from vos_umec.io.masks import read_mask
 from vos_umec.metrics.davis import DavisScore
 from vos_umec.metrics.sequence import Row, SequenceScorer
 from vos_umec.models.propagation import PropagationNetwork
+from vos_umec.training.result_sheet import ResultSheet
 
 COPY, PROPAGATION, WHOLE = "copy_first_mask", "label_propagation", "umec"
 
@@ -32,6 +33,7 @@ class SequenceEvaluation:
 
     Attributes:
         main: The method that is asked for: WHOLE, or PROPAGATION where there are no rounds of refinement.
+        sheet: A picture of the first sequences that this process scored.
     """
 
     def __init__(self, network: PropagationNetwork, segmenter: Mapping[str, Any], baselines: bool) -> None:
@@ -41,15 +43,23 @@ class SequenceEvaluation:
         self.main = WHOLE if self._new_segmenter(WHOLE).rounds else PROPAGATION  # wrong settings show at once
         methods = [COPY, PROPAGATION, self.main] if baselines else [self.main]
         self.scores = {method: DavisScore().to(device) for method in methods}
+        self.sheet = ResultSheet()
 
     def update(self, sequence: VideoSequence) -> None:
         """Segment one sequence by every method and score it."""
         scorers = {method: SequenceScorer(sequence.name) for method in self.scores}
+        shown, found = self.sheet.moment(sequence), {}
         for method, index, prediction in self._segment(sequence):
             if index in sequence.annotations:
                 scorers[method].update(prediction, read_mask(sequence.annotations[index]))
+            if index == shown:
+                found[method] = prediction
+        rows = {method: scorer.rows() for method, scorer in scorers.items()}
         for method, score in self.scores.items():
-            score.update_rows(scorers[method].rows())
+            score.update_rows(rows[method])
+        if shown is not None:
+            means = {method: float(np.mean([row["J&F"] for row in rows[method]])) for method in found}
+            self.sheet.add(sequence, shown, found, means)
 
     def compute(self) -> dict[str, dict[str, Tensor]]:
         """The seven figures by method; call it on every process."""

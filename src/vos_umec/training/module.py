@@ -27,6 +27,7 @@ from vos_umec.training.evaluation import WHOLE, SequenceEvaluation, score_table
 from vos_umec.training.instantiate import instantiate
 from vos_umec.training.rollout import ReadOut, carry_masks
 from vos_umec.training.tensors import check_fits, load_own_weights
+from vos_umec.viz.sheets import save_picture
 
 Batch = dict[str, Any]
 
@@ -286,20 +287,25 @@ class UMECModule(LightningModule):
         self._evaluation.update(batch)
 
     def on_test_epoch_end(self) -> None:
-        """Log the scores and print them by object."""
+        """Log the scores, print them by object, and save a picture, `results.png` in the run's folder."""
         self._log_scores(self._evaluation)
-        rows = self._evaluation.rows()  # on every rank: it gathers
+        rows, folder = self._evaluation.rows(), self._folder()  # on every rank: they gather
         if self.trainer.is_global_zero:
             print_table(score_table(rows))
+            if (sheet := self._evaluation.sheet.picture()) is not None:
+                save_picture(folder / "results.png", sheet)
 
     def predict_step(self, batch: VideoSequence, batch_idx: int) -> None:
         """Write one sequence's masks to `predictions/<sequence>/<frame>.png` in the run's folder."""
         source = batch.source()
         segmenter = VideoSegmenter.from_protocol(self.network, **(self.hparams["segmenter"] or {}))
-        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir) / "predictions" / batch.name
+        folder = self._folder() / "predictions" / batch.name
         for index, ids in segmenter.segment(source, batch.given_masks()):
             if not batch.required or index in batch.required:
                 write_mask(folder / f"{source.names[index]}.png", ids)
+
+    def _folder(self) -> Path:
+        return Path(self.trainer.log_dir or self.trainer.default_root_dir)
 
     def _log_scores(self, evaluation: SequenceEvaluation) -> None:
         datamodule = getattr(self.trainer, "datamodule", None)

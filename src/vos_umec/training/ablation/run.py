@@ -94,7 +94,7 @@ def score(run: Run, device: str) -> dict[str, Any]:
     """Score a run's checkpoint in a process of its own.
 
     Args:
-        run: A run that is trained. The output goes to `log.txt` in its folder.
+        run: A run that is trained. The output goes to `log.txt` in its folder, a picture to `results.png`.
         device: Where to compute.
 
     Returns:

@@ -59,6 +59,14 @@ def test_one_video_and_the_same_masks_again(videos, checkpoint, tmp_path):
     assert all(x.read_bytes() == y.read_bytes() for x, y in zip(first, second, strict=True))
 
 
+def test_another_draw_takes_other_frames(videos, checkpoint, tmp_path):
+    taken = set()
+    for draw in "0123":
+        assert cluster(videos / "a", checkpoint, tmp_path / draw, "--gap", "1", "--draw", draw) == 0
+        taken.add(tuple(sorted(path.name for path in (tmp_path / draw / "a").iterdir())))
+    assert len(taken) > 1
+
+
 def test_errors_are_one_line(videos, checkpoint, tmp_path, capsys):
     assert cluster(tmp_path / "nowhere.mp4", checkpoint, tmp_path / "out") == 1
     assert cluster(videos, tmp_path / "no.ckpt", tmp_path / "out") == 1

@@ -49,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="folder of <video>/<frame>.png, true masks: also say how well unions of segments cover the objects",
     )
+    parser.add_argument(
+        "--draw", type=int, default=0, help="number of the draw; another one takes other frames (default: 0)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
 
 
@@ -90,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     covered: dict[str, float] = {}
     done = 0
     for name in track(list(openers), description="clustering", transient=True):
-        seed = video_seed(name, refresh=0)
+        seed = video_seed(name, refresh=args.draw)
         try:
             source = openers[name]()
             indices = frame_window(len(source), args.frames, args.gap, seed).tolist()

@@ -1,6 +1,7 @@
 """The picture of an evaluation's results."""
 
 import numpy as np
+from PIL import Image
 
 from vos_umec.data.synthetic import SyntheticVOS
 from vos_umec.io.masks import read_mask
@@ -19,7 +20,8 @@ def test_one_frame_of_each_sequence_late_in_it_with_the_truth_first(tmp_path):
     sheet.add(
         sequence, index, {"label_propagation": nothing, "umec": nothing}, {"label_propagation": 0.1, "umec": 0}
     )
-    picture = sheet.picture()
+    sheet.save(tmp_path)
+    picture = np.asarray(Image.open(tmp_path / "results.png"))
     assert picture.shape[1] == 1200
     frame = sequence.source().read([6])[0]
     truth = overlay(frame, read_mask(sequence.annotations[6]))
@@ -36,7 +38,6 @@ def test_a_sheet_is_full_one_day(tmp_path):
     video.prepare()
     (sequence,) = video.val_sequences()
     sheet = ResultSheet()
-    assert sheet.picture() is None
     for _ in range(_MOST):
         sheet.add(sequence, 2, {}, {})
     assert sheet.moment(sequence) is None

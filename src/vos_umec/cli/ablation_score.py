@@ -23,8 +23,8 @@ def main(request: str) -> int:
     checkpoint, segmenter, davis, split, device, answer = json.loads(request)
     sys.path.insert(0, str(Path.cwd()))  # as in training, for the user's own modules
     try:
-        picture = Path(answer).with_name("results.png")
-        scored = score_checkpoint(Path(checkpoint), segmenter, davis, split, pick_device(device), picture)
+        pictures = Path(answer).parent
+        scored = score_checkpoint(Path(checkpoint), segmenter, davis, split, pick_device(device), pictures)
     except VosUmecError as error:
         print(f"vos-umec: error: {error}", file=sys.stderr)
         return 1

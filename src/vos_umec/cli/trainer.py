@@ -23,6 +23,7 @@ from vos_umec.training.budget import TimeBudget
 from vos_umec.training.data_wait import DataWait
 from vos_umec.training.module import UMECModule
 from vos_umec.training.refresh import PseudoMaskRefresh
+from vos_umec.training.result_sheet import RESULTS
 
 log = logging.getLogger(__name__)
 
@@ -163,8 +164,8 @@ def _tell_where(cli: UMECCLI) -> None:
     last = getattr(trainer.checkpoint_callback, "last_model_path", "")
     if cli.subcommand == "fit" and last:
         print(f"checkpoint in {last}")
-    if cli.subcommand == "test":
-        print(f"picture in {folder / 'results.png'}")
+    if cli.subcommand == "test" and (folder / RESULTS).is_file():
+        print(f"picture in {folder / RESULTS}")
     if cli.subcommand == "predict":
         print(f"masks in {folder / 'predictions'}")
 

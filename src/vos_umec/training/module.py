@@ -27,7 +27,6 @@ from vos_umec.training.evaluation import WHOLE, SequenceEvaluation, score_table
 from vos_umec.training.instantiate import instantiate
 from vos_umec.training.rollout import ReadOut, carry_masks
 from vos_umec.training.tensors import check_fits, load_own_weights
-from vos_umec.viz.sheets import save_picture
 
 Batch = dict[str, Any]
 
@@ -292,14 +291,17 @@ class UMECModule(LightningModule):
         rows, folder = self._evaluation.rows(), self._folder()  # on every rank: they gather
         if self.trainer.is_global_zero:
             print_table(score_table(rows))
-            if (sheet := self._evaluation.sheet.picture()) is not None:
-                save_picture(folder / "results.png", sheet)
+            self._evaluation.sheet.save(folder)
+
+    def on_predict_start(self) -> None:
+        """Ask where to write once, on every rank: they gather, and may have different numbers of sequences."""
+        self._predictions = self._folder() / "predictions"
 
     def predict_step(self, batch: VideoSequence, batch_idx: int) -> None:
         """Write one sequence's masks to `predictions/<sequence>/<frame>.png` in the run's folder."""
         source = batch.source()
         segmenter = VideoSegmenter.from_protocol(self.network, **(self.hparams["segmenter"] or {}))
-        folder = self._folder() / "predictions" / batch.name
+        folder = self._predictions / batch.name
         for index, ids in segmenter.segment(source, batch.given_masks()):
             if not batch.required or index in batch.required:
                 write_mask(folder / f"{source.names[index]}.png", ids)

@@ -1,14 +1,16 @@
 """A picture of what an evaluation found: one frame of each sequence, the truth beside every method."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from vos_umec.data.layouts import VideoSequence
 from vos_umec.io.frames import Frame, resize_frame
 from vos_umec.io.mask_values import Ids
 from vos_umec.io.masks import read_mask
 from vos_umec.io.overlay import overlay
-from vos_umec.viz.sheets import contact_sheet
+from vos_umec.viz.sheets import contact_sheet, save_picture
 
+RESULTS = "results.png"
 _WIDTH = 400  # of a picture
 _MOST = 20
 """Sequences that are shown; a sheet of hundreds nobody reads."""
@@ -18,8 +20,11 @@ class ResultSheet:
     """Collects one frame a sequence, three quarters of the way, where what drifts has drifted.
 
     Example:
-        >>> ResultSheet().picture() is None
-        True
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> ResultSheet().save(folder)
+        >>> list(folder.iterdir())
+        []
     """
 
     def __init__(self) -> None:
@@ -53,8 +58,12 @@ class ResultSheet:
         figures = [f"{method.replace('_', ' ')} {100 * scores[method]:.0f}" for method in found]
         self._labels.append([f"{sequence.name}, frame {index}", *figures])
 
-    def picture(self) -> Frame | None:
-        """The sheet (H, W, 3) uint8, a sequence a row; None if there is none."""
-        if not self._rows:
-            return None
-        return contact_sheet(self._rows, self._labels, width=_WIDTH * len(self._rows[0]))
+    def save(self, folder: Path) -> None:
+        """Write `results.png`, a sequence a row, unless nothing was added.
+
+        Args:
+            folder: Where to.
+        """
+        if self._rows:
+            sheet = contact_sheet(self._rows, self._labels, width=_WIDTH * len(self._rows[0]))
+            save_picture(folder / RESULTS, sheet)

@@ -15,11 +15,10 @@ from vos_umec.training.ablation.plan import Config, fingerprint
 from vos_umec.training.ablation.repeatable import RepeatableEpochs
 from vos_umec.training.checkpoint import load_module
 from vos_umec.training.evaluation import COPY, PROPAGATION, WHOLE, SequenceEvaluation
-from vos_umec.viz.sheets import save_picture
 
 
 def score_checkpoint(
-    checkpoint: Path, segmenter: Config, davis: str, split: str, device: torch.device, picture: Path
+    checkpoint: Path, segmenter: Config, davis: str, split: str, device: torch.device, pictures: Path
 ) -> dict[str, Any]:
     """Score as `vos-umec test` does, and keep what it prints.
 
@@ -30,7 +29,7 @@ def score_checkpoint(
         davis: DAVIS root.
         split: Its list of sequences.
         device: Where to compute.
-        picture: A file for one frame of each sequence; not written where the baselines' figures tell everything.
+        pictures: Folder for a picture of the results; none is made where the baselines' figures tell everything.
 
     Returns:
         "minutes" of training, and under "scores" by method ("umec", "label_propagation", "copy_first_mask") the
@@ -51,8 +50,7 @@ def score_checkpoint(
         for sequence in davis_sequences(davis, split):
             evaluation.update(sequence)
         scores |= {method: _figures(rows) for method, rows in evaluation.rows().items()}
-        if (sheet := evaluation.sheet.picture()) is not None:
-            save_picture(picture, sheet)
+        evaluation.sheet.save(pictures)
     if not known:
         with atomic_path(kept) as temporary:
             temporary.write_text(json.dumps({name: scores[name] for name in (COPY, PROPAGATION)}), encoding="utf-8")

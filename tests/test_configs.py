@@ -38,7 +38,7 @@ SMALL = [
     "--refresh.pictures=1",
 ]
 OVERLAYS = ["adapt.yaml", "shipped.yaml"]  # run by tests/cli/test_adapt.py and below
-VIDEOS = {"train_videos": 2, "val_videos": 2, "frames": 6, "size": (48, 64)}
+VIDEOS = {"train_videos": 2, "val_videos": 3, "frames": 6, "size": (48, 64)}
 
 
 @pytest.fixture(scope="session")
@@ -247,7 +247,7 @@ def test_the_subclass_in_readme_trains_from_yaml(videos, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_two_processes_score_as_one_does_and_train_together(checkpoint, videos, davis, tmp_path):
-    """Validation's J&F does not depend on the number of processes; V and D may be unused on a rank in warm-up."""
+    """J&F does not depend on the number of processes, every mask is written, V and D may be unused in warm-up."""
 
     def run(*arguments: str) -> None:
         command = [str(Path(sys.executable).parent / "vos-umec"), *arguments]
@@ -264,6 +264,9 @@ def test_two_processes_score_as_one_does_and_train_together(checkpoint, videos, 
         figures.append(dict(zip(table[0].split(","), table[-1].split(","), strict=True)))
     for label in ("val/J&F", "val/J-Mean", "val/F-Mean", "val/F-Decay"):
         assert float(figures[0][label]) == pytest.approx(float(figures[1][label]), abs=1e-6)
+
+    run("predict", *common, *two, f"--trainer.logger.save_dir={tmp_path / 'two'}")  # of 3 sequences: 2 and 1
+    assert len(list((tmp_path / "two").glob("davis17/*/predictions/*/*.png"))) == 3 * VIDEOS["frames"]
 
     arguments = ["fit", "--config", "configs/folder.yaml", f"--data.root={videos.train_root}", *SMALL, *two]
     run(*arguments, "--data.batch_size=1", f"--trainer.logger.save_dir={tmp_path}")

@@ -23,7 +23,6 @@ from vos_umec.training.budget import TimeBudget
 from vos_umec.training.data_wait import DataWait
 from vos_umec.training.module import UMECModule
 from vos_umec.training.refresh import PseudoMaskRefresh
-from vos_umec.training.result_sheet import RESULTS
 
 log = logging.getLogger(__name__)
 
@@ -156,18 +155,17 @@ def run_cli(arguments: Sequence[str]) -> UMECCLI:
 
 
 def _tell_where(cli: UMECCLI) -> None:
-    """Say where the run left what the next command takes: its number is nobody's to guess."""
-    trainer = cli.trainer
-    folder = Path(trainer.log_dir or trainer.default_root_dir)  # on every rank: it gathers
-    if not trainer.is_global_zero:
+    """Say where the run left what the next command takes: its number is nobody's to guess.
+
+    Nothing is asked of other ranks here: they may be gone.
+    """
+    if not cli.trainer.is_global_zero:
         return
-    last = getattr(trainer.checkpoint_callback, "last_model_path", "")
+    last = getattr(cli.trainer.checkpoint_callback, "last_model_path", "")
     if cli.subcommand == "fit" and last:
         print(f"checkpoint in {last}")
-    if cli.subcommand == "test" and (folder / RESULTS).is_file():
-        print(f"picture in {folder / RESULTS}")
-    if cli.subcommand == "predict":
-        print(f"masks in {folder / 'predictions'}")
+    if cli.model.written is not None:
+        print(f"{'picture' if cli.subcommand == 'test' else 'masks'} in {cli.model.written}")
 
 
 def _with_files(arguments: Sequence[str]) -> list[str]:

@@ -134,6 +134,7 @@ class UMECModule(LightningModule):
         if gradient_checkpointing:
             keep_block_inputs_only(self.network)
         self.objectives = nn.ModuleList(self.build_objectives())
+        self.written: Path | None = None  # what `test` and `predict` leave
         self._encoder_rests = False  # as of the last batch
         self._read_out = ReadOut(**(read_out or {}))
 
@@ -291,17 +292,17 @@ class UMECModule(LightningModule):
         rows, folder = self._evaluation.rows(), self._folder()  # on every rank: they gather
         if self.trainer.is_global_zero:
             print_table(score_table(rows))
-            self._evaluation.sheet.save(folder)
+            self.written = self._evaluation.sheet.save(folder)
 
     def on_predict_start(self) -> None:
         """Ask where to write once, on every rank: they gather, and may have different numbers of sequences."""
-        self._predictions = self._folder() / "predictions"
+        self.written = self._folder() / "predictions"
 
     def predict_step(self, batch: VideoSequence, batch_idx: int) -> None:
         """Write one sequence's masks to `predictions/<sequence>/<frame>.png` in the run's folder."""
         source = batch.source()
         segmenter = VideoSegmenter.from_protocol(self.network, **(self.hparams["segmenter"] or {}))
-        folder = self._predictions / batch.name
+        folder = cast(Path, self.written) / batch.name
         for index, ids in segmenter.segment(source, batch.given_masks()):
             if not batch.required or index in batch.required:
                 write_mask(folder / f"{source.names[index]}.png", ids)

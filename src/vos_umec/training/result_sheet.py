@@ -10,7 +10,6 @@ from vos_umec.io.masks import read_mask
 from vos_umec.io.overlay import overlay
 from vos_umec.viz.sheets import contact_sheet, save_picture
 
-RESULTS = "results.png"
 _WIDTH = 400  # of a picture
 _MOST = 20
 """Sequences that are shown; a sheet of hundreds nobody reads."""
@@ -20,11 +19,8 @@ class ResultSheet:
     """Collects one frame a sequence, three quarters of the way, where what drifts has drifted.
 
     Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> ResultSheet().save(folder)
-        >>> list(folder.iterdir())
-        []
+        >>> ResultSheet().save(Path("runs")) is None
+        True
     """
 
     def __init__(self) -> None:
@@ -58,12 +54,17 @@ class ResultSheet:
         figures = [f"{method.replace('_', ' ')} {100 * scores[method]:.0f}" for method in found]
         self._labels.append([f"{sequence.name}, frame {index}", *figures])
 
-    def save(self, folder: Path) -> None:
-        """Write `results.png`, a sequence a row, unless nothing was added.
+    def save(self, folder: Path) -> Path | None:
+        """Write `results.png`, a sequence a row.
 
         Args:
             folder: Where to.
+
+        Returns:
+            The file; None if there is nothing to show.
         """
-        if self._rows:
-            sheet = contact_sheet(self._rows, self._labels, width=_WIDTH * len(self._rows[0]))
-            save_picture(folder / RESULTS, sheet)
+        if not self._rows:
+            return None
+        file = folder / "results.png"
+        save_picture(file, contact_sheet(self._rows, self._labels, width=_WIDTH * len(self._rows[0])))
+        return file

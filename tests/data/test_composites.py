@@ -36,6 +36,17 @@ def test_pieces_move_and_differ_from_clip_to_clip():
     assert len({mask.sum().item() for mask in masks[:, 0]}) > 1
 
 
+@pytest.mark.parametrize("look_alikes", [0.0, 1.0])
+def test_look_alikes_are_cut_from_the_clip_itself(look_alikes):
+    torch.manual_seed(0)
+    batch = coloured_batch()
+    made = Composites(share=1.0, pieces=1, look_alikes=look_alikes)(batch)
+    colour = made["frames"][2:, :, 0][made["segments"][2:] > 0]  # of clips 2 to 5, whose lights do not mix them up
+    own = batch["frames"][2:, :, 0][made["segments"][2:] > 0]
+    of_itself = (colour / own - 1).abs() < 0.21
+    assert bool(of_itself.float().mean() > 0.9) == bool(look_alikes)
+
+
 def test_the_share_decides_how_many_clips_are_touched():
     torch.manual_seed(0)
     batch = coloured_batch()
@@ -71,7 +82,7 @@ def test_a_piece_follows_a_segment():
     assert torch.equal(composites._cut_out(blob, centre, batch["segments"]), (batch["segments"] == 1).float())
 
 
-@pytest.mark.parametrize("wrong", [{"share": 1.5}, {"pieces": 0}, {"segments": -0.1}])
+@pytest.mark.parametrize("wrong", [{"share": 1.5}, {"pieces": 0}, {"segments": -0.1}, {"look_alikes": 2.0}])
 def test_wrong_settings_are_told(wrong):
     with pytest.raises(ConfigError, match="composites were given"):
         Composites(**wrong)

@@ -15,8 +15,8 @@ class Composites:
 
     Pseudo masks of a clustering are carried best by the very features that made them, so that a decoder learns
     little from them but to copy. A pasted piece is known to the pixel and follows no feature: it is a blob of
-    another clip of the batch, or that part of a blob which one of its pseudo segments fills, and drifts on top of
-    the motion inside it. Pieces overlap, may be copies of one another, and take the place of the clip's segments;
+    another clip of the batch or of the clip itself, or that part of a blob which one of its pseudo segments fills,
+    and drifts on top of the motion inside it. Pieces overlap, may be copies of one another, and take the place of the clip's segments;
     nothing but unlabelled video goes into them. Before the first clustering they are frames to learn correspondence
     on, in which things move past each other: no masks are made of them yet.
 
@@ -24,6 +24,8 @@ class Composites:
         share: Probability with which a clip becomes a composite.
         pieces: The most pieces of one, 1 or more.
         segments: Probability with which a piece follows a pseudo segment.
+        look_alikes: Probability with which the first piece is cut from the clip itself, so that it stands beside
+            what it looks like and only place and motion tell them apart.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -36,15 +38,18 @@ class Composites:
         (True, True)
     """
 
-    def __init__(self, share: float = 0.7, pieces: int = 3, segments: float = 0.65) -> None:
-        if not (0 <= share <= 1 and 0 <= segments <= 1 and pieces >= 1):
+    def __init__(
+        self, share: float = 0.7, pieces: int = 3, segments: float = 0.65, look_alikes: float = 0.35
+    ) -> None:
+        if not (all(0 <= part <= 1 for part in (share, segments, look_alikes)) and pieces >= 1):
             raise ConfigError(
-                f"composites were given share {share}, pieces {pieces}, segments {segments}; expected "
-                "probabilities from 0 to 1 and at least one piece"
+                f"composites were given share {share}, pieces {pieces}, segments {segments}, look_alikes "
+                f"{look_alikes}; expected probabilities from 0 to 1 and at least one piece"
             )
         self.share = share
         self.pieces = pieces
         self.segments = segments
+        self.look_alikes = look_alikes
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Make composites of a batch.
@@ -65,11 +70,12 @@ class Composites:
         chosen = torch.rand(B, device=device) < self.share
         number = torch.randint(1, self.pieces + 1, (B,), device=device)
         out, ids = frames, torch.where(chosen[:, None, None, None], 0, segments)
-        source = torch.arange(B, device=device).roll(1)
+        own, others = torch.arange(B, device=device), torch.arange(B, device=device).roll(1)
+        source = torch.where(torch.rand(B, device=device) < self.look_alikes, own, others)
         for piece in range(1, self.pieces + 1):
             if piece > 1:  # half of the later pieces are cut from the clip that the first one came of
                 other = torch.rand(B, device=device) < 0.5
-                source = torch.where(other, torch.arange(B, device=device).roll(piece), source)
+                source = torch.where(other, own.roll(piece), source)
             blob, centre = _blobs(B, S, device)
             alpha = self._cut_out(blob, centre, segments[source])  # (B, T, S, S)
             light = 1 + 0.2 * _uniform(B, device=device), 0.2 * _uniform(B, device=device)

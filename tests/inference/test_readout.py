@@ -52,6 +52,36 @@ def test_any_shape_equals_the_slow_loop(h, w, N, top_k, radius):
     )
 
 
+@pytest.mark.parametrize("radius", [None, 3])
+def test_one_sided_matches_lose_what_the_slow_loop_says(radius):
+    torch.manual_seed(7)
+    keys = F.normalize(torch.randn(3, 5, 6, 4), dim=-1)
+    found = dense(top_k_affinity(keys[2], keys[:2], 1, 6, 0.1, radius, radius, mutual=0.2), 60)
+    chosen = slow_top_k(keys[2], keys[:2], 1, 6, 0.1, radius, radius) > 0
+    scores = keys[2].flatten(0, 1) @ keys[:2].flatten(0, 2).T  # (30, 60)
+    for q in range(30):
+        worth = {}
+        for r in chosen[q].nonzero()[:, 0].tolist():
+            best_of_r = max(float(scores[other, r]) for other in range(30) if chosen[other, r])
+            worth[r] = torch.tensor(float(scores[q, r]) / 0.1 - (best_of_r - float(scores[q, r])) / 0.2).exp()
+        for r in range(60):
+            expected = worth[r] / sum(worth.values()) if r in worth else torch.tensor(0.0)
+            torch.testing.assert_close(found[q, r], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_what_comes_into_view_is_not_taken_for_the_object():
+    """Two query cells look most like the object's one cell; the worse one has but little in the background."""
+    object_, ground = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
+    newcomer = F.normalize(torch.tensor([0.65, 0.6, 0.4]), dim=0)
+    keys_r = torch.stack([object_, ground, torch.tensor([0.0, 0.0, 1.0])])[None, None]  # (1, 1, 3, 3)
+    key_q = torch.stack([object_, newcomer, ground])[None]
+    carried = [
+        float(dense(top_k_affinity(key_q, keys_r, 0, 3, 0.05, None, mutual=mutual), 3)[1, 0])
+        for mutual in (None, 0.05)
+    ]
+    assert carried[0] > 0.5 > carried[1]
+
+
 def test_gathering_is_the_product_with_the_dense_affinity():
     keys = F.normalize(torch.randn(3, 5, 6, 4), dim=-1)
     best = top_k_affinity(keys[2], keys[:2], anchors=1, top_k=4)

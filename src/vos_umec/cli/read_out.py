@@ -3,7 +3,10 @@
 import argparse
 from typing import Any
 
-_NAMES = ("protocol", "rounds", "references", "radius", "anchor_radius", "top_k", "crop_margin", "short_side")
+_NAMES = (
+    *("protocol", "rounds", "references", "radius", "anchor_radius", "top_k", "mutual"),
+    *("crop_margin", "short_side"),
+)
 
 
 def add_read_out(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +22,7 @@ def add_read_out(parser: argparse.ArgumentParser) -> None:
     read_out.add_argument("--radius", type=float, help="window on them, in cells")
     read_out.add_argument("--anchor-radius", type=float, help="window on the mask's frame, in cells")
     read_out.add_argument("--top-k", type=int, help="cells read for each cell")
+    read_out.add_argument("--mutual", type=float, help="temperature at which one-sided matches lose weight")
     read_out.add_argument("--crop-margin", type=int, help="cells around an object that are refined with it")
     read_out.add_argument("--short-side", type=int, help="segment at this short side, in pixels")
 

@@ -16,8 +16,8 @@ class TopK:
     """The best cells of all references for each query cell.
 
     Attributes:
-        index: Position n*h*w + y*w + x of each chosen cell (h*w, k), int64, the best first.
-        weight: Softmax over the k chosen scores (h*w, k), fp32; rows sum to 1.
+        index: Position n*h*w + y*w + x of each chosen cell (h*w, k), int64, the highest score first.
+        weight: Softmax over what the k chosen cells are worth (h*w, k), fp32; rows sum to 1.
     """
 
     index: Tensor
@@ -33,6 +33,7 @@ def top_k_affinity(
     radius: float | None = 12,
     anchor_radius: float | None = None,
     copies: int = 0,
+    mutual: float | None = None,
     scratch: Scratch | None = None,
 ) -> TopK:
     """The affinity of inference: softmax over the k best cells of all references jointly.
@@ -51,6 +52,9 @@ def top_k_affinity(
         anchor_radius: The same for the anchors.
         copies: How many more references, within `radius`, are the first anchor again. Each of its cells then has
             so many more places among the best; nothing is computed or held more than once.
+        mutual: Temperature at which one-sided matches lose weight: a cell of the references loses as much as
+            another query cell that chose it matches it better. What comes into view matches something, too, but
+            that something has its own likeness in the frame. None for no loss, the equation as it stands.
         scratch: Working memory from the last call; a reference memory has one.
 
     Returns:
@@ -84,7 +88,12 @@ def top_k_affinity(
             once = search(0, 1, ceil(top_k / times), radius)  # repeated, they fill all k places
             found.append((once[0].repeat_interleave(times, dim=1), once[1].repeat_interleave(times, dim=1)))
     scores, index = merge(found, top_k)
-    return TopK(index, torch.softmax(scores / tau, dim=1))
+    worth = scores / tau
+    if mutual is not None:
+        likeness = scores.new_full((N * h * w,), -1.0)  # of each cell in the query frame; no cosine is lower
+        likeness.scatter_reduce_(0, index.flatten(), scores.flatten(), "amax")
+        worth = worth - (likeness[index] - scores) / mutual
+    return TopK(index, torch.softmax(worth, dim=1))
 
 
 def gather_values(best: TopK, values: Tensor) -> Tensor:

@@ -52,6 +52,7 @@ def recall(
     radius: float | None,
     anchor_radius: float | None,
     repeat_first: bool = False,
+    mutual: float | None = None,
 ) -> Recall:
     """Look up a frame in the memory.
 
@@ -67,6 +68,7 @@ def recall(
         anchor_radius: Window on anchors.
         repeat_first: While there are fewer references than the memory can hold beside one anchor, let the frame
             that introduced an object stand in for each missing one.
+        mutual: See `top_k_affinity`.
 
     Example:
         >>> memory = ReferenceMemory()
@@ -81,7 +83,7 @@ def recall(
     for rows, anchors, objects in memory.groups():
         keys = memory.keys[rows]
         copies = max(0, 1 + memory.references - len(keys)) if repeat_first else 0
-        best = top_k_affinity(key, keys, anchors, top_k, tau, radius, anchor_radius, copies, memory.scratch)
+        best = top_k_affinity(key, keys, anchors, top_k, tau, radius, anchor_radius, copies, mutual, memory.scratch)
         if isinstance(rows, Tensor):  # from places among these references to places in the memory
             best = TopK(rows[best.index // (h * w)] * (h * w) + best.index % (h * w), best.weight)
         every = torch.arange(memory.masks.shape[-1], device=key.device)

@@ -44,6 +44,8 @@ class VideoSegmenter:
         anchor_radius: Window on the frames that introduced an object; None for no window.
         top_k: Cells read for each query cell, over all references jointly.
         tau: Temperature of the read-out; None for the network's own.
+        mutual: Temperature at which matches lose weight that are better in the other direction with another cell,
+            see `top_k_affinity`; None for no such loss, the paper's read-out.
         coarse_memory: Remember the coarse masks and not the refined ones, for comparison.
         repeat_first: Until `references` frames have passed, let the frame that introduced an object stand in for
             each missing one, as published label propagation does. Its cells then crowd out others at first.
@@ -79,6 +81,7 @@ class VideoSegmenter:
         anchor_radius: float | None = None,
         top_k: int = 10,
         tau: float | None = None,
+        mutual: float | None = None,
         coarse_memory: bool = False,
         repeat_first: bool = False,
         short_side: int | None = None,
@@ -95,6 +98,8 @@ class VideoSegmenter:
                 raise ConfigError(f"{name} must be above 0 cells, or None for no window; found {reach}")
         if tau is not None and tau <= 0:
             raise ConfigError(f"tau must be above 0, or None for the network's own; found {tau}")
+        if mutual is not None and mutual <= 0:
+            raise ConfigError(f"mutual must be above 0, or None for no loss of one-sided matches; found {mutual}")
         if rounds and not isinstance(network, UMEC):
             raise ConfigError(
                 f"{rounds} rounds of refinement need a frame-mask encoder and a decoder, and this network is an "
@@ -108,6 +113,7 @@ class VideoSegmenter:
         self.anchor_radius = anchor_radius
         self.top_k = top_k
         self.tau = network.tau if tau is None else tau
+        self.mutual = mutual
         self.repeat_first = repeat_first
         self.coarse_memory = coarse_memory
         self.short_side = short_side
@@ -260,7 +266,8 @@ class VideoSegmenter:
         return features
 
     def _read_out(self, key: Tensor) -> Recall:
-        return recall(self.memory, key, self.top_k, self.tau, self.radius, self.anchor_radius, self.repeat_first)
+        reach = self.radius, self.anchor_radius
+        return recall(self.memory, key, self.top_k, self.tau, *reach, self.repeat_first, self.mutual)
 
     def _refine(self, refiner: FrameRefiner, found: Recall, coarse: Tensor) -> Tensor:
         """Masks of all objects carried from the memory, at image size (K, H', W')."""

@@ -21,19 +21,23 @@ class ReadOut:
             given; None for all, the equation as it stands.
         radius: Window on the references but the first, in cells; None for no window. Only with `top_k`.
         anchor_radius: Window on the first reference.
+        mutual: Temperature at which one-sided matches lose weight, see `top_k_affinity`; only with `top_k`.
 
     Raises:
-        ConfigError: If there is a window without `top_k`, or nothing to read.
+        ConfigError: If there is a window or `mutual` without `top_k`, or nothing to read.
     """
 
     top_k: int | None = None
     radius: float | None = None
     anchor_radius: float | None = None
+    mutual: float | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if self.top_k is None and (self.radius, self.anchor_radius) != (None, None):
-            raise ConfigError("windows on the references of training need top_k; give it, or leave the windows out")
+        if self.top_k is None and (self.radius, self.anchor_radius, self.mutual) != (None, None, None):
+            raise ConfigError(
+                "windows on the references of training, and mutual, need top_k; give it, or leave them out"
+            )
         if self.top_k is not None and self.top_k < 1:
             raise ConfigError(f"top_k must be 1 or more, or None for all cells; found {self.top_k}")
 
@@ -66,12 +70,14 @@ class ReadOut:
         """The same for one clip: (N, D, h, w), (D, h, w), (N, C, h, w) to (C, h, w)."""
         key_q, keys_r = key_q.permute(1, 2, 0).contiguous(), keys_r.permute(0, 2, 3, 1).contiguous()
         with torch.no_grad():
-            found = top_k_affinity(key_q, keys_r, 1, self.top_k or 1, tau, self.radius, self.anchor_radius)
-        # The search has no gradient; the scores of what it found are taken again, with one.
+            found = top_k_affinity(
+                key_q, keys_r, 1, self.top_k or 1, tau, self.radius, self.anchor_radius, mutual=self.mutual
+            )
+        # The search has no gradient; the scores of what it found are taken again, for theirs.
         chosen = keys_r.flatten(0, 2)[found.index]  # (h*w, k, D)
         scores = torch.einsum("qkd,qd->qk", chosen, key_q.flatten(0, 1)).float()
-        scores = scores.masked_fill(found.weight == 0, float("-inf"))  # places left over where cells are few
-        best = TopK(found.index, torch.softmax(scores / tau, dim=1))
+        worth = found.weight.log() + (scores - scores.detach()) / tau  # -inf at places left over where cells are few
+        best = TopK(found.index, torch.softmax(worth, dim=1))
         carried = gather_values(best, values.permute(0, 2, 3, 1).float())  # (h*w, C)
         return carried.T.reshape(-1, *key_q.shape[:2])
 

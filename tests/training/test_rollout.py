@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from vos_umec.errors import ConfigError
+from vos_umec.inference.readout import top_k_affinity
 from vos_umec.training.rollout import ReadOut
 
 TAU = 0.1
@@ -51,7 +52,30 @@ def test_values_and_gradients_are_those_of_the_equation(top_k, radius, anchor_ra
         torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("wrong", [{"radius": 12}, {"top_k": 0}])
+def test_one_sided_matches_weigh_as_in_inference_and_their_loss_is_taken_as_given():
+    torch.manual_seed(1)
+    keys_r = F.normalize(torch.randn(2, 3, 6, 4, 5), dim=2)
+    key_q = F.normalize(torch.randn(2, 6, 4, 5), dim=1).requires_grad_()
+    values = torch.rand(2, 3, 2, 4, 5)
+    ours = ReadOut(4, 3, 3, mutual=0.2)(keys_r, key_q, values, TAU)
+    slow = []
+    for b in range(2):
+        cells_q, cells_r = key_q[b].permute(1, 2, 0), keys_r[b].permute(0, 2, 3, 1)
+        with torch.no_grad():
+            found = top_k_affinity(cells_q, cells_r, 1, 4, TAU, 3, 3)
+            lossy = top_k_affinity(cells_q, cells_r, 1, 4, TAU, 3, 3, mutual=0.2)
+            loss = lossy.weight.log() - found.weight.log()  # up to a constant of each row
+        scores = (cells_r.flatten(0, 2)[found.index] * cells_q.flatten(0, 1)[:, None]).sum(dim=2)
+        weight = torch.softmax(scores / TAU + loss, dim=1)
+        carried = (values[b].permute(0, 2, 3, 1).flatten(0, 2)[found.index] * weight[..., None]).sum(dim=1)
+        slow.append(carried.T.view(2, 4, 5))
+    torch.testing.assert_close(ours, torch.stack(slow), atol=1e-5, rtol=1e-4)
+    random = torch.rand_like(ours)
+    got, expected = (torch.autograd.grad((x * random).sum(), key_q)[0] for x in (ours, torch.stack(slow)))
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("wrong", [{"radius": 12}, {"top_k": 0}, {"mutual": 0.1}, {"top_k": 5, "mutual": 0}])
 def test_wrong_settings_are_told(wrong):
     with pytest.raises(ConfigError, match="top_k"):
         ReadOut(**wrong)

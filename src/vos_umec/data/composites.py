@@ -16,9 +16,9 @@ class Composites:
     Pseudo masks of a clustering are carried best by the very features that made them, so that a decoder learns
     little from them but to copy. A pasted piece is known to the pixel and follows no feature: it is a blob of
     another clip of the batch or of the clip itself, or that part of a blob which one of its pseudo segments fills,
-    and drifts on top of the motion inside it. Pieces overlap, may be copies of one another, and take the place of the clip's segments;
-    nothing but unlabelled video goes into them. Before the first clustering they are frames to learn correspondence
-    on, in which things move past each other: no masks are made of them yet.
+    and drifts on top of the motion inside it. Pieces overlap, may be copies of one another, and take the place of
+    the clip's segments; nothing but unlabelled video goes into them. Before the first clustering they are frames
+    to learn correspondence on, in which things move past each other: no masks are made of them yet.
 
     Args:
         share: Probability with which a clip becomes a composite.

@@ -24,7 +24,7 @@ class ReadOut:
         mutual: Temperature at which one-sided matches lose weight, see `top_k_affinity`; only with `top_k`.
 
     Raises:
-        ConfigError: If there is a window or `mutual` without `top_k`, or nothing to read.
+        ConfigError: If there is a window or `mutual` without `top_k`, nothing to read, or `mutual` is not above 0.
     """
 
     top_k: int | None = None
@@ -40,6 +40,8 @@ class ReadOut:
             )
         if self.top_k is not None and self.top_k < 1:
             raise ConfigError(f"top_k must be 1 or more, or None for all cells; found {self.top_k}")
+        if self.mutual is not None and self.mutual <= 0:
+            raise ConfigError(f"mutual must be above 0, or None (top_k alone decides); found {self.mutual}")
 
     def __call__(self, keys_r: Tensor, key_q: Tensor, values: Tensor, tau: float) -> Tensor:
         """A^T V_r for a batch (UMEC eq. 4 and 5).
@@ -76,7 +78,8 @@ class ReadOut:
         # The search has no gradient; the scores of what it found are taken again, for theirs.
         chosen = keys_r.flatten(0, 2)[found.index]  # (h*w, k, D)
         scores = torch.einsum("qkd,qd->qk", chosen, key_q.flatten(0, 1)).float()
-        worth = found.weight.log() + (scores - scores.detach()) / tau  # -inf at places left over where cells are few
+        # -inf at places left over where cells are few
+        worth = found.weight.log() + (scores - scores.detach()) / tau
         best = TopK(found.index, torch.softmax(worth, dim=1))
         carried = gather_values(best, values.permute(0, 2, 3, 1).float())  # (h*w, C)
         return carried.T.reshape(-1, *key_q.shape[:2])

@@ -166,6 +166,8 @@ def test_wrong_input_says_what_is_wrong(network):
         VideoSegmenter(network, top_k=0)
     with pytest.raises(ConfigError, match="radius must be above 0"):
         VideoSegmenter(network, radius=-1)
+    with pytest.raises(ConfigError, match="mutual must be above 0"):
+        VideoSegmenter(network, mutual=0)
     with pytest.raises(ConfigError, match="crop_margin must be 0"):
         VideoSegmenter(network, crop_margin=-1)
     segmenter = VideoSegmenter(network, rounds=0)

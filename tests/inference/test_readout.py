@@ -70,7 +70,7 @@ def test_one_sided_matches_lose_what_the_slow_loop_says(radius):
 
 
 def test_what_comes_into_view_is_not_taken_for_the_object():
-    """Two query cells look most like the object's one cell; the worse one has but little in the background."""
+    """Two query cells look most like the object's one cell, and only one of them is the object."""
     object_, ground = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
     newcomer = F.normalize(torch.tensor([0.65, 0.6, 0.4]), dim=0)
     keys_r = torch.stack([object_, ground, torch.tensor([0.0, 0.0, 1.0])])[None, None]  # (1, 1, 3, 3)

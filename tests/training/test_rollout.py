@@ -75,7 +75,15 @@ def test_one_sided_matches_weigh_as_in_inference_and_their_loss_is_taken_as_give
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("wrong", [{"radius": 12}, {"top_k": 0}, {"mutual": 0.1}, {"top_k": 5, "mutual": 0}])
-def test_wrong_settings_are_told(wrong):
-    with pytest.raises(ConfigError, match="top_k"):
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"radius": 12}, "need top_k"),
+        ({"mutual": 0.1}, "need top_k"),
+        ({"top_k": 0}, "top_k must be"),
+        ({"top_k": 5, "mutual": 0}, "mutual must be"),
+    ],
+)
+def test_wrong_settings_are_told(wrong, told):
+    with pytest.raises(ConfigError, match=told):
         ReadOut(**wrong)

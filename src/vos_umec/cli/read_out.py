@@ -4,8 +4,15 @@ import argparse
 from typing import Any
 
 _NAMES = (
-    *("protocol", "rounds", "references", "radius", "anchor_radius", "top_k", "mutual"),
-    *("crop_margin", "short_side"),
+    "protocol",
+    "rounds",
+    "references",
+    "radius",
+    "anchor_radius",
+    "top_k",
+    "mutual",
+    "crop_margin",
+    "short_side",
 )
 
 

@@ -52,9 +52,10 @@ def top_k_affinity(
         anchor_radius: The same for the anchors.
         copies: How many more references, within `radius`, are the first anchor again. Each of its cells then has
             so many more places among the best; nothing is computed or held more than once.
-        mutual: Temperature at which one-sided matches lose weight: a cell of the references loses as much as
-            another query cell that chose it matches it better. What comes into view matches something, too, but
-            that something has its own likeness in the frame. None for no loss, the equation as it stands.
+        mutual: Temperature at which one-sided matches lose weight, above 0: query q weighs reference cell r by
+            exp(s_qr / tau - (max_p s_pr - s_qr) / mutual), with p the query cells that chose r. What comes into
+            view looks like something, too, but that something has its own likeness in the frame. Not in the paper;
+            None for its softmax as it stands.
         scratch: Working memory from the last call; a reference memory has one.
 
     Returns:

@@ -44,8 +44,8 @@ class VideoSegmenter:
         anchor_radius: Window on the frames that introduced an object; None for no window.
         top_k: Cells read for each query cell, over all references jointly.
         tau: Temperature of the read-out; None for the network's own.
-        mutual: Temperature at which matches lose weight that are better in the other direction with another cell,
-            see `top_k_affinity`; None for no such loss, the paper's read-out.
+        mutual: Temperature at which a match loses weight whose reference cell is matched better elsewhere in the
+            frame, see `top_k_affinity`; None for the paper's read-out.
         coarse_memory: Remember the coarse masks and not the refined ones, for comparison.
         repeat_first: Until `references` frames have passed, let the frame that introduced an object stand in for
             each missing one, as published label propagation does. Its cells then crowd out others at first.

@@ -41,7 +41,7 @@ class ReadOut:
         if self.top_k is not None and self.top_k < 1:
             raise ConfigError(f"top_k must be 1 or more, or None for all cells; found {self.top_k}")
         if self.mutual is not None and self.mutual <= 0:
-            raise ConfigError(f"mutual must be above 0, or None (top_k alone decides); found {self.mutual}")
+            raise ConfigError(f"mutual must be above 0, or None for the paper's read-out; found {self.mutual}")
 
     def __call__(self, keys_r: Tensor, key_q: Tensor, values: Tensor, tau: float) -> Tensor:
         """A^T V_r for a batch (UMEC eq. 4 and 5).

@@ -4,10 +4,12 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from vos_umec import PseudoMaskRefresh, UMECModule, VideoSegmenter
 from vos_umec.cli.trainer import UMECCLI, run_cli
+from vos_umec.objectives.base import EncodedClip
 from vos_umec.training.ablation.plan import plan_runs, plan_setting
 from vos_umec.training.ablation.published import PUBLISHED
 
@@ -29,6 +31,9 @@ def test_a_cell_builds(cell, runs):
     VideoSegmenter(module.network, **runs[cell].segmenter)
     PseudoMaskRefresh(**config["refresh"])
     assert len(module.objectives) == (2 if cell.startswith("beside") else 1)
+    clip = EncodedClip(module.network.encoder, torch.rand(2, 3, 3, 64, 64), torch.arange(3).expand(2, 3))
+    for objective in module.objectives:
+        assert objective(clip)["loss"].isfinite(), f"{cell} does not learn on the keys of this base"
 
 
 def test_every_cell_of_the_papers_tables_is_there():

@@ -92,11 +92,12 @@ def test_settings_and_clips_that_cannot_work_are_refused():
 
 
 def test_the_optimiser_trains_the_predictor():
-    spec = {"class_path": "vos_umec.FrameSimilarityObjective", "init_args": {"key_dim": 64}}
-    module = UMECModule(network="tiny", objectives=[spec])
+    spec = {"class_path": "vos_umec.FrameSimilarityObjective"}  # no key_dim: that of E
+    module = UMECModule(network="tiny", network_args={"encoder": {"key_dim": 24}}, objectives=[spec])
     trained = {id(p) for group in module.configure_optimizers()["optimizer"].param_groups for p in group["params"]}
     predictor = list(module.objectives[0].predictor.parameters())
     assert len(predictor) == 5
+    assert predictor[0].shape[1] == module.network.encoder.key_dim == 24
     assert all(id(p) in trained for p in predictor)
 
 

@@ -25,7 +25,7 @@ class FrameSimilarityObjective(CorrespondenceObjective):
     frames differ by what moved alone.
 
     Args:
-        key_dim: D, the width of E's keys.
+        key_dim: D, the width of E's keys; a UMECModule gives its own E's where the configuration gives none.
         hidden_dim: Width of the predictor's hidden layer.
 
     Raises:

@@ -10,7 +10,7 @@ from vos_umec.errors import ConfigError
 _T = TypeVar("_T")
 
 
-def instantiate(spec: Mapping[str, Any], base: type[_T]) -> _T:
+def instantiate(spec: Mapping[str, Any], base: type[_T], **offered: Any) -> _T:
     """Build the object that a class_path dictionary describes.
 
     A module keeps such dictionaries as hyperparameters, so that its checkpoints hold plain values only and load
@@ -19,6 +19,7 @@ def instantiate(spec: Mapping[str, Any], base: type[_T]) -> _T:
     Args:
         spec: "class_path", the full name of a class, and optionally "init_args", its arguments.
         base: What the class must derive from.
+        **offered: Arguments for a class that takes them, unless the dictionary gives them.
 
     Returns:
         An instance.
@@ -43,9 +44,9 @@ def instantiate(spec: Mapping[str, Any], base: type[_T]) -> _T:
         raise ConfigError(f"class_path '{path}' names no class that can be imported: {error}") from error
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise ConfigError(f"class_path '{path}' must name a subclass of {base.__name__}")
-    arguments = spec.get("init_args") or {}
+    known = inspect.signature(cls).parameters
+    arguments = {key: value for key, value in offered.items() if key in known} | (spec.get("init_args") or {})
     try:
         return cls(**arguments)
     except TypeError as error:
-        known = ", ".join(inspect.signature(cls).parameters)
-        raise ConfigError(f"{name} cannot be built: {error}; its arguments are: {known}") from error
+        raise ConfigError(f"{name} cannot be built: {error}; its arguments are: {', '.join(known)}") from error

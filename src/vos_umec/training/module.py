@@ -156,10 +156,13 @@ class UMECModule(LightningModule):
         return PropagationNetwork(own, tau)
 
     def build_objectives(self) -> list[CorrespondenceObjective]:
-        """The correspondence objectives, whose sum is L_corr."""
+        """The correspondence objectives, whose sum is L_corr; to one that takes `key_dim`, E says its own."""
         specs = self.hparams["objectives"] or [{"class_path": "vos_umec.EquivarianceObjective"}]
         # An ABC is a fine bound for issubclass, whatever the type checker says of it.
-        return [instantiate(spec, CorrespondenceObjective) for spec in specs]  # type: ignore[type-abstract]
+        return [
+            instantiate(spec, CorrespondenceObjective, key_dim=self.network.encoder.key_dim)  # type: ignore[type-abstract]
+            for spec in specs
+        ]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, the rate halved every `halve_every` epochs, no decay on biases and norms."""

@@ -156,7 +156,7 @@ class UMECModule(LightningModule):
         return PropagationNetwork(own, tau)
 
     def build_objectives(self) -> list[CorrespondenceObjective]:
-        """The correspondence objectives, whose sum is L_corr; to one that takes `key_dim`, E says its own."""
+        """The correspondence objectives, whose sum is L_corr; one that takes `key_dim` is given that of E."""
         specs = self.hparams["objectives"] or [{"class_path": "vos_umec.EquivarianceObjective"}]
         # An ABC is a fine bound for issubclass, whatever the type checker says of it.
         return [

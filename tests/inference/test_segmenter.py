@@ -168,6 +168,8 @@ def test_wrong_input_says_what_is_wrong(network):
         VideoSegmenter(network, radius=-1)
     with pytest.raises(ConfigError, match="mutual must be above 0"):
         VideoSegmenter(network, mutual=0)
+    with pytest.raises(ConfigError, match="spread must be above 0"):
+        VideoSegmenter(network, spread=0)
     with pytest.raises(ConfigError, match="crop_margin must be 0"):
         VideoSegmenter(network, crop_margin=-1)
     segmenter = VideoSegmenter(network, rounds=0)
@@ -205,3 +207,17 @@ def test_coarse_masks_may_be_remembered_in_place_of_the_refined_ones():
             segmenter.step(frame, truth if t == 0 else None)
         torch.testing.assert_close(coarse.memory.masks, plain.memory.masks)
     assert not torch.allclose(refined.memory.masks, plain.memory.masks)
+
+
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_with_a_spread_a_look_alike_far_off_is_not_taken_for_a_part_of_the_object(network, rounds):
+    plain, together = (VideoSegmenter(network, rounds=rounds, spread=spread) for spread in (None, 3))
+    for t in range(4):
+        frame, truth = scene({3: (16 + 4 * t, 0)})
+        if t:
+            frame[:8, 56:] = COLOURS[3]
+        given = None if t else truth
+        taken, left = plain.step(frame, given), together.step(frame, given)
+        assert iou(left == 3, truth == 3) > 0.9
+        assert (taken[:8, 56:] == 3).any() == (t > 0)
+        assert not (left[:8, 56:] == 3).any()

@@ -11,6 +11,7 @@ _NAMES = (
     "anchor_radius",
     "top_k",
     "mutual",
+    "spread",
     "crop_margin",
     "short_side",
 )
@@ -30,6 +31,7 @@ def add_read_out(parser: argparse.ArgumentParser) -> None:
     read_out.add_argument("--anchor-radius", type=float, help="window on the mask's frame, in cells")
     read_out.add_argument("--top-k", type=int, help="cells read for each cell")
     read_out.add_argument("--mutual", type=float, help="temperature at which one-sided matches lose weight")
+    read_out.add_argument("--spread", type=float, help="how many times its size an object may reach from its place")
     read_out.add_argument("--crop-margin", type=int, help="cells around an object that are refined with it")
     read_out.add_argument("--short-side", type=int, help="segment at this short side, in pixels")
 

@@ -17,6 +17,7 @@ from vos_umec.inference.memory import ReferenceMemory
 from vos_umec.inference.protocols import protocol_settings
 from vos_umec.inference.recall import Recall, recall
 from vos_umec.inference.refinement import FrameRefiner
+from vos_umec.inference.strays import without_strays
 from vos_umec.inference.windows import object_windows
 from vos_umec.io.masks import read_mask
 from vos_umec.io.pipeline import read_ahead
@@ -46,6 +47,8 @@ class VideoSegmenter:
         tau: Temperature of the read-out; None for the network's own.
         mutual: Temperature at which a match loses weight whose reference cell is matched better elsewhere in the
             frame, see `top_k_affinity`; None for the paper's read-out.
+        spread: Drop what lies farther from an object's place than so many times its size, see `without_strays`;
+            None to keep it.
         coarse_memory: Remember the coarse masks and not the refined ones, for comparison.
         repeat_first: Until `references` frames have passed, let the frame that introduced an object stand in for
             each missing one, as published label propagation does. Its cells then crowd out others at first.
@@ -82,6 +85,7 @@ class VideoSegmenter:
         top_k: int = 10,
         tau: float | None = None,
         mutual: float | None = None,
+        spread: float | None = None,
         coarse_memory: bool = False,
         repeat_first: bool = False,
         short_side: int | None = None,
@@ -100,6 +104,8 @@ class VideoSegmenter:
             raise ConfigError(f"tau must be above 0, or None for the network's own; found {tau}")
         if mutual is not None and mutual <= 0:
             raise ConfigError(f"mutual must be above 0, or None for no loss of one-sided matches; found {mutual}")
+        if spread is not None and spread <= 0:
+            raise ConfigError(f"spread must be above 0, or None to drop nothing; found {spread}")
         if rounds and not isinstance(network, UMEC):
             raise ConfigError(
                 f"{rounds} rounds of refinement need a frame-mask encoder and a decoder, and this network is an "
@@ -114,6 +120,7 @@ class VideoSegmenter:
         self.top_k = top_k
         self.tau = network.tau if tau is None else tau
         self.mutual = mutual
+        self.spread = spread
         self.repeat_first = repeat_first
         self.coarse_memory = coarse_memory
         self.short_side = short_side
@@ -191,10 +198,10 @@ class VideoSegmenter:
         masks = None  # (K, h, w), where they are not those of p
         if len(self.memory):
             found = self._read_out(key)
-            coarse = found.coarse()  # (K', h, w), of the objects known before
+            coarse = self._together(found.coarse())  # (K', h, w), of the objects known before
             carried = plain = _enlarged(coarse, image)  # (K', H', W')
             if refiner is not None:
-                carried = self._refine(refiner, found, coarse)
+                carried = self._together(self._refine(refiner, found, coarse))
             if refiner is None or self.coarse_memory:
                 # What was carried is remembered as it is: through the image and back, it would blur every frame.
                 masks = coarse
@@ -273,6 +280,9 @@ class VideoSegmenter:
         """Masks of all objects carried from the memory, at image size (K, H', W')."""
         with self._autocast():
             return refiner.refine(coarse, object_windows(coarse, self.crop_margin), found.values, self.rounds)
+
+    def _together(self, masks: Tensor) -> Tensor:
+        return masks if self.spread is None else without_strays(masks, self.spread)
 
     def _refiner(self, image: Tensor, features: Features) -> FrameRefiner:
         with self._autocast():

@@ -32,12 +32,10 @@ def test_an_object_seen_nowhere_has_a_window_where_it_is_likeliest():
     assert window.cut(mask[0], 20).sum() > 0
 
 
-@pytest.fixture(params=[{}, {"image_dim": 8}, {"others": True}], ids=["plain", "D sees the frame", "V sees others"])
+@pytest.fixture(params=[0, 8], ids=["coarse decoder", "decoder that sees the frame"])
 def scene(request):
     torch.manual_seed(0)
-    decoder = {"residual": False, "image_dim": request.param.get("image_dim", 0)}
-    V = {"others": request.param.get("others", False)}
-    network = network_from_preset("tiny", mask_encoder=V, decoder=decoder).eval()
+    network = network_from_preset("tiny", decoder={"residual": False, "image_dim": request.param}).eval()
     frame, coarse, V_q = torch.rand(1, 3, 64, 96), torch.rand(1, 3, 16, 24), torch.rand(1, 3, 48, 16, 24)
     with torch.inference_mode():
         return network, frame, network.encoder(frame), coarse, V_q

@@ -148,20 +148,6 @@ def test_what_is_computed_once_changes_nothing(mask_dim):
     torch.testing.assert_close(found, mask, atol=1e-4, rtol=1e-4)
 
 
-def test_a_mask_encoder_of_others_sees_each_mask_beside_the_sum_of_the_rest():
-    torch.manual_seed(0)
-    network = network_from_preset("tiny", mask_encoder={"others": True}).eval()
-    V, frame, masks = network.mask_encoder, torch.rand(1, 3, 32, 48), torch.rand(1, 3, 32, 48) / 3
-    with torch.no_grad():
-        features = network.encoder(frame)
-        found = network.embed(frame, features, masks)
-        for k, rest in enumerate(([1, 2], [0, 2], [0, 1])):
-            own, others = masks[:, k : k + 1], masks[:, rest].sum(dim=1, keepdim=True)
-            x = V.net(torch.cat([frame, own, others], dim=1))[-1]
-            expected = V.fuse(V.join(torch.cat([x, features.trunk], dim=1)))
-            torch.testing.assert_close(found[:, k], expected, atol=1e-4, rtol=1e-4)
-
-
 def test_gradients_of_segmentation_reach_encoder_mask_encoder_and_decoder():
     network = network_from_preset("tiny", decoder={"residual": False})
     frames, masks = torch.rand(1, 3, 3, 32, 32), torch.rand(1, 3, 2, 32, 32).round()

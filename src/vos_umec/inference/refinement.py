@@ -58,10 +58,8 @@ class FrameRefiner:
         """
         Dv = self.share.trunk.shape[1]
         values = self.share.trunk.new_zeros(*self.grid, len(masks), Dv)
-        seen = self.network.mask_encoder.seen(masks)  # (K, 1 or 2, H, W)
         for k in _groups(windows, self.most):
-            own = _own_rows(seen, windows, k, self.grid[0])  # (n, 1 or 2, H', W')
-            found = self.network.mask_encoder.embed(self._share(windows, k), own)
+            found = self.network.mask_encoder.embed(self._share(windows, k), self._masks(masks, windows, k))
             for i, one in zip(k, found, strict=True):  # one (Dv, h', w')
                 windows[i].cut(values[:, :, i].permute(2, 0, 1), self.grid[0]).copy_(one)
         return values
@@ -94,14 +92,16 @@ class FrameRefiner:
             fixed.append((k, self._share(windows, k), [_rows(x, windows, k, h) for x in skips], D.carry(V_q)))
         for _ in range(rounds):
             p = torch.zeros_like(masks)
-            seen = self.network.mask_encoder.seen(masks)  # (K, 1 or 2, H, W)
             for k, share, skip, first in fixed:
-                own = _own_rows(seen, windows, k, h)  # (n, 1 or 2, H', W')
-                logits = D(first, self.network.mask_encoder.embed(share, own), skip, own[:, :1])  # (n, 1, H', W')
+                mask = self._masks(masks, windows, k)
+                logits = D(first, self.network.mask_encoder.embed(share, mask), skip, mask)  # (n, 1, H', W')
                 for i, one in zip(k, logits.sigmoid(), strict=True):
                     windows[i].cut(p[i], h).copy_(one[0])
             masks = soft_aggregate(p[None]).softmax(dim=1)[0, 1:]
         return masks
+
+    def _masks(self, masks: Tensor, windows: Sequence[Window], k: Sequence[int]) -> Tensor:
+        return torch.stack([windows[i].cut(masks[i : i + 1], self.grid[0]) for i in k])  # (n, 1, H', W')
 
     def _share(self, windows: Sequence[Window], k: Sequence[int]) -> FrameShare:
         rgb, trunk = (_rows(x, windows, k, self.grid[0]) for x in (self.share.rgb, self.share.trunk))
@@ -114,11 +114,6 @@ def _rows(x: Tensor, windows: Sequence[Window], k: Sequence[int], h: int) -> Ten
     if len(different) == 1:
         return different[0].cut(x, h)
     return torch.cat([windows[i].cut(x, h) for i in k])
-
-
-def _own_rows(seen: Tensor, windows: Sequence[Window], k: Sequence[int], h: int) -> Tensor:
-    """What is seen for some objects, of (K, C, H, W), each cut to its window."""
-    return torch.cat([windows[i].cut(seen[i : i + 1], h) for i in k])
 
 
 def _groups(windows: Sequence[Window], most: int) -> list[list[int]]:

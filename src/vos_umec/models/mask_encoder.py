@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from vos_umec.errors import ConfigError
@@ -37,8 +36,6 @@ class MaskEncoder(nn.Module):
         width: Channels of the trunk's first stage.
         pool: Max pooling of stride 2 at the end of the trunk's stem.
         batch_norm: Batch norms in the trunk. Without, true and predicted masks in one batch share no statistics.
-        others: See the other objects' masks too, in a channel of their own, as STM's memory encoder does: where
-            objects touch, what is not one may be another or background.
 
     Example:
         >>> import torch
@@ -57,11 +54,9 @@ class MaskEncoder(nn.Module):
         width: int = 64,
         pool: bool = True,
         batch_norm: bool = True,
-        others: bool = False,
     ) -> None:
         super().__init__()
-        self.others = others
-        self.net = ResNetTrunk(blocks, strides, bottleneck, 5 if others else 4, width, pool, batch_norm)
+        self.net = ResNetTrunk(blocks, strides, bottleneck, 4, width, pool, batch_norm)
         self.stride = self.net.stride
         self.mask_dim = mask_dim
         self.join = nn.Conv2d(self.net.channels[-1] + trunk_dim, mask_dim, kernel_size=1)
@@ -72,7 +67,7 @@ class MaskEncoder(nn.Module):
 
         Args:
             frame: Normalised frames (B, 3, H, W).
-            mask: Soft masks (B, 1, H, W) in [0, 1], or as `seen` gives them.
+            mask: Soft masks (B, 1, H, W) in [0, 1].
             trunk: E's trunk features of the same frames (B, C, h, w).
 
         Returns:
@@ -97,27 +92,12 @@ class MaskEncoder(nn.Module):
     def _first(self) -> nn.Conv2d:
         return cast(nn.Conv2d, self.net.stem[0])
 
-    def seen(self, masks: Tensor) -> Tensor:
-        """What is seen of a frame's masks for each object: its own, and with `others` the sum of the others.
-
-        Args:
-            masks: Soft masks of all objects (..., K, H, W) in [0, 1].
-
-        Returns:
-            (..., K, 1, H, W), or (..., K, 2, H, W) with `others`.
-        """
-        own = masks.unsqueeze(-3)
-        if not self.others:
-            return own
-        others = (masks.sum(-3, keepdim=True) - masks).clamp(0, 1)  # (..., K, H, W)
-        return torch.cat((own, others.unsqueeze(-3)), dim=-3)
-
     def embed(self, share: FrameShare, mask: Tensor) -> Tensor:
         """Embed one mask a row, on what its frame shares.
 
         Args:
             share: Of as many rows as there are masks, or of one row for all of them.
-            mask: Soft masks (B, 1, H, W) in [0, 1], or as `seen` gives them.
+            mask: Soft masks (B, 1, H, W) in [0, 1].
 
         Returns:
             Mask embeddings (B, Dv, h, w).

@@ -88,6 +88,5 @@ class UMEC(PropagationNetwork):
     def _embed(self, share: FrameShare, masks: Tensor) -> Tensor:
         K = masks.shape[1]
         rows = FrameShare(share.rgb.repeat_interleave(K, dim=0), share.trunk.repeat_interleave(K, dim=0))
-        seen = self.mask_encoder.seen(masks).flatten(0, 1)  # (B*K, 1 or 2, H, W)
-        values: Tensor = self.mask_encoder.embed(rows, seen)  # (B*K, Dv, h, w)
+        values: Tensor = self.mask_encoder.embed(rows, masks.flatten(0, 1)[:, None])  # (B*K, Dv, h, w)
         return values.reshape(-1, K, *values.shape[1:])

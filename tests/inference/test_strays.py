@@ -12,7 +12,7 @@ def kept_along(places, n, spread):
     middle = (len(places) + 1) // 2 - 1  # the lower of two middles
     median = sorted(places)[middle]
     size = sorted(abs(place - median) for place in places)[middle]
-    return np.array([abs(place - median) <= spread * (size + 2) for place in range(n)])
+    return np.array([np.float32(abs(place - median)) / np.float32(size + 2) <= spread for place in range(n)])
 
 
 def flooded(mask, start):
@@ -40,7 +40,8 @@ def test_it_is_what_sorting_and_flooding_pixel_by_pixel_gives(h, w, spread, seed
         y, x = mask.nonzero()
         if len(y):
             near = np.outer(kept_along(y, h, spread), kept_along(x, w, spread))
-            mask = flooded(mask, near)
+            reach = np.outer(kept_along(y, h, 2 * spread), kept_along(x, w, 2 * spread))
+            mask = flooded(mask, near) * reach
         assert np.array_equal(result, mask)
 
 
@@ -53,13 +54,17 @@ def test_soft_values_stay_and_what_is_faint_everywhere_is_left_alone():
     assert not found[0, :, 15:].any()
 
 
-def test_a_long_neck_stays_and_a_stray_beyond_it_goes():
+def test_a_long_neck_stays_up_to_twice_as_far_and_a_stray_beside_it_goes():
     masks = torch.zeros(1, 60, 120)
-    masks[0, 40:56, 10:40] = 1  # the body
-    masks[0, 45:47, 40:110] = 1  # the neck
+    masks[0, 40:56, 4:40] = 1  # the body: 21 to 22 is its middle, with a size of 9 to 10 and 2 more
+    masks[0, 45:47, 40:64] = 1  # the neck
     alone = masks.clone()
-    masks[0, :4, 112:] = 1
+    masks[0, :4, 55:60] = 1
     assert torch.equal(without_strays(masks, spread=2), alone)
+    masks[0, 45:47, 64:] = 1  # a strip of the ground
+    kept = without_strays(masks, spread=2)[0, 45]
+    assert kept[:64].sum() == 60
+    assert not kept[90:].any()
 
 
 @pytest.mark.parametrize("shape", ["disc", "bar"])

@@ -47,6 +47,15 @@ def test_look_alikes_are_cut_from_the_clip_itself(look_alikes):
     assert bool(of_itself.float().mean() > 0.9) == bool(look_alikes)
 
 
+def test_a_piece_that_cannot_be_told_from_what_it_covers_is_left_out():
+    torch.manual_seed(0)
+    batch = coloured_batch()
+    batch["frames"] /= 1000  # lights change a piece by 0.2 at the most
+    made = Composites(share=1.0, look_alikes=1.0)(batch)
+    assert torch.equal(made["frames"], batch["frames"])
+    assert not made["segments"].any()
+
+
 def test_the_share_decides_how_many_clips_are_touched():
     torch.manual_seed(0)
     batch = coloured_batch()
@@ -65,7 +74,7 @@ def test_clips_of_which_nothing_is_known_are_composed_without_masks():
     torch.manual_seed(0)
     batch = coloured_batch()
     batch["segments"][:3] = 255
-    made = Composites(share=1.0)(batch)
+    made = Composites(share=1.0, look_alikes=0)(batch)  # one of clip 0, which is black, would not be seen on it
     assert torch.equal(made["segments"][:3], batch["segments"][:3])
     assert (made["frames"] != batch["frames"]).flatten(1).any(1).all()
     assert (made["segments"][3:] <= 3).all()

@@ -9,6 +9,8 @@ from torch import Tensor
 from vos_umec.data.clips import UNKNOWN
 from vos_umec.errors import ConfigError
 
+_TOLD_APART = 0.4  # mean difference, in normalised units, of a piece from what it covers
+
 
 class Composites:
     """Turns some clips of a batch into composites, whose pasted pieces are the pseudo objects.
@@ -17,8 +19,9 @@ class Composites:
     little from them but to copy. A pasted piece is known to the pixel and follows no feature: it is a blob of
     another clip of the batch or of the clip itself, or that part of a blob which one of its pseudo segments fills,
     and drifts on top of the motion inside it. Pieces overlap, may be copies of one another, and take the place of
-    the clip's segments; nothing but unlabelled video goes into them. Before the first clustering they are frames
-    to learn correspondence on, in which things move past each other: no masks are made of them yet.
+    the clip's segments; nothing but unlabelled video goes into them. A piece that hardly differs from what it
+    covers, sky on sky, is left out: it would teach D to be unsure of what is flat. Before the first clustering
+    they are frames to learn correspondence on, in which things move past each other: no masks are made of them yet.
 
     Args:
         share: Probability with which a clip becomes a composite.
@@ -31,7 +34,7 @@ class Composites:
         ConfigError: If a setting is out of range.
 
     Example:
-        >>> frames = torch.rand(2, 3, 3, 32, 32)
+        >>> frames = torch.randn(2, 3, 3, 32, 32)
         >>> batch = {"frames": frames, "segments": torch.zeros(2, 3, 32, 32, dtype=torch.uint8)}
         >>> made = Composites(share=1.0)(batch)
         >>> made["frames"].shape == frames.shape, bool(made["segments"].max() > 0)
@@ -86,6 +89,7 @@ class Composites:
             moved = F.grid_sample(layer, grid, padding_mode="zeros", align_corners=False).unflatten(0, (B, T))
             there = (chosen & (piece <= number))[:, None, None, None, None]
             alpha = moved[:, :, 3:] * there  # (B, T, 1, S, S)
+            alpha = alpha * _seen(moved[:, :, :3], out, alpha)
             out = torch.lerp(out, moved[:, :, :3], alpha)
             ids = torch.where(alpha[:, :, 0] > 0.5, piece, ids)
         known = (segments != UNKNOWN).flatten(1).any(dim=1)[:, None, None, None]
@@ -100,6 +104,13 @@ class Composites:
         enough = part.flatten(2).float().mean(2).amin(1) > 0.25 * blob.flatten(1).float().mean(1)
         follow = enough & (torch.rand(B, device=blob.device) < self.segments)
         return torch.where(follow[:, None, None, None], part, blob[:, None].expand(-1, T, -1, -1)).float()
+
+
+def _seen(piece: Tensor, below: Tensor, alpha: Tensor) -> Tensor:
+    """Whether each clip's piece (B, T, 3, S, S) can be told from what it covers where alpha is: (B, 1, 1, 1, 1)."""
+    difference = (piece - below).abs().mean(dim=2, keepdim=True) * alpha
+    seen = difference.flatten(1).sum(dim=1) > _TOLD_APART * alpha.flatten(1).sum(dim=1)
+    return seen[:, None, None, None, None]
 
 
 def _uniform(*size: int, device: torch.device) -> Tensor:

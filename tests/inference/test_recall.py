@@ -30,5 +30,11 @@ def test_each_object_is_the_dense_product_over_the_references_that_know_it(late)
         V_q = (A @ memory.values[knows][..., k, :].reshape(-1, Dv)).view(h, w, Dv).permute(2, 0, 1)
         Ybar = (A @ memory.masks[knows][..., k].flatten()).view(h, w)
         torch.testing.assert_close(found.coarse()[k], Ybar)
+        anchors = knows[knows < 2]
+        best = top_k_affinity(key, memory.keys[anchors], len(anchors), 4, 0.1, 3, None)
+        A = torch.zeros(h * w, len(anchors) * h * w).scatter_add(1, best.index, best.weight)
+        torch.testing.assert_close(
+            found.from_anchors()[k], (A @ memory.masks[anchors][..., k].flatten()).view(h, w)
+        )
         for window in (Window(0, 0, h, w), Window(2, 3, 4, 5)):
             torch.testing.assert_close(found.values(k, window), window.cut(V_q, h))

@@ -12,7 +12,7 @@ def kept_along(places, n, spread):
     middle = (len(places) + 1) // 2 - 1  # the lower of two middles
     median = sorted(places)[middle]
     size = sorted(abs(place - median) for place in places)[middle]
-    return np.array([np.float32(abs(place - median)) / np.float32(size + 2) <= spread for place in range(n)])
+    return np.array([abs(place - median) <= spread * (size + 2) for place in range(n)])
 
 
 def flooded(mask, start):
@@ -35,36 +35,37 @@ def test_it_is_what_sorting_and_flooding_pixel_by_pixel_gives(h, w, spread, seed
     generator = torch.Generator().manual_seed(seed)
     share = 0.02 + torch.rand(2, 1, 1, generator=generator)
     masks = (torch.rand(2, h, w, generator=generator) < share).float()
-    found = without_strays(masks, spread)
-    for mask, result in zip(masks.numpy(), found.numpy(), strict=True):
+    given = torch.rand(2, h, w, generator=generator)
+    found = without_strays(masks, spread, given)
+    for mask, alike, result in zip(masks.numpy(), given.numpy() > 0.5, found.numpy(), strict=True):
         y, x = mask.nonzero()
         if len(y):
             near = np.outer(kept_along(y, h, spread), kept_along(x, w, spread))
-            reach = np.outer(kept_along(y, h, 2 * spread), kept_along(x, w, 2 * spread))
-            mask = flooded(mask, near) * reach
+            mask = flooded(mask, near) * (near | alike)
         assert np.array_equal(result, mask)
 
 
 def test_soft_values_stay_and_what_is_faint_everywhere_is_left_alone():
     masks = torch.rand(2, 20, 20, generator=torch.Generator().manual_seed(0)) * 0.4
     masks[0, 4:9, 4:9] += 0.55
-    found = without_strays(masks, spread=2)
+    found = without_strays(masks, spread=2, given=torch.ones_like(masks))
     assert torch.equal(found[1], masks[1])
     assert torch.equal(found[0, :11, :11], masks[0, :11, :11])
     assert not found[0, :, 15:].any()
 
 
-def test_a_long_neck_stays_up_to_twice_as_far_and_a_stray_beside_it_goes():
+def test_a_long_neck_stays_and_neither_a_strip_of_the_ground_nor_a_stray_that_looks_alike():
     masks = torch.zeros(1, 60, 120)
-    masks[0, 40:56, 4:40] = 1  # the body: 21 to 22 is its middle, with a size of 9 to 10 and 2 more
-    masks[0, 45:47, 40:64] = 1  # the neck
-    alone = masks.clone()
-    masks[0, :4, 55:60] = 1
-    assert torch.equal(without_strays(masks, spread=2), alone)
-    masks[0, 45:47, 64:] = 1  # a strip of the ground
-    kept = without_strays(masks, spread=2)[0, 45]
-    assert kept[:64].sum() == 60
-    assert not kept[90:].any()
+    masks[0, 40:56, 10:40] = 1  # the body
+    masks[0, 45:47, 40:110] = 1  # the neck
+    given = masks.clone()
+    masks[0, 54:56, 40:110] = 1  # the strip, joined to the body as the neck is
+    masks[0, :4, 112:] = 1  # the stray
+    given[0, :4, 112:] = 1
+    kept = without_strays(masks, spread=2, given=given)[0]
+    assert kept[45:47].sum() == 2 * 100
+    assert not kept[54:56, 80:].any()
+    assert not kept[:4].any()
 
 
 @pytest.mark.parametrize("shape", ["disc", "bar"])
@@ -73,5 +74,5 @@ def test_a_disc_and_a_bar_reach_as_far_as_is_said(shape):
     masks = (x**2 + y**2 < 80**2 if shape == "disc" else x.abs() + 0 * y < 80).float()[None]
     reach = 2.5 if shape == "disc" else 2.05
     masks[0, :, 176:178] = 0  # its end is cut off, and so not joined to the rest
-    assert torch.equal(without_strays(masks, reach), masks)
-    assert without_strays(masks, reach * 0.85).sum() < masks.sum()
+    assert torch.equal(without_strays(masks, reach, masks), masks)
+    assert without_strays(masks, reach * 0.85, masks).sum() < masks.sum()

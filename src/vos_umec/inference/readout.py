@@ -18,10 +18,12 @@ class TopK:
     Attributes:
         index: Position n*h*w + y*w + x of each chosen cell (h*w, k), int64, the highest score first.
         weight: Softmax over what the k chosen cells are worth (h*w, k), fp32; rows sum to 1.
+        anchors: The best cells of the anchors alone, which the search finds on its way; None where there are none.
     """
 
     index: Tensor
     weight: Tensor
+    anchors: "TopK | None" = None
 
 
 def top_k_affinity(
@@ -88,13 +90,14 @@ def top_k_affinity(
             times = min(copies, top_k)
             once = search(0, 1, ceil(top_k / times), radius)  # repeated, they fill all k places
             found.append((once[0].repeat_interleave(times, dim=1), once[1].repeat_interleave(times, dim=1)))
+    of_anchors = TopK(found[0][1], torch.softmax(found[0][0] / tau, dim=1)) if anchors > 0 else None
     scores, index = merge(found, top_k)
     worth = scores / tau
     if mutual is not None:
         likeness = scores.new_full((N * h * w,), -1.0)  # of each cell in the query frame; no cosine is lower
         likeness.scatter_reduce_(0, index.flatten(), scores.flatten(), "amax")
         worth = worth - (likeness[index] - scores) / mutual
-    return TopK(index, torch.softmax(worth, dim=1))
+    return TopK(index, torch.softmax(worth, dim=1), of_anchors)
 
 
 def gather_values(best: TopK, values: Tensor) -> Tensor:

@@ -26,11 +26,18 @@ class Recall:
 
     def coarse(self) -> Tensor:
         """Ybar_q (K, h, w), fp32."""
+        return self._read(self.parts)
+
+    def from_anchors(self) -> Tensor:
+        """What the anchors alone say of the query (K, h, w), fp32: what looks like the object as it was given."""
+        return self._read([(objects, best.anchors) for objects, best in self.parts if best.anchors is not None])
+
+    def _read(self, parts: list[tuple[list[int], TopK]]) -> Tensor:
         masks = self.memory.masks
-        coarse = masks.new_empty(masks.shape[-1], *self.grid)
-        for objects, best in self.parts:
-            coarse[objects] = gather_values(best, masks).T[objects].unflatten(1, self.grid)
-        return coarse
+        read = masks.new_zeros(masks.shape[-1], *self.grid)
+        for objects, best in parts:
+            read[objects] = gather_values(best, masks).T[objects].unflatten(1, self.grid)
+        return read
 
     def values(self, k: int, window: Window) -> Tensor:
         """V_q of object k inside a window (Dv, h', w'), channels last."""
@@ -85,7 +92,12 @@ def recall(
         copies = max(0, 1 + memory.references - len(keys)) if repeat_first else 0
         best = top_k_affinity(key, keys, anchors, top_k, tau, radius, anchor_radius, copies, mutual, memory.scratch)
         if isinstance(rows, Tensor):  # from places among these references to places in the memory
-            best = TopK(rows[best.index // (h * w)] * (h * w) + best.index % (h * w), best.weight)
+            best = _placed(best, rows, h * w)
         every = torch.arange(memory.masks.shape[-1], device=key.device)
         parts.append((every[objects].tolist(), best))
     return Recall(memory, (h, w), parts)
+
+
+def _placed(best: TopK, rows: Tensor, cells: int) -> TopK:
+    anchors = None if best.anchors is None else _placed(best.anchors, rows, cells)
+    return TopK(rows[best.index // cells] * cells + best.index % cells, best.weight, anchors)

@@ -198,10 +198,10 @@ class VideoSegmenter:
         masks = None  # (K, h, w), where they are not those of p
         if len(self.memory):
             found = self._read_out(key)
-            coarse = self._without_strays(found.coarse())  # (K', h, w), of the objects known before
+            coarse = self._without_strays(found.coarse(), found)  # (K', h, w), of the objects known before
             carried = plain = _enlarged(coarse, image)  # (K', H', W')
             if refiner is not None:
-                carried = self._without_strays(self._refine(refiner, found, coarse))
+                carried = self._without_strays(self._refine(refiner, found, coarse), found)
             if refiner is None or self.coarse_memory:
                 # What was carried is remembered as it is: through the image and back, it would blur every frame.
                 masks = coarse
@@ -281,8 +281,10 @@ class VideoSegmenter:
         with self._autocast():
             return refiner.refine(coarse, object_windows(coarse, self.crop_margin), found.values, self.rounds)
 
-    def _without_strays(self, masks: Tensor) -> Tensor:
-        return masks if self.spread is None else without_strays(masks, self.spread)
+    def _without_strays(self, masks: Tensor, found: Recall) -> Tensor:
+        if self.spread is None:
+            return masks
+        return without_strays(masks, self.spread, _enlarged(found.from_anchors(), masks))
 
     def _refiner(self, image: Tensor, features: Features) -> FrameRefiner:
         with self._autocast():

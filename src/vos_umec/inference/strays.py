@@ -5,20 +5,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def without_strays(masks: Tensor, spread: float) -> Tensor:
-    """Masks without what lies far from an object, for its size.
+def without_strays(masks: Tensor, spread: float, given: Tensor) -> Tensor:
+    """Masks without what lies far from an object, for its size, and is no part of it by its looks.
 
     A stray match becomes a region, which memory keeps and carries on like the object itself, until it stands far
     off on the background it came from. Along each axis an object's place is the median of its pixels and its size
     their median distance from it, which strays hardly move as long as they are the lesser part; where they are the
     greater, they are taken for the object and the rest is dropped. A disc reaches 2.5 times its size, a bar 2
-    times, a swan's raised neck nearly 7 times: what is joined to the object may reach twice as far as what is not.
+    times, a swan's raised neck nearly 7 times: what is far stays if it is joined to what is near and looks like the
+    object as it was given, which memory cannot have spoilt.
 
     Args:
         masks: Soft masks (K, H, W) in [0, 1]; what is above a half counts as the object.
-        spread: How far from its place an object may reach along each axis, as a multiple of its size; by what is
-            joined to nearer parts, twice as far. The size is taken as two cells of the mask more than it is, so
-            that small objects are not cut.
+        spread: How far from its place is near along each axis, as a multiple of the object's size; the size is
+            taken as two cells of the mask more than it is, so that small objects are not cut.
+        given: What the frames that introduced the objects say, alone, of this one (K, H, W) in [0, 1]; above a
+            half, a cell looks like the object.
 
     Returns:
         The masks (K, H, W), zero elsewhere. An object that is seen nowhere stays as it is.
@@ -27,14 +29,15 @@ def without_strays(masks: Tensor, spread: float) -> Tensor:
         >>> masks = torch.zeros(1, 40, 40)
         >>> masks[0, 10:18, 4:12] = 1  # the object
         >>> masks[0, 10:13, 36:40] = 1  # a stray
-        >>> int(masks.sum()), int(without_strays(masks, spread=5).sum())
+        >>> given = torch.ones_like(masks)
+        >>> int(masks.sum()), int(without_strays(masks, spread=5, given=given).sum())
         (76, 64)
     """
     solid = torch.where(masks > 0.5, masks, 0).float()
     down, across = _sizes_away(solid.sum(dim=2)), _sizes_away(solid.sum(dim=1))  # (K, H), (K, W)
     away = torch.maximum(down[:, :, None], across[:, None, :])  # (K, H, W)
     near = away <= spread
-    return masks * (near | (_joined(near, solid > 0) & (away <= 2 * spread)))
+    return masks * (near | (_joined(near, solid > 0) & (given > 0.5)))
 
 
 def _joined(near: Tensor, solid: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ def recall(
         keys = memory.keys[rows]
         copies = max(0, 1 + memory.references - len(keys)) if repeat_first else 0
         best = top_k_affinity(key, keys, anchors, top_k, tau, radius, anchor_radius, copies, mutual, memory.scratch)
-        if isinstance(rows, Tensor):  # from places among these references to places in the memory
+        if isinstance(rows, Tensor):
             best = _placed(best, rows, h * w)
         every = torch.arange(memory.masks.shape[-1], device=key.device)
         parts.append((every[objects].tolist(), best))
@@ -99,5 +99,6 @@ def recall(
 
 
 def _placed(best: TopK, rows: Tensor, cells: int) -> TopK:
+    """The same cells, from their places among the references `rows` to their places in the memory."""
     anchors = None if best.anchors is None else _placed(best.anchors, rows, cells)
     return TopK(rows[best.index // cells] * cells + best.index % cells, best.weight, anchors)

@@ -34,9 +34,8 @@ def without_strays(masks: Tensor, spread: float, given: Tensor) -> Tensor:
         (76, 64)
     """
     solid = torch.where(masks > 0.5, masks, 0).float()
-    down, across = _sizes_away(solid.sum(dim=2)), _sizes_away(solid.sum(dim=1))  # (K, H), (K, W)
-    away = torch.maximum(down[:, :, None], across[:, None, :])  # (K, H, W)
-    near = away <= spread
+    down, across = _near(solid.sum(dim=2), spread), _near(solid.sum(dim=1), spread)  # (K, H), (K, W)
+    near = down[:, :, None] & across[:, None, :]
     return masks * (near | (_joined(near, solid > 0) & (given > 0.5)))
 
 
@@ -59,11 +58,11 @@ def _whole_runs(joined: Tensor, solid: Tensor) -> Tensor:
     return solid & (touched.gather(2, run) > 0)
 
 
-def _sizes_away(weight: Tensor) -> Tensor:
-    """How many sizes from the object each place along one axis lies, by its weight there (K, n); 0 without any."""
+def _near(weight: Tensor, spread: float) -> Tensor:
+    """Which places along one axis are near an object of such weight at each of them (K, n)."""
     half = weight.sum(dim=1, keepdim=True) / 2  # (K, 1)
     median = (weight.cumsum(dim=1) < half).sum(dim=1, keepdim=True)
     distance = (torch.arange(weight.shape[1], device=weight.device) - median).abs()  # (K, n)
     at_distance = torch.zeros_like(weight).scatter_add_(1, distance, weight)
     size = (at_distance.cumsum(dim=1) < half).sum(dim=1, keepdim=True)
-    return torch.where(half > 0, distance / (size + 2), 0)
+    return (distance <= spread * (size + 2)) | (half == 0)

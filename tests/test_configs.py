@@ -1,5 +1,6 @@
 """Every YAML in configs/ runs, and so does the subclass in README, at small settings."""
 
+import json
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from vos_umec.cli.configs import find_config
 from vos_umec.cli.main import main
 from vos_umec.errors import ConfigError
 from vos_umec.io.masks import read_mask, write_mask
+from vos_umec.metrics.results import Scores
 from vos_umec.training.checkpoint import load_module
 
 ROOT = Path(__file__).parents[1]
@@ -118,6 +120,9 @@ def test_every_configuration_runs(name, request, tmp_path, capsys):
     if command == "test":
         assert f"picture in {run / 'results.png'}\n" in told
         assert (run / "results.png").is_file()
+        scores = json.loads((run / "scores" / "label_propagation.json").read_text())
+        assert len(scores["objects"]) == 3
+        assert 0 < scores["J&F"] == Scores(scores["objects"]).overall["J&F"]
     if command == "predict":
         assert f"masks in {run / 'predictions'}\n" in told
     if command == "fit":
@@ -126,6 +131,7 @@ def test_every_configuration_runs(name, request, tmp_path, capsys):
         assert (run / "pseudo_masks" / "manifest.json").is_file()
         assert list((run / "pseudo_masks" / "pictures").glob("*.png"))
         assert "train/seg" in (run / "metrics.csv").read_text()  # the joint phase was reached
+        assert (run / "validation.png").is_file() == name.startswith(("quickstart", "ytvos"))
 
 
 @pytest.mark.slow
@@ -134,6 +140,10 @@ def test_the_shipped_model_is_scored_by_one_command(davis, tmp_path, capsys):
     arguments += [f"--data.root={davis}", f"--trainer.logger.save_dir={tmp_path}"]
     assert main([*arguments, "--trainer.enable_progress_bar=false"]) == 0
     assert "label propagation" in capsys.readouterr().out
+    (scores,) = tmp_path.glob("*/version_0/scores")
+    sections = [f"--scores={method}={scores / method}.json" for method in ("umec", "label_propagation")]
+    assert main(["results", f"--out={tmp_path / 'results.md'}", *sections]) == 0
+    assert "label_propagation\n\n3 objects" in (tmp_path / "results.md").read_text()
 
 
 @pytest.mark.slow

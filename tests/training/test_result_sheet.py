@@ -20,7 +20,7 @@ def test_one_frame_of_each_sequence_late_in_it_with_the_truth_first(tmp_path):
     sheet.add(
         sequence, index, {"label_propagation": nothing, "umec": nothing}, {"label_propagation": 0.1, "umec": 0}
     )
-    picture = np.asarray(Image.open(sheet.save(tmp_path / "run")))
+    picture = np.asarray(Image.open(sheet.save(tmp_path / "run" / "results.png")))
     assert picture.shape[1] == 1200
     frame = sequence.source().read([6])[0]
     truth = overlay(frame, read_mask(sequence.annotations[6]))

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=partial(_section, "--scores", "TITLE=FILE.json", scores_section),
         metavar="TITLE=FILE.json",
-        help="scores of masks: the title of a section, and a file that `vos-umec evaluate --json` wrote",
+        help="scores of masks: the title of a section, and a file of those that `vos-umec test` left in scores/",
     )
 
 

@@ -1,6 +1,7 @@
 """Scoring a network on annotated sequences, with the simplest baselines beside it."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ from torch import Tensor
 from vos_umec.data.layouts import VideoSequence
 from vos_umec.inference.recall import Recall
 from vos_umec.inference.segmenter import VideoSegmenter
+from vos_umec.io.atomic import atomic_path
 from vos_umec.io.masks import read_mask
 from vos_umec.metrics.davis import DavisScore
+from vos_umec.metrics.results import Scores
 from vos_umec.metrics.sequence import Row, SequenceScorer
 from vos_umec.models.propagation import PropagationNetwork
 from vos_umec.training.result_sheet import ResultSheet
@@ -120,6 +123,21 @@ def copy_first_mask(sequence: VideoSequence) -> Iterator[tuple[int, np.ndarray]]
             result = np.where(told, mask, 0 if result is None else result).astype(np.uint8)
         if result is not None:
             yield index, result
+
+
+def save_scores(rows: Mapping[str, list[Row]], folder: Path) -> None:
+    """Write the figures of every method to a file of its own, `METHOD.json`, as `vos-umec evaluate --json` does.
+
+    Args:
+        rows: For each method the rows of `SequenceEvaluation.rows()`.
+        folder: Where to.
+
+    Example:
+        >>> save_scores({}, Path("runs/scores"))
+    """
+    for method, objects in rows.items():
+        with atomic_path(folder / f"{method}.json") as temporary:
+            temporary.write_text(Scores(objects).to_json(), encoding="utf-8")
 
 
 def score_table(rows: Mapping[str, list[Row]]) -> Table:

@@ -23,7 +23,7 @@ from vos_umec.models.weights import declare_weights, weights_are_wanted, weights
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 from vos_umec.objectives.segmentation import segmentation_loss
 from vos_umec.objectives.targets import choose_targets
-from vos_umec.training.evaluation import WHOLE, SequenceEvaluation, score_table
+from vos_umec.training.evaluation import WHOLE, SequenceEvaluation, save_scores, score_table
 from vos_umec.training.instantiate import instantiate
 from vos_umec.training.rollout import ReadOut, carry_masks
 from vos_umec.training.tensors import check_fits, load_own_weights
@@ -276,8 +276,10 @@ class UMECModule(LightningModule):
         self._evaluation.update(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log J&F under a name that says which split it is of."""
+        """Log J&F under a name that says which split it is of; `validation.png` in the run's folder shows it."""
         self._log_scores(self._evaluation)
+        if self.trainer.is_global_zero:
+            self._evaluation.sheet.save(self._folder() / "validation.png")
 
     def on_test_epoch_start(self) -> None:
         """Start a fresh score, with the baselines beside it."""
@@ -290,12 +292,13 @@ class UMECModule(LightningModule):
         self._evaluation.update(batch)
 
     def on_test_epoch_end(self) -> None:
-        """Log the scores, print them by object, and save a picture, `results.png` in the run's folder."""
+        """Log the scores, print them by object, and write `results.png` and `scores/METHOD.json`."""
         self._log_scores(self._evaluation)
         rows, folder = self._evaluation.rows(), self._folder()  # on every rank: they gather
         if self.trainer.is_global_zero:
             print_table(score_table(rows))
-            self.written = self._evaluation.sheet.save(folder)
+            save_scores(rows, folder / "scores")
+            self.written = self._evaluation.sheet.save(folder / "results.png")
 
     def on_predict_start(self) -> None:
         """Ask where to write once, on every rank: they gather, and may have different numbers of sequences."""

@@ -19,7 +19,7 @@ class ResultSheet:
     """Collects one frame a sequence, three quarters of the way, where what drifts has drifted.
 
     Example:
-        >>> ResultSheet().save(Path("runs")) is None
+        >>> ResultSheet().save(Path("runs/results.png")) is None
         True
     """
 
@@ -54,17 +54,16 @@ class ResultSheet:
         figures = [f"{method.replace('_', ' ')} {100 * scores[method]:.0f}" for method in found]
         self._labels.append([f"{sequence.name}, frame {index}", *figures])
 
-    def save(self, folder: Path) -> Path | None:
-        """Write `results.png`, a sequence a row.
+    def save(self, file: Path) -> Path | None:
+        """Write the picture, a sequence a row.
 
         Args:
-            folder: Where to.
+            file: Where to, a PNG.
 
         Returns:
             The file; None if there is nothing to show.
         """
         if not self._rows:
             return None
-        file = folder / "results.png"
         save_picture(file, contact_sheet(self._rows, self._labels, width=_WIDTH * len(self._rows[0])))
         return file

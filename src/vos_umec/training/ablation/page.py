@@ -17,7 +17,8 @@ from vos_umec.training.ablation.table import Line, make_lines, markdown, read_ou
 _HEAD = """# Results
 
 Written by `vos-umec results --out results.md --set "TITLE=FOLDER" --scores "TITLE=FILE.json"`, never by hand: \
-FOLDER is what `vos-umec ablate` left, FILE.json what `vos-umec evaluate --json` wrote.
+FOLDER is what `vos-umec ablate` left, FILE.json a score file of `vos-umec test` or \
+`vos-umec evaluate --json`.
 
 ## Published
 
@@ -101,7 +102,7 @@ def scores_section(title: str, file: Path) -> str:
 
     Args:
         title: Heading of the section.
-        file: What `vos-umec evaluate --json` wrote by the rules of DAVIS 2017.
+        file: What `vos-umec test` or `vos-umec evaluate --json` wrote by the rules of DAVIS 2017.
 
     Raises:
         DataError: If the file cannot be read or holds something else.
@@ -122,11 +123,11 @@ def scores_section(title: str, file: Path) -> str:
         raise DataError(f"cannot read {file}: {error.strerror}; check the path") from error
     except (LookupError, TypeError, ValueError) as error:
         raise DataError(
-            f"{file} is no score file: expected the JSON that `vos-umec evaluate --dataset davis17 --json` writes, "
-            "with the seven figures of each object"
+            f"{file} is no score file: expected the JSON that `vos-umec test` leaves in scores/, or "
+            "`vos-umec evaluate --dataset davis17 --json` writes, with the seven figures of each object"
         ) from error
     sequences = len({row[0] for row in rows[:-1]})
-    facts = f"{len(rows) - 1} objects of {sequences} sequences, scored by `vos-umec evaluate`; per cent."
+    facts = f"{len(rows) - 1} objects of {sequences} sequences, by the rules of DAVIS 2017; per cent."
     return f"### {title}\n\n{facts}\n\n{_table([['sequence', 'object', *FIGURES], *rows])}"
 
 

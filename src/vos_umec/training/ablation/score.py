@@ -50,7 +50,7 @@ def score_checkpoint(
         for sequence in davis_sequences(davis, split):
             evaluation.update(sequence)
         scores |= {method: _figures(rows) for method, rows in evaluation.rows().items()}
-        evaluation.sheet.save(pictures)
+        evaluation.sheet.save(pictures / "results.png")
     if not known:
         with atomic_path(kept) as temporary:
             temporary.write_text(json.dumps({name: scores[name] for name in (COPY, PROPAGATION)}), encoding="utf-8")

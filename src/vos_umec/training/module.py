@@ -278,8 +278,9 @@ class UMECModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log J&F under a name that says which split it is of; `validation.png` in the run's folder shows it."""
         self._log_scores(self._evaluation)
+        folder = self._folder()  # on every rank: they gather
         if self.trainer.is_global_zero:
-            self._evaluation.sheet.save(self._folder() / "validation.png")
+            self._evaluation.sheet.save(folder / "validation.png")
 
     def on_test_epoch_start(self) -> None:
         """Start a fresh score, with the baselines beside it."""

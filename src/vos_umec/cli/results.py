@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=partial(_section, "--scores", "TITLE=FILE.json", scores_section),
         metavar="TITLE=FILE.json",
-        help="scores of masks: the title of a section, and a file of those that `vos-umec test` left in scores/",
+        help="the title of a section, and a score file of `vos-umec test` or `vos-umec evaluate --json`",
     )
 
 

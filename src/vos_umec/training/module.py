@@ -278,7 +278,7 @@ class UMECModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log J&F under a name that says which split it is of; `validation.png` in the run's folder shows it."""
         self._log_scores(self._evaluation)
-        folder = self._folder()  # on every rank: they gather
+        folder = self._folder()
         if self.trainer.is_global_zero:
             self._evaluation.sheet.save(folder / "validation.png")
 
@@ -315,6 +315,7 @@ class UMECModule(LightningModule):
                 write_mask(folder / f"{source.names[index]}.png", ids)
 
     def _folder(self) -> Path:
+        """The run's folder. Ask on every rank: the first one tells the others, and waits for them."""
         return Path(self.trainer.log_dir or self.trainer.default_root_dir)
 
     def _log_scores(self, evaluation: SequenceEvaluation) -> None:

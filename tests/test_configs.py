@@ -274,6 +274,8 @@ def test_two_processes_score_as_one_does_and_train_together(checkpoint, videos, 
         figures.append(dict(zip(table[0].split(","), table[-1].split(","), strict=True)))
     for label in ("val/J&F", "val/J-Mean", "val/F-Mean", "val/F-Decay"):
         assert float(figures[0][label]) == pytest.approx(float(figures[1][label]), abs=1e-6)
+    pictures = [tmp_path / name / "davis17" / "version_0" / "validation.png" for name in ("one", "two")]
+    assert pictures[0].read_bytes() == pictures[1].read_bytes()  # the second process's sequences are on it as well
 
     run("predict", *common, *two, f"--trainer.logger.save_dir={tmp_path / 'two'}")  # of 3 sequences: 2 and 1
     assert len(list((tmp_path / "two").glob("davis17/*/predictions/*/*.png"))) == 3 * VIDEOS["frames"]

@@ -36,7 +36,7 @@ class SequenceEvaluation:
 
     Attributes:
         main: The method that is asked for: WHOLE, or PROPAGATION where there are no rounds of refinement.
-        sheet: A picture of the first sequences that this process scored.
+        sheet: A picture of the first sequences; it gathers those of all processes when it is saved.
     """
 
     def __init__(self, network: PropagationNetwork, segmenter: Mapping[str, Any], baselines: bool) -> None:

@@ -278,9 +278,7 @@ class UMECModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log J&F under a name that says which split it is of; `validation.png` in the run's folder shows it."""
         self._log_scores(self._evaluation)
-        folder = self._folder()
-        if self.trainer.is_global_zero:
-            self._evaluation.sheet.save(folder / "validation.png")
+        self._evaluation.sheet.save(self._folder() / "validation.png")
 
     def on_test_epoch_start(self) -> None:
         """Start a fresh score, with the baselines beside it."""
@@ -295,11 +293,11 @@ class UMECModule(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log the scores, print them by object, and write `results.png` and `scores/METHOD.json`."""
         self._log_scores(self._evaluation)
-        rows, folder = self._evaluation.rows(), self._folder()  # on every rank: they gather
+        rows, folder = self._evaluation.rows(), self._folder()  # on every rank, as the next: they gather
+        self.written = self._evaluation.sheet.save(folder / "results.png")
         if self.trainer.is_global_zero:
             print_table(score_table(rows))
             save_scores(rows, folder / "scores")
-            self.written = self._evaluation.sheet.save(folder / "results.png")
 
     def on_predict_start(self) -> None:
         """Ask where to write once, on every rank: they gather, and may have different numbers of sequences."""

@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
+
+import torch.distributed as dist
 
 from vos_umec.data.layouts import VideoSequence
 from vos_umec.io.frames import Frame, resize_frame
@@ -15,6 +18,11 @@ _MOST = 20
 """Sequences that are shown; a sheet of hundreds nobody reads."""
 
 
+class _Row(NamedTuple):
+    labels: list[str]  # the first of them names sequence and frame
+    pictures: list[Frame]
+
+
 class ResultSheet:
     """Collects one frame a sequence, three quarters of the way, where what drifts has drifted.
 
@@ -24,8 +32,7 @@ class ResultSheet:
     """
 
     def __init__(self) -> None:
-        self._rows: list[list[Frame]] = []
-        self._labels: list[list[str]] = []
+        self._rows: list[_Row] = []
 
     def moment(self, sequence: VideoSequence) -> int | None:
         """The frame that is shown of a sequence; None once the sheet is full.
@@ -50,20 +57,29 @@ class ResultSheet:
         frame = sequence.source().read([index])[0]
         masks = [read_mask(sequence.annotations[index]), *found.values()]
         size = (round(frame.shape[0] * _WIDTH / frame.shape[1]), _WIDTH)
-        self._rows.append([resize_frame(overlay(frame, ids), size) for ids in masks])
+        pictures = [resize_frame(overlay(frame, ids), size) for ids in masks]
         figures = [f"{method.replace('_', ' ')} {100 * scores[method]:.0f}" for method in found]
-        self._labels.append([f"{sequence.name}, frame {index}", *figures])
+        self._rows.append(_Row([f"{sequence.name}, frame {index}", *figures], pictures))
 
     def save(self, file: Path) -> Path | None:
-        """Write the picture, a sequence a row.
+        """Write the picture, a sequence a row, by name. Call it on every process: they show what all have found.
 
         Args:
             file: Where to, a PNG.
 
         Returns:
-            The file; None if there is nothing to show.
+            The file; None if there is nothing to show, and on all processes but the first.
         """
-        if not self._rows:
+        rows = self._rows
+        if dist.is_available() and dist.is_initialized():
+            parts: list[list[_Row]] = [[]] * dist.get_world_size()
+            dist.all_gather_object(parts, rows)
+            rows = [row for part in parts for row in part] if dist.get_rank() == 0 else []
+        unique = {row.labels[0]: row for row in rows}  # a sampler may give a sequence to two processes
+        rows = [unique[name] for name in sorted(unique)[:_MOST]]
+        if not rows:
             return None
-        save_picture(file, contact_sheet(self._rows, self._labels, width=_WIDTH * len(self._rows[0])))
+        columns = len(rows[0].pictures)
+        sheet = contact_sheet([row.pictures for row in rows], [row.labels for row in rows], width=_WIDTH * columns)
+        save_picture(file, sheet)
         return file

@@ -54,6 +54,15 @@ def test_read_out_and_its_gradients_equal_the_loop_of_equation_4():
         torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_under_autocast_what_is_read_out_is_not_rounded():
+    A = torch.full((1, 1000, 4), 1e-3)
+    values = torch.ones(1, 1000, 2, 1, 1).to(torch.bfloat16)
+    values[:, :2] = 0
+    with torch.autocast("cpu", torch.bfloat16):
+        out = read_out(A, values, (2, 2))
+    torch.testing.assert_close(out, torch.full((1, 2, 2, 2), 0.998))
+
+
 def test_columns_sum_to_one_over_all_references_jointly():
     A = affinity(keys(B, N, D, h, w), keys(B, D, h, w))
     assert A.shape == (B, N * h * w, h * w)

@@ -59,3 +59,11 @@ def test_gradcheck():
     q, r = unit(1, 3, 3, 2).requires_grad_(), unit(1, 2, 3, 3, 2).requires_grad_()
     values = torch.randn(1, 2, 1, 3, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda *x: window_read_out(*x, radius=1, tau=0.5), (q, r, values))
+
+
+def test_under_autocast_what_is_read_out_is_fp32():
+    keys = torch.ones(1, 4, 3, 3)
+    values = torch.full((1, 1, 1, 3, 3), 0.998)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = window_read_out(keys, keys[:, None], values, radius=1)
+    torch.testing.assert_close(out, values[:, 0])

@@ -48,5 +48,6 @@ def read_out(A: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
         True
     """
     v = values.transpose(2, 1).flatten(2)  # (B, C, N*h*w)
-    out: Tensor = torch.einsum("bcr,brq->bcq", v.to(A.dtype), A).unflatten(2, size)
+    with torch.autocast(A.device.type, enabled=False):  # in bf16 0.998 is 1, whose logit has no slope
+        out: Tensor = torch.einsum("bcr,brq->bcq", v.to(A.dtype), A).unflatten(2, size)
     return out

@@ -87,9 +87,9 @@ class DenseContrastObjective(CorrespondenceObjective):
         size = (int(clip.frames.shape[-2]), int(clip.frames.shape[-1]))
         phi = GeometricTransform.sample(B, size, scale=self.phi_scale, flip=self.flip, device=device)
         views = phi.apply_image(clip.frames)  # (B, T, 3, H, W)
-        with torch.no_grad():
-            teacher = clip.encode(views[:, 1:].flatten(0, 1)).key.unflatten(0, (B, T - 1))
         keys = clip.keys  # (B, T, D, h, w)
+        with torch.no_grad():  # after the keys: older torch reuses the weights that autocast cast first
+            teacher = clip.encode(views[:, 1:].flatten(0, 1)).key.unflatten(0, (B, T - 1))
         grid = (int(keys.shape[-2]), int(keys.shape[-1]))
         student = F.normalize(phi.apply_features(keys), dim=2)
 

@@ -13,7 +13,7 @@ def window_read_out(keys_q: Tensor, keys_r: Tensor, values: Tensor, radius: int,
 
     The query is cut into tiles; a tile's cells are multiplied with all cells that any of them sees, and what lies
     outside a cell's own window or outside the frame is left out of its softmax, which runs over all N references
-    jointly. The products follow autocast, the softmax is fp32.
+    jointly. The scores follow autocast; the softmax and what is read out are fp32.
 
     Args:
         keys_q: Keys of the query (B, D, h, w).
@@ -51,7 +51,8 @@ def window_read_out(keys_q: Tensor, keys_r: Tensor, values: Tensor, radius: int,
     # Finite, for padding may see nothing.
     scores = scores.masked_fill(~visible.unsqueeze(3), torch.finfo(scores.dtype).min)
     A = scores.flatten(-2).softmax(dim=-1)
-    out = torch.einsum("btqr,btcr->btqc", A, around(values.to(A.dtype)))  # (B, tiles, TILE^2, C)
+    with torch.autocast(A.device.type, enabled=False):
+        out = torch.einsum("btqr,btcr->btqc", A, around(values.to(A.dtype)))  # (B, tiles, TILE^2, C)
     out = out.view(B, rows, columns, TILE, TILE, C).permute(0, 5, 1, 3, 2, 4)
     return out.reshape(B, C, rows * TILE, columns * TILE)[..., :h, :w]
 

@@ -36,7 +36,7 @@ def reference(network, frames, masks, references, radius, anchor_radius, top_k, 
         return F.pad(x, (0, PADDED[1] - SIZE[1], 0, PADDED[0] - SIZE[0]), mode="replicate")
 
     def grid(mask, i):
-        whole = F.pad(torch.from_numpy(mask == i).float(), (0, PADDED[1] - SIZE[1], 0, PADDED[0] - SIZE[0]))
+        whole = padded(torch.from_numpy(mask == i).float()[None, None])[0, 0]
         return torch.stack([whole[s * y : s * y + s, s * x : s * x + s].mean() for y, x in cells])
 
     with torch.no_grad():
@@ -44,8 +44,10 @@ def reference(network, frames, masks, references, radius, anchor_radius, top_k, 
         keys = [network.encoder(image).key[0].flatten(1).T for image in images]  # (h*w, D)
     far = torch.tensor([[(y - b) ** 2 + (x - a) ** 2 for b, a in cells] for y, x in cells])
     soft = {(i, t): grid(masks[t], i) for i, t in ((4, 0), (9, LATE))}
-    for i, start in ((4, 0), (9, LATE)):
-        for t in range(start + 1, FRAMES):
+    for t in range(1, FRAMES):
+        for i, start in ((4, 0), (9, LATE)):
+            if t <= start:
+                continue
             known = range(start, t)
             entries = [(r, anchor_radius) for r in known if r in masks]
             entries += [(r, radius) for r in known if r not in masks][-references:]
@@ -61,11 +63,14 @@ def reference(network, frames, masks, references, radius, anchor_radius, top_k, 
             held = torch.cat([soft[i, r] for r, _ in entries])
             best, index = scores.topk(top_k, dim=1)
             soft[i, t] = (torch.softmax(best / tau, dim=1) * held[index]).sum(dim=1)
-            if t == LATE:  # what is given there leaves no room
-                image = F.interpolate(soft[i, t].view(1, 1, height, width), size=PADDED, mode="bilinear")[0, 0]
-                told = torch.from_numpy(masks[LATE] == 9).float()
-                room = F.pad(1 - told, (0, PADDED[1] - SIZE[1], 0, PADDED[0] - SIZE[0]), value=1)
-                soft[i, t] = F.avg_pool2d((image * room)[None], s).flatten()
+        if t == LATE:  # what is given there leaves no room
+            image = F.interpolate(soft[4, t].view(1, 1, height, width), size=PADDED, mode="bilinear")[0, 0]
+            room = padded(torch.from_numpy(masks[LATE] != 9).float()[None, None])[0, 0]
+            soft[4, t] = F.avg_pool2d((image * room)[None], s).flatten()
+        if t > LATE:  # each object has an affinity of its own, and what both leave is the background
+            first, second = soft[4, t], soft[9, t]
+            whole = first + second + (1 - first) * (1 - second)
+            soft[4, t], soft[9, t] = first / whole, second / whole
     return soft
 
 

@@ -30,6 +30,8 @@ def test_an_object_seen_nowhere_has_a_window_where_it_is_likeliest():
     (window,) = object_windows(mask, margin=1)
     assert (window.height, window.width) == (4, 4)
     assert window.cut(mask[0], 20).sum() > 0
+    (window,) = object_windows(torch.zeros(1, 20, 20), margin=1)  # not seen at all: no work for the whole frame
+    assert (window.height, window.width) == (4, 4)
 
 
 @pytest.fixture(params=[0, 8], ids=["coarse decoder", "decoder that sees the frame"])

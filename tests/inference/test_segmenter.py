@@ -109,6 +109,27 @@ def test_odd_sizes_and_a_smaller_working_size_give_masks_at_the_videos_own_size(
         assert iou(result == 3, truth == 3) > 0.8
 
 
+@pytest.mark.parametrize("size", [(45, 61), (46, 63), (48, 64)])
+def test_an_object_that_touches_the_border_is_whole_in_memory(network, size):
+    # Frames are padded to whole cells; a mask that were not padded alike would deny what the padding shows.
+    frame, truth = scene({3: (32, 48)})
+    frame, truth = frame[: size[0], : size[1]], truth[: size[0], : size[1]]
+    segmenter = VideoSegmenter(network, rounds=0)
+    segmenter.step(frame, truth)
+    assert torch.equal(segmenter.memory.masks[0, 8:, 12:, 0], torch.ones(4, 4))
+    assert (segmenter.step(frame)[36:, 52:] == 3).all()
+
+
+def test_a_refused_frame_leaves_nothing_behind(network):
+    frame, truth = scene({3: (8, 8)})
+    segmenter = VideoSegmenter(network, rounds=0)
+    for wrong in (frame.astype(np.float32), np.dstack([frame, frame[..., :1]]), frame[:20]):
+        with pytest.raises((ConfigError, MaskError)):
+            segmenter.step(wrong, truth)
+    assert np.array_equal(segmenter.step(frame, truth), truth)
+    assert (segmenter.ids, segmenter.memory.anchors) == ([3], 1)
+
+
 @pytest.mark.filterwarnings("error")
 def test_frames_may_be_read_only_and_reversed(network):
     frame, ids = scene({3: (8, 8)})

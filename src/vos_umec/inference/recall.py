@@ -25,8 +25,12 @@ class Recall:
     parts: list[tuple[list[int], TopK]]
 
     def coarse(self) -> Tensor:
-        """Ybar_q (K, h, w), fp32."""
-        return self._read(self.parts)
+        """Ybar_q (K, h, w), fp32; of all objects together no more than 1 at a cell."""
+        masks = self._read(self.parts)
+        if len(self.parts) > 1:  # each has an affinity of its own, in which none of its objects is the background
+            background = torch.stack([1 - masks[objects].sum(dim=0) for objects, _ in self.parts]).prod(dim=0)
+            masks = masks / (masks.sum(dim=0) + background.clamp(min=0))
+        return masks
 
     def from_anchors(self) -> Tensor:
         """What the anchors alone say of the query (K, h, w), fp32: what looks like the object as it was given."""

@@ -162,12 +162,12 @@ class VideoSegmenter:
     ) -> np.ndarray:
         """Take the next frame, with or without a mask, and segment it.
 
-        A mask may come with any frame and for any subset of objects: what it says is taken as it is, new ids are
-        new objects, and 0 means that it says nothing there.
+        A mask may come with any frame and for any subset of objects: of those that it names it is the whole truth,
+        new ids are new objects, and of the others it says nothing.
 
         Args:
             frame: The next frame (H, W, 3) uint8 RGB, of the same size for the whole video.
-            mask: Ids (H, W); 0 and 255 say nothing.
+            mask: Ids (H, W); 0 and 255 name no object.
             ids: The objects of which the mask speaks: of others it may show, nothing is taken, and of those it does
                 not show, it says that they are not there. Default: the ids in it.
 
@@ -184,13 +184,13 @@ class VideoSegmenter:
                 f"this frame has {size} pixels (H, W) where the first one had {self._size}; "
                 "use a new VideoSegmenter for another video"
             )
-        self._size = size
+        image = self._prepare(frame)  # (1, 3, H', W')
         if mask is not None and ids is not None:
             mask = np.where(np.isin(mask, np.array(ids)), mask, 0)
         new = self._read_ids(size, mask, ids)
+        self._size = size  # nothing is noted of a frame that is refused
         if not self.ids:
             return np.zeros(size, np.uint8)
-        image = self._prepare(frame)  # (1, 3, H', W')
         features = self._encode(image)
         key = features.key[0].permute(1, 2, 0)  # (h, w, D); no copy where E works in channels-last layout
         refiner = self._refiner(image, features) if self.rounds else None
@@ -251,9 +251,12 @@ class VideoSegmenter:
         """The frame as E takes it: resized, normalised, padded to whole cells (1, 3, H', W')."""
         pixels = torch.from_numpy(np.require(frame, requirements=["C", "W"]))  # (H, W, 3)
         image = pixels.to(self.device).permute(2, 0, 1)[None]  # (1, 3, H, W)
-        image = self._shrink(normalize(image))
+        return self._pad(self._shrink(normalize(image)))
+
+    def _pad(self, x: Tensor) -> Tensor:
+        """Up to whole cells. Frames and masks alike, or the border would show an object that the mask denies."""
         s = self.network.stride
-        return F.pad(image, (0, -image.shape[-1] % s, 0, -image.shape[-2] % s), mode="replicate")
+        return F.pad(x, (0, -x.shape[-1] % s, 0, -x.shape[-2] % s), mode="replicate")
 
     def _shrink(self, x: Tensor) -> Tensor:
         size = resized((x.shape[-2], x.shape[-1]), self.short_side)
@@ -298,8 +301,7 @@ class VideoSegmenter:
         """What a given mask says of its objects replaces what was carried; the others give way to it."""
         device, spoken = p.device, _spoken(mask, ids)
         told = torch.from_numpy(np.stack([mask == i for i in self.ids])).to(device).float()  # (K, H, W)
-        told = self._shrink(told[None])[0]
-        told = F.pad(told, (0, p.shape[-1] - told.shape[-1], 0, p.shape[-2] - told.shape[-2]))
+        told = self._pad(self._shrink(told[None]))[0]  # (K, H', W')
         room = (1 - told.sum(dim=0)).clamp(min=0)  # (H', W')
         speaks = torch.tensor([i in spoken for i in self.ids], device=device)[:, None, None]
         return torch.where(speaks, told, p * room)

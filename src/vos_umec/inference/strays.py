@@ -13,7 +13,7 @@ def without_strays(masks: Tensor, spread: float, given: Tensor) -> Tensor:
     their median distance from it, which strays hardly move as long as they are the lesser part; where they are the
     greater, they are taken for the object and the rest is dropped. A disc reaches 2.5 times its size, a bar 2
     times, a swan's raised neck nearly 7 times: what is far stays if it is joined to what is near and looks like the
-    object as it was given, which memory cannot have spoilt.
+    object in the frames that introduced an object, in the first of which it is as it was given.
 
     Args:
         masks: Soft masks (K, H, W) in [0, 1]; what is above a half counts as the object.

@@ -46,7 +46,8 @@ def object_windows(masks: Tensor, margin: int | None) -> list[Window]:
         margin: Cells around what is seen of an object; None for the whole grid.
 
     Returns:
-        K windows inside the grid. An object seen nowhere gets one around its most likely cell.
+        K windows inside the grid. One that is hardly seen gets one around its
+        most likely cell, one that is not seen at all a corner.
 
     Example:
         >>> import torch
@@ -59,7 +60,7 @@ def object_windows(masks: Tensor, margin: int | None) -> list[Window]:
     if margin is None:
         return [Window(0, 0, h, w)] * K
     least = masks.amax(dim=(1, 2), keepdim=True).clamp(max=_SEEN)  # (K, 1, 1)
-    seen = (masks >= least).cpu()
+    seen = ((masks >= least) & (masks > 0)).cpu()
     windows = []
     for rows, columns in zip(seen.any(dim=2), seen.any(dim=1), strict=True):
         top, height = _span(rows, margin, h)
@@ -70,7 +71,7 @@ def object_windows(masks: Tensor, margin: int | None) -> list[Window]:
 
 def _span(seen: Tensor, margin: int, size: int) -> tuple[int, int]:
     """Start and length of one side of a window."""
-    cells = seen.nonzero()
-    first, last = int(cells[0]) - margin, int(cells[-1]) + margin
+    cells = seen.nonzero().flatten().tolist() or [0]
+    first, last = cells[0] - margin, cells[-1] + margin
     length = min(-(-(last - first + 1) // _STEP) * _STEP, size)
     return max(0, min(first, size - length)), length

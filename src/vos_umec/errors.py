@@ -56,3 +56,16 @@ class MissingDependencyError(VosUmecError):
 
 class RunError(VosUmecError):
     """A run of a set that did not come to its end."""
+
+
+def first_sentence(error: BaseException) -> str:
+    """What another library's error says first; what follows in torch's is advice that would load untrusted code.
+
+    Args:
+        error: The error.
+
+    Example:
+        >>> first_sentence(ValueError("no such thing. Try another.")), first_sentence(EOFError())
+        ('no such thing', 'EOFError')
+    """
+    return (str(error) or type(error).__name__).strip().splitlines()[0].split(". ")[0]

@@ -40,6 +40,16 @@ def test_there_is_a_command_for_each_training_with_all_its_cells(capsys):
         assert shlex.split(capsys.readouterr().out) == command
 
 
+def test_the_cells_that_came_along_are_found_from_anywhere(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells = ["configs/ablations/4c_M2.yaml", "ablations/4c_M3.yaml"]
+    assert main(["ablate", *cells, "--seeds", "0", "--davis", "no/davis", "--commands"]) == 0
+    commands = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    assert [command[2] for command in commands] == cells
+    assert main(["ablate", "configs/ablations/4c_*.yaml", "--davis", "no/davis", "--commands"]) == 1
+    assert "or one of: ablations/4a_all.yaml" in capsys.readouterr().err
+
+
 def test_a_missing_davis_folder_is_told_before_anything_is_trained(capsys, tmp_path):
     out = ["--out", str(tmp_path / "out")]
     assert main(["ablate", str(CELLS / "4a_all.yaml"), *FOLDER, *out]) == 1

@@ -8,6 +8,8 @@ from safetensors.torch import load_file
 from vos_umec import SyntheticVOS, UMECModule
 from vos_umec.cli.main import main
 from vos_umec.io.masks import read_mask, write_mask
+from vos_umec.io.video import VideoWriter
+from vos_umec.training.checkpoint import load_module
 from vos_umec.training.model_file import read_card, write_model
 
 
@@ -34,6 +36,26 @@ def test_training_reads_as_the_given_model_does(clip, tmp_path, mutual):
     assert main(["adapt", str(clip.path), "--out", str(out), "--checkpoint", start, "--minutes", "0.02"]) == 0
     config = yaml.safe_load((out / "adapt" / "version_0" / "config.yaml").read_text())
     assert config["model"]["init_args"]["read_out"].get("mutual") == mutual
+
+
+@pytest.mark.slow
+def test_the_network_stays_what_it_was_and_only_the_clip_that_is_given_is_read(clip, tmp_path, monkeypatch):
+    module = UMECModule(network="compact")  # its settings are the defaults, which are not those of two_cores.yaml
+    write_model(module, tmp_path / "start.safetensors")
+    for name in ("a", "b"):
+        with VideoWriter(tmp_path / "videos" / f"{name}.mp4", 24) as writer:
+            for frame in clip.source().read(range(6)):
+                writer.write(frame)
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):  # into one place, which is where the videos are as well
+        adapt = ["adapt", f"videos/{name}.mp4", "--out", ".", "--checkpoint", "start.safetensors"]
+        assert main([*adapt, "--minutes", "0.02"]) == 0
+    after = load_module(tmp_path / "adapted.safetensors")
+    assert after.network.encoder.levels == module.network.encoder.levels == (1.0,)
+    assert after.hparams["segmenter"] is None
+    pictures = (tmp_path / "adapt" / "version_1" / "pseudo_masks" / "pictures").iterdir()
+    assert all("_b." in picture.name for picture in pictures)
+    assert all((tmp_path / "videos" / f"{name}.mp4").stat().st_size for name in ("a", "b"))
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vos_umec.cli import lightning
 from vos_umec.cli.commands import COMMANDS, TRAINER_COMMANDS
@@ -77,6 +78,13 @@ QUICK = ["fit", "--config", "configs/quickstart.yaml"]
         (["fit", "--config=configs/folder.yaml", "--data.root=no/such/folder"], "no/such/folder"),
         (["test", "--config=configs/davis17.yaml", "--ckpt_path=no.ckpt"], "no checkpoint at no.ckpt"),
         (["test", "--config", "configs/davis17.yaml", "--ckpt_path", "no.ckpt"], "no checkpoint at no.ckpt"),
+        (["test", "--config=configs/davis17.yaml", "--ckpt_path=best"], "no checkpoint at best"),
+        (["test", "--config=configs/davis17.yaml", "--config=resume.yaml"], "no checkpoint at gone.ckpt"),
+        (["test", "--config=configs/davis17.yaml", "--ckpt_path=resume.yaml"], "goes to --model.start_from"),
+        (["test", "--config=configs/folder.yaml", "--data.root=."], "no sequence to segment: give --data.val_root"),
+        (["cluster", "clip", "--out=resume.yaml/segments"], "check the place and the room there"),
+        ([*QUICK, "--model.read_out={topk: 10}"], "unexpected keyword argument 'topk'"),
+        ([*QUICK, "--model.segmenter={round: 3}"], "the segmenter has no setting round"),
         ([*QUICK, "--model.lerning_rate=1"], "lerning_rate"),
         ([*QUICK, "--model.learning_rate=fast"], "learning_rate"),
         ([*QUICK, "--model.network=resnet19"], "unknown network 'resnet19'"),
@@ -86,6 +94,10 @@ QUICK = ["fit", "--config", "configs/quickstart.yaml"]
 )
 def test_wrong_settings_end_in_one_line(arguments, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "resume.yaml").write_text("ckpt_path: gone.ckpt")
+    (tmp_path / "clip").mkdir()
+    for t in range(3):
+        Image.new("RGB", (48, 32)).save(tmp_path / "clip" / f"{t}.png")
     assert main(arguments) == 1
     assert words in one_line(capsys)
 

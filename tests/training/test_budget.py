@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from refresh_toys import Toy, fit, make, write_videos
+from refresh_toys import Toy, Validated, fit, make, write_videos
 
 from vos_umec.errors import ConfigError
 from vos_umec.training import budget as budget_module
 from vos_umec.training.budget import TimeBudget
+from vos_umec.training.refresh import PseudoMaskRefresh
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,23 @@ def test_a_share_of_nothing_is_before_the_first_batch(videos, tmp_path):
     module = Toy(warmup_epochs=None)
     fit(videos, tmp_path, make(at=[0.0]), epochs=2, module=module, first=[TimeBudget(minutes=1)])
     assert module.generations() == {0: {1}, 1: {1}}
+
+
+def test_the_first_refresh_counts_and_validation_does_not(videos, tmp_path):
+    class Slow(Validated):
+        def on_validation_epoch_start(self):
+            for _ in range(100):
+                budget_module.monotonic()
+
+    class Refresh(PseudoMaskRefresh):
+        def on_fit_start(self, trainer, pl_module):
+            for _ in range(4):
+                budget_module.monotonic()
+
+    budget = TimeBudget(minutes=1)
+    trainer = fit(videos, tmp_path, Refresh(at=[1.0]), epochs=-1, module=Slow(), callbacks=[budget])
+    # Of ten looks at the clock four are the refresh's, and each epoch of one step has one more, before validation.
+    assert trainer.global_step == 3
 
 
 def test_a_resumed_run_goes_on_with_what_is_left(videos, tmp_path):

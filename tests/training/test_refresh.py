@@ -45,6 +45,14 @@ def test_masks_come_after_the_warmup_and_again_and_not_after_the_last_epoch(vide
         assert set(np.unique(segments)) <= {0, 1, 2}
 
 
+def test_training_that_ends_before_the_first_masks_says_so(videos, tmp_path, caplog):
+    fit(videos, tmp_path, make(), epochs=2, module=Toy(warmup_epochs=2))
+    assert "ended after 2 epochs and 2 steps, before the first pseudo masks (warmup_epochs 2)" in caplog.text
+    caplog.clear()
+    fit(videos, tmp_path, make(), epochs=2, module=Toy(warmup_epochs=1))
+    assert "before the first pseudo masks" not in caplog.text
+
+
 def test_no_refresh_follows_the_last_step(videos, tmp_path):
     trainer = fit(videos, tmp_path, make(every_n_epochs=1), epochs=-1, max_steps=2)  # 1 step an epoch
     assert trainer.datamodule.store.manifest["epoch"] == 1

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from vos_umec.training.ablation.run import run_set
 
     setting = plan_setting([find_config(each) for each in args.base], args.davis, args.passed_on, args.out)
-    runs = plan_runs(setting, args.configs, args.seeds)
+    runs = plan_runs(setting, [find_config(str(each)) for each in args.configs], args.seeds)
     if args.commands:
         print("\n".join(_commands(args, runs)))
         return 0

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if args.mask is not None:  # whatever is wrong with it shows before the minutes are spent
         source = open_source(args.videos)
         mask = read_given_mask(args.mask, args.videos, source)
-    settings = {name: before.hparams[name] for name in SETTINGS if before.hparams[name] is not None}
+    settings = {name: before.hparams[name] for name in SETTINGS}  # null too, or two_cores.yaml's would stay
     mutual = (before.hparams["segmenter"] or {}).get("mutual")  # V and D go on with the read-out they know
     cli = run_cli(
         [
@@ -102,11 +102,12 @@ def _folder(videos: Path, out: Path) -> Path:
     """A folder to search for videos: a single file is linked into one of its own."""
     if not videos.is_file():
         return videos
-    folder = out / "videos"
+    folder = out / "adapted_to"
     folder.mkdir(parents=True, exist_ok=True)
-    link = folder / videos.name
-    link.unlink(missing_ok=True)
-    link.symlink_to(videos.resolve())
+    for link in folder.iterdir():
+        if link.is_symlink():  # of an adaptation before, into the same place
+            link.unlink()
+    (folder / videos.name).symlink_to(videos.resolve())
     return folder
 
 

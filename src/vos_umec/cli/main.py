@@ -44,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VosUmecError as error:
         print(f"vos-umec: error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # a place that cannot be written, a disk that is full
+        print(f"vos-umec: error: {error}; check the place and the room there", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("vos-umec: interrupted", file=sys.stderr)
         return 130

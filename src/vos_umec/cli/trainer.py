@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import pickle
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -16,7 +17,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from vos_umec.cli.commands import TRAINER_COMMANDS
 from vos_umec.cli.configs import find_config
-from vos_umec.errors import ConfigError, VosUmecError
+from vos_umec.errors import CheckpointError, ConfigError, VosUmecError, first_sentence
 from vos_umec.models.precision import multiplies_bf16
 from vos_umec.models.weights import weights_from_checkpoint
 from vos_umec.training.budget import TimeBudget
@@ -63,6 +64,19 @@ class UMECCLI(LightningCLI):
         )  # super() would warn that sys.argv has arguments as well
         self._asked = copy.deepcopy(self.config)
 
+    def _parse_ckpt_path(self) -> None:
+        """As Lightning's, which takes the settings of the model from the checkpoint; in one line what it is not."""
+        path = self.config[self.config.subcommand].get("ckpt_path")
+        if path not in (None, "last", "hpc") and not Path(path).is_file():
+            raise ConfigError(f"no checkpoint at {path}; give a .ckpt file that training wrote")
+        try:
+            super()._parse_ckpt_path()
+        except (pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
+            raise CheckpointError(
+                f"{path} is not a checkpoint that training wrote ({first_sentence(error)}); a model file of "
+                "`vos-umec export` goes to --model.start_from"
+            ) from error
+
     def before_instantiate_classes(self) -> None:
         """Keep the protocol that was asked for; say which other settings the checkpoint's replace."""
         asked, now = (vars(config[self.subcommand].model.init_args) for config in (self._asked, self.config))
@@ -72,6 +86,9 @@ class UMECCLI(LightningCLI):
                 log.warning("the checkpoint's own settings replace those given for: %s", ", ".join(replaced))
             return
         now.update({name: asked[name] for name in _PROTOCOL if asked.get(name) is not None})
+        weights = (self._get(self.config, "ckpt_path"), now.get("start_from"), now.get("encoder_weights"))
+        if weights == (None, None, None) and now.get("network") != "propagation":  # whose encoder names its own
+            log.warning("no --ckpt_path and no --model.start_from: the network is as it was drawn, untrained")
 
     def instantiate_classes(self) -> None:
         """Build everything; an error of ours comes through as it is."""
@@ -169,16 +186,14 @@ def _tell_where(cli: UMECCLI) -> None:
 
 
 def _with_files(arguments: Sequence[str]) -> list[str]:
-    """The arguments with configurations found and checkpoints checked."""
+    """The arguments with configurations found."""
     found: list[str] = []
     for word in arguments:
         flag, equals, value = word.partition("=")
-        found += [flag, value] if equals and flag in ("--config", "--ckpt_path") else [word]
+        found += [flag, value] if equals and flag == "--config" else [word]
     for i, (flag, value) in enumerate(pairwise(found), start=1):
         if flag in ("--config", "-c"):
             found[i] = str(find_config(value))
-        if flag == "--ckpt_path" and value not in ("best", "last", "hpc") and not Path(value).is_file():
-            raise ConfigError(f"no checkpoint at {value}; give a .ckpt file that training wrote")
     return found
 
 

@@ -36,8 +36,17 @@ class EvaluationModule(LightningDataModule):
         return []
 
     def setup(self, stage: str) -> None:
-        """List the sequences."""
+        """List the sequences.
+
+        Raises:
+            ConfigError: There are none, and it is not to train.
+        """
         self.sequences = self.find_sequences()
+        if stage != "fit" and not self.sequences:
+            raise ConfigError(
+                f"{type(self).__name__} has no sequence to segment: give --data.val_root, or another data module, "
+                "such as that of --config configs/davis17.yaml"
+            )
 
     def val_dataloader(self) -> Any:
         """A loader of one sequence a step, for testing and prediction too; an empty list if there are none."""

@@ -23,7 +23,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "decoder": {},
     },
     # Three narrow stages at s = 4 in Lab, and a decoder that sees the frame itself: what trains to something of use
-    # on a CPU; 0.9 M parameters.
+    # on a CPU; 0.67 M parameters.
     "compact": {
         "encoder": {
             "blocks": (1, 1, 1),

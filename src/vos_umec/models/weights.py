@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vos_umec.errors import CheckpointError, ConfigError
+from vos_umec.errors import CheckpointError, ConfigError, first_sentence
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +93,9 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([*_PLAIN, *((scalar, name) for name in _SCALARS)]):
             found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
-        first = (str(error) or type(error).__name__).strip().splitlines()[0].split(". ")[0]
-        raise CheckpointError(f"cannot read weights from {path}: {first}; save a plain state dictionary") from error
+        raise CheckpointError(
+            f"cannot read weights from {path}: {first_sentence(error)}; save a plain state dictionary"
+        ) from error
     held = found if isinstance(found, dict) else {}
     inner = next((held[name] for name in _CONTAINERS if isinstance(held.get(name), Mapping)), held)
     tensors = {name: value for name, value in inner.items() if isinstance(value, Tensor)}

@@ -20,7 +20,8 @@ class TimeBudget(Callback):
     For machines on which epochs mean little: a recipe in minutes gives on a slower one what it can in that time.
     `PseudoMaskRefresh(at=...)` clusters at shares of the same budget. The module's own schedule is overruled;
     its learning rates are the peaks. Minutes of a run that is resumed count on; with several processes the first
-    one's clock rules. Only training counts, refreshes included, not validation before it or tests after it.
+    one's clock rules, and a checkpoint knows the time of its last batch's start. Only training counts, refreshes
+    included, not validation or tests.
 
     Args:
         minutes: The budget, above 0; None for no budget, the module's own schedule.
@@ -67,8 +68,16 @@ class TimeBudget(Callback):
             return past / self.rise
         return 0.5 * (1 + math.cos(math.pi * (past - self.rise) / (end - start - self.rise)))
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Start the clock, before any callback's first refresh."""
+        self._since = monotonic()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock."""
+        self._look()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start it again."""
         self._since = monotonic()
 
     def on_train_batch_start(
@@ -77,8 +86,7 @@ class TimeBudget(Callback):
         """Look at the clock and set the learning rate."""
         if self.minutes is None:
             return
-        now = monotonic()
-        self._spent, self._since = self._spent + now - self._since, now
+        self._look()
         self._spent = trainer.strategy.broadcast(self._spent)
         factor = self.factor(self.share)
         for optimizer in trainer.optimizers:
@@ -92,6 +100,10 @@ class TimeBudget(Callback):
         if self.share == 1.0 and not trainer.should_stop:
             log.info("the budget of %g minutes is spent after %d steps", self.minutes, trainer.global_step)
             trainer.should_stop = True
+
+    def _look(self) -> None:
+        now = monotonic()
+        self._spent, self._since = self._spent + now - self._since, now
 
     def state_dict(self) -> dict[str, Any]:
         """The seconds spent."""

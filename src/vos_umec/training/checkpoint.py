@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from vos_umec.errors import CheckpointError
+from vos_umec.errors import CheckpointError, first_sentence
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.models.propagation import PropagationNetwork
 from vos_umec.shipped import SHIPPED
@@ -76,14 +76,9 @@ def load_module(path: str | Path = SHIPPED) -> UMECModule:
         return read_model(path)
     try:
         module = UMECModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, TypeError) as error:
+    except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, TypeError, OSError) as error:
         raise CheckpointError(
-            f"{path} is not a checkpoint of a UMECModule ({_first_line(error)}); "
+            f"{path} is not a checkpoint of a UMECModule ({first_sentence(error)}); "
             "give a .ckpt file that training wrote"
         ) from error
     return module.eval()
-
-
-def _first_line(error: Exception) -> str:
-    # The first sentence: what follows in torch's messages is advice that would load untrusted code.
-    return (str(error) or type(error).__name__).strip().splitlines()[0].split(". ")[0]

@@ -136,7 +136,10 @@ class UMECModule(LightningModule):
         self.objectives = nn.ModuleList(self.build_objectives())
         self.written: Path | None = None  # what `test` and `predict` leave
         self._encoder_rests = False  # as of the last batch
-        self._read_out = ReadOut(**(read_out or {}))
+        try:
+            self._read_out = ReadOut(**(read_out or {}))
+        except TypeError as error:
+            raise ConfigError(f"read_out {read_out}: {error}; see vos_umec.training.rollout.ReadOut") from error
 
     # --- hooks to override -------------------------------------------------------------------------------------
 
@@ -222,6 +225,11 @@ class UMECModule(LightningModule):
         return torch.stack(losses).mean()
 
     # --- Lightning ---------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """A segmenter that cannot be made is told now, not at the first validation."""
+        if self.hparams["segmenter"]:
+            SequenceEvaluation(self.network, self.hparams["segmenter"], baselines=False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L = L_seg + L_corr on a batch of clips; L_seg alone where E rests."""

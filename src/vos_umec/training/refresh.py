@@ -141,6 +141,17 @@ class PseudoMaskRefresh(Callback):
         if _goes_on(trainer):
             self._refresh_if_due(trainer, pl_module, trainer.current_epoch + 1)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """V and D that never learned are not to be taken for ones that did."""
+        if self._done < 0:
+            log.warning(
+                "training ended after %d epochs and %d steps, before the first pseudo masks (%s): V and D are as "
+                "they began; train longer, make them earlier, or read out without refinement (rounds 0)",
+                trainer.current_epoch,
+                trainer.global_step,
+                f"warmup_epochs {self._warmup(pl_module)}" if self.at is None else f"at {list(self.at)}",
+            )
+
     def state_dict(self) -> dict[str, Any]:
         """When the last refresh ran."""
         return {"done": self._done}

@@ -189,6 +189,15 @@ def test_a_place_that_cannot_be_is_told(videos: Path, tmp_path: Path) -> None:
         prepare(videos, tmp_path / "file" / "copy")
 
 
+def test_what_is_no_copy_is_never_replaced(videos: Path, tmp_path: Path, frame_folder: FrameFolder) -> None:
+    own = frame_folder(tmp_path / "copy" / "zoo" / "bear.mp4")
+    (own / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"zoo/bear\.mp4 is there and is no copy made before"):
+        prepare(videos, tmp_path / "copy", short_side=48)
+    assert (own / "notes.txt").read_text() == "mine"
+    assert [path.name for path in (tmp_path / "copy").iterdir()] == ["zoo"]
+
+
 def test_a_copy_of_a_video_that_is_gone_is_told(
     videos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

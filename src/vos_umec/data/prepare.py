@@ -58,7 +58,7 @@ def prepare(root: str | Path, out: str | Path, short_side: int = 319, workers: i
     pixel more or less than that of the video itself.
 
     Each video appears in the copy when it is whole. A second run copies only what is missing or has changed since:
-    an interrupted one is simply started again. Run one at a time.
+    an interrupted one is simply started again. Run one at a time. Nothing is replaced but copies made before.
 
     Args:
         root: Folder of videos and frame folders, searched at any depth.
@@ -70,7 +70,8 @@ def prepare(root: str | Path, out: str | Path, short_side: int = 319, workers: i
         What was done.
 
     Raises:
-        ConfigError: A setting is out of range, or one folder lies within the other.
+        ConfigError: A setting is out of range, one folder lies within the other, or something else is where a copy
+            would be.
         DataError: There is no video that can be read, or the copy cannot be written.
 
     Example:
@@ -90,6 +91,9 @@ def prepare(root: str | Path, out: str | Path, short_side: int = 319, workers: i
     how = {entry.id: {"source": stamps.get(entry.path), "short_side": short_side} for entry in index}
     kept = tuple(entry.id for entry in index if _mark(out / entry.id) == how[entry.id])
     todo = [entry for entry in index if entry.id not in set(kept)]
+    others = [out / entry.id for entry in todo if os.path.lexists(out / entry.id) and _mark(out / entry.id) is None]
+    if others:
+        raise ConfigError(f"{others[0]} is there and is no copy made before: give another folder for the copies")
     copied, broken = [], list(index.broken)
     for entry, answer in _copy_all(todo, out, how, workers):
         if "unwritten" in answer:

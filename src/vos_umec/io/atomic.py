@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 
 @contextmanager
@@ -33,7 +34,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Not the process's number alone: containers that share a disk often have the same.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid4().hex[:8]}.tmp")
     try:
         yield temporary
         temporary.replace(path)
@@ -78,5 +80,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             path.replace(old)
         temporary.replace(path)
     finally:
+        if old.exists() and not path.exists():  # stopped between the two
+            old.replace(path)
         for left_behind in (temporary, old):
             shutil.rmtree(left_behind, ignore_errors=True)

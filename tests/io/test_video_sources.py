@@ -1,5 +1,6 @@
 """Video files: frame for frame what decoding from the start gives, by whichever reader."""
 
+import os
 import random
 import struct
 from pathlib import Path
@@ -168,6 +169,34 @@ def test_rotation_is_honoured(make_clip) -> None:
     assert source.size == (64, 48)
     np.testing.assert_array_equal(source.read([1])[0], np.rot90(upright, -1))
     np.testing.assert_array_equal(PyAVSource(turned).read([1])[0], np.rot90(upright, -1))
+
+
+# What of the picture as it is coded is shown, by the display matrix of the track header.
+LEFT_TO_RIGHT = [-1, 0, 0, 1, 64, 0]
+TOP_TO_BOTTOM = [1, 0, 0, -1, 0, 48]
+TURNED_TOO = [0, 1, 1, 0, 0, 0]
+MIRRORED = [(LEFT_TO_RIGHT, np.fliplr), (TOP_TO_BOTTOM, np.flipud), (TURNED_TOO, lambda x: x.transpose(1, 0, 2))]
+
+
+@pytest.mark.parametrize(("matrix", "shown"), MIRRORED)
+def test_mirrored_videos_are_mirrored(make_clip, matrix, shown) -> None:
+    path = make_clip(frames=3)
+    plain = open_source(path).read([1])[0]
+    data = bytearray(path.read_bytes())
+    place = data.index(b"tkhd") + 4 + 40
+    a, b, c, d, x, y = (number * (1 << 16) & 0xFFFFFFFF for number in matrix)
+    data[place : place + 36] = struct.pack(">9I", a, b, 0, c, d, 0, x, y, 1 << 30)
+    mirrored = path.with_name("mirrored.mp4")
+    mirrored.write_bytes(data)
+    source = open_source(mirrored)
+    assert source.facts.reader == "pyav"  # decord turns, and does not mirror
+    np.testing.assert_array_equal(source.read([1])[0], shown(plain))
+
+
+def test_a_name_that_is_no_text_is_read(make_clip, tmp_path) -> None:
+    name = os.fsdecode(b"caf\xe9.mp4")
+    make_clip(frames=3).rename(tmp_path / name)
+    assert open_source(tmp_path / name).read([0, 2]).shape == (2, 48, 64, 3)
 
 
 def test_shrinking_is_antialiased(tmp_path) -> None:

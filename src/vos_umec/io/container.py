@@ -6,7 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -160,7 +160,7 @@ def displayed_size(frame: VideoFrame) -> tuple[int, int]:
 
 
 class PictureMaker:
-    """Turns decoded frames into pictures, rotated as the file says they are to be shown.
+    """Turns decoded frames into pictures, rotated and mirrored as the file says they are to be shown.
 
     Scaling and conversion to RGB are one step of FFmpeg's swscale: its bilinear filter, whose support grows with
     the scale as Pillow's does, on the planes of the video before they become RGB. Against full-size RGB scaled by
@@ -197,7 +197,28 @@ class PictureMaker:
         height, width = size if turns % 2 == 0 else size[::-1]
         # One thread: swscale's own would be missing after a fork, and freeing it there would wait for them.
         picture = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=self._how, threads=1)
-        return np.ascontiguousarray(np.rot90(picture.to_ndarray(), turns))
+        pixels = picture.to_ndarray()
+        return np.ascontiguousarray(np.rot90(pixels[::-1] if is_mirrored(frame) else pixels, turns))
+
+
+def is_mirrored(frame: VideoFrame) -> bool:
+    """Whether a frame is to be shown mirrored: top to bottom, and then rotated.
+
+    Args:
+        frame: A decoded frame, with the display matrix of its file.
+
+    Example:
+        >>> import av
+        >>> is_mirrored(av.VideoFrame(64, 48, "rgb24"))
+        False
+    """
+    kept: Any = frame.side_data  # PyAV's types know a part of it
+    try:
+        matrix = kept["DISPLAYMATRIX"]
+    except KeyError:
+        return False
+    a, b, _, c, d = memoryview(matrix).cast("B").cast("i")[:5]  # of 3 x 3, fixed point
+    return bool(a * d < b * c)
 
 
 def _quarter_turns(frame: VideoFrame) -> int:

@@ -113,6 +113,8 @@ def decord_misreads(path: Path, scan: VideoScan) -> str | None:
         return "time stamps do not rise, or pictures are damaged"
     if not scan.one_size:
         return "frames change their size"
+    if scan.mirrored:
+        return "decord does not mirror"
     try:
         reader = _open_reader(path)
         if len(reader) != scan.frames:
@@ -120,7 +122,7 @@ def decord_misreads(path: Path, scan: VideoScan) -> str | None:
         if not set(reader.get_key_indices()) <= set(scan.keys):
             return "decord places key frames wrongly"
         ends = (reader[scan.frames - 1].asnumpy(), reader[0].asnumpy())  # the last one first: a real jump
-    except (decord.DECORDError, RuntimeError, IndexError) as error:
+    except (decord.DECORDError, RuntimeError, IndexError, UnicodeEncodeError) as error:  # a name that is no text
         return _first_line(error)
     for picture, thumbnail in zip(ends, scan.ends[::-1], strict=True):
         if picture.shape != (*scan.size, 3) or not looks_like(picture, thumbnail):

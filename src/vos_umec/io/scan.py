@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vos_umec.errors import VideoReadError
-from vos_umec.io.container import FrameWalk, PictureMaker, displayed_size, open_container
+from vos_umec.io.container import FrameWalk, PictureMaker, displayed_size, is_mirrored, open_container
 from vos_umec.io.frames import Frame, SourceFacts, pack_stamps, resize_frame, resized
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class VideoScan:
         damage: FFmpeg's words for the first thing that went wrong, None for a sound file.
         one_size: Whether every frame was coded in one size.
         ends: First and last frame as small pictures, to hold another decoder against.
+        mirrored: Whether the frames are to be shown mirrored.
 
     Example:
         >>> VideoScan.__dataclass_fields__["keys"].name
@@ -50,6 +51,7 @@ class VideoScan:
     damage: str | None
     one_size: bool
     ends: tuple[Frame, Frame]
+    mirrored: bool = False
 
 
 def scan_video(path: Path) -> VideoScan:
@@ -108,7 +110,8 @@ def _scan(path: Path, mtime_ns: int, length: int) -> VideoScan:
         fps = _frame_rate(times, stream.time_base, stream.average_rate)
         pictures = PictureMaker()
         ends = (_thumbnail(pictures.make(first, size)), _thumbnail(pictures.make(last, size)))
-    return VideoScan(len(stamps), size, fps, times, tuple(keys), walk.damage, one_size, ends)
+    mirrored = is_mirrored(first)
+    return VideoScan(len(stamps), size, fps, times, tuple(keys), walk.damage, one_size, ends, mirrored)
 
 
 def scan_facts(scan: VideoScan, reader: Literal["decord", "pyav"]) -> SourceFacts:

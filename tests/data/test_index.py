@@ -58,11 +58,29 @@ def test_search_follows_links_but_not_in_circles(tmp_path: Path, frame_folder: F
     (root / "second").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "up").symlink_to(root)
     (root / "dangling.mp4").symlink_to(tmp_path / "nothing")
+    (root / "round").symlink_to(root / "round")
     assert names(root) == ["first/frames"]
 
 
+def test_what_may_not_be_read_is_left_out_with_a_warning(
+    tmp_path: Path, frame_folder: FrameFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("dog", "lost+found"):
+        frame_folder(tmp_path / name)
+    look = os.scandir
+
+    def scandir(folder: Path) -> object:  # rights do not keep out a superuser, which tests may run as
+        if Path(folder).name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return look(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert names(tmp_path) == ["dog"]
+    assert "lost+found is left out: Permission denied" in caplog.text
+
+
 def test_search_never_takes_labels_for_videos(tmp_path: Path, frame_folder: FrameFolder) -> None:
-    for kind in ("JPEGImages", "Annotations"):
+    for kind in ("JPEGImages", "Annotations", "Annotations_unsupervised"):
         frame_folder(tmp_path / "davis" / kind / "480p" / "dog")
     frame_folder(tmp_path / "holiday" / "Annotations")  # just a name, no data set
     assert names(tmp_path) == ["davis/JPEGImages/480p/dog", "holiday/Annotations"]
@@ -138,21 +156,65 @@ def test_only_what_changed_is_looked_into_again(
     after = scan(tmp_path)
     assert asked == ["changing"]
     assert [entry.frames for entry in after] == [10, 9]
+    for picture in changing.glob("*.png"):  # in place: the folder itself does not change
+        Image.new("RGB", (60, 40)).save(picture)
+    assert [entry.size for entry in scan(tmp_path)] == [(40, 60), (20, 30)]
+    assert asked == ["changing"] * 2
     scan(tmp_path, cache=False)
-    assert sorted(asked) == ["broken.mp4", "changing", "changing", "stable"]
+    assert sorted(asked) == ["broken.mp4", "changing", "changing", "changing", "stable"]
+
+
+def test_a_failure_that_may_pass_is_not_remembered(
+    tmp_path: Path, frame_folder: FrameFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("good", "slow"):
+        frame_folder(tmp_path / name)
+
+    def answers(paths: list[Path], processes: int) -> list[dict[str, object]]:
+        late = {"reason": "no answer in 60 s", "passing": True}
+        return [late if path.name == "slow" else probe.describe(path) for path in paths]
+
+    with monkeypatch.context() as busy:
+        busy.setattr(index_module, "describe_all", answers)
+        assert [entry.id for entry in scan(tmp_path)] == ["good"]
+    assert [entry.id for entry in scan(tmp_path)] == ["good", "slow"]
+
+
+def test_want_of_rights_may_pass(
+    tmp_path: Path, frame_folder: FrameFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = frame_folder(tmp_path / "dog")
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    assert probe.describe(folder) == {"reason": "it cannot be looked at: Permission denied", "passing": True}
+
+
+def test_names_may_be_longer_numbers_than_a_machine_has(tmp_path: Path) -> None:
+    for t in range(4):
+        Image.new("RGB", (30, 20)).save(tmp_path / f"2024011512345600000{t * 5:02d}.png")
+    assert probe.describe(tmp_path)["step"] == 5
+
+
+def test_an_error_of_one_request_is_told_and_the_others_are_answered(tmp_path: Path) -> None:
+    answers = list(processes.ask_all("vos_umec.data.probe", [3, "no/such.mp4"], [60.0] * 2, processes=1))
+    assert "TypeError" in answers[0]["reason"]
+    assert "no such file" in answers[1]["reason"]
 
 
 @pytest.mark.usefixtures("no_probe")
 def test_the_kept_index_is_enough(tmp_path: Path, frame_folder: FrameFolder) -> None:
     folder = frame_folder(tmp_path / "dog")
     facts = {"reader": "folder", "frames": 9, "size": [20, 30], "fps": 24.0, "keys": [], "stamps": None, "step": 1}
-    stamp = [folder.stat().st_mtime_ns, 9]
-    kept = {"format": 2, "videos": {"dog": {"stamp": stamp, **facts}, "gone": {"stamp": [0, 0], **facts}}}
+    ((_, stamp),) = find_videos(folder)
+    kept = {"format": 3, "videos": {"dog": {"stamp": stamp, **facts}, "gone": {"stamp": [0, 0], **facts}}}
     (tmp_path / ".vos_umec_index.json").write_text(json.dumps(kept))
     assert [entry.id for entry in scan(tmp_path)] == ["dog"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', '{"format": 1, "videos": {}}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 3}', '{"format": 2, "videos": {}}'])
 def test_a_useless_kept_index_is_made_again(tmp_path: Path, frame_folder: FrameFolder, text: str) -> None:
     frame_folder(tmp_path / "dog")
     (tmp_path / ".vos_umec_index.json").write_text(text)
@@ -206,7 +268,7 @@ def test_a_decoder_that_hangs_costs_one_video(tmp_path: Path, monkeypatch: pytes
     _pretend(monkeypatch, "print('ready', flush=True); import time; time.sleep(60)")
     start = time.monotonic()
     answers = list(probe.describe_all([tmp_path / "a.mp4", tmp_path / "b.mp4"], processes=1, seconds=0.3))
-    assert answers == [{"reason": "no answer in 0 s"}] * 2
+    assert answers == [{"reason": "no answer in 0 s", "passing": True}] * 2
     assert time.monotonic() - start < 30
 
 

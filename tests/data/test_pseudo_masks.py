@@ -164,6 +164,27 @@ def test_a_broken_manifest_is_told(tmp_path: Path, text: str) -> None:
         PseudoMaskStore(tmp_path)
 
 
+def test_a_damaged_file_of_masks_is_told(tmp_path: Path) -> None:
+    store = PseudoMaskStore(tmp_path)
+    store.begin(1)
+    store.write(1, "bear", np.arange(3), np.random.default_rng(0).integers(0, 5, (3, 20, 30), np.uint8))
+    store.commit(1, {})
+    store.reload()
+    (path,) = tmp_path.glob("generation_0001/*.npz")
+    whole = path.read_bytes()
+    places = range(0, len(whole), 41)
+    flipped = [whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :] for place in places]
+    damaged = [b"", whole[: len(whole) // 2], *flipped]
+    told = 0
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            store.read("bear", store.frame_indices("bear"))
+        except DataError:
+            told += 1
+    assert told > len(damaged) / 4  # and nothing else was raised; some bits mean nothing
+
+
 def _write_for_ever(root: Path) -> None:
     store = PseudoMaskStore(root)
     while True:

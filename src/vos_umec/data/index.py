@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 _FACTS = tuple(field.name for field in fields(SourceFacts))
 _CACHE_NAME = ".vos_umec_index.json"
-_CACHE_FORMAT = 2  # 2: key frames and time stamps
+_CACHE_FORMAT = 3  # 2: key frames and time stamps; 3: mirrored videos are told
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _described(root: Path, found: Mapping[str, tuple[Path, list[int]]], cache: b
             described[name] = {"stamp": found[name][1], **answer}
     finally:
         if cache:  # also when interrupted: what was seen need not be looked at again
-            _write_cache(root, described)
+            _write_cache(root, {name: item for name, item in described.items() if "passing" not in item})
     return described
 
 

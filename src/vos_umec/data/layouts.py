@@ -144,8 +144,8 @@ def youtube_vos_sequences(
     """Sequences of a YouTube-VOS folder: ``<split>/JPEGImages``, ``<split>/Annotations``, ``meta.json``.
 
     An object is introduced by its mask on the first frame that ``meta.json`` lists it on, and the frames asked
-    for are those on which ``meta.json`` lists any object. Where it does not tell, the first mask that shows an
-    object introduces it, and every frame of the usual download (every fifth) is asked for.
+    for are those on which ``meta.json`` lists any object, and all that are annotated. Where it does not tell, the
+    first mask that shows an object introduces it, and every frame of the usual download (every fifth) is asked for.
 
     Args:
         root: Folder that holds the split, e.g. ``train`` and ``valid``.

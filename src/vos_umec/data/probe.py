@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def describe(path: str | Path) -> dict[str, Any]:
 
     Returns:
         The fields of :class:`~vos_umec.io.frames.SourceFacts` and ``step``, the usual distance of the numbers in
-        its frames' names (1 for videos); or ``{"reason": str}`` if it cannot be used.
+        its frames' names (1 for videos); or ``{"reason": str}`` if it cannot be used, with ``"passing"`` beside
+        it if that is for want of rights.
 
     Example:
         >>> describe("no/such/file.mp4")
@@ -38,7 +40,8 @@ def describe(path: str | Path) -> dict[str, Any]:
             return {"reason": f"its frames are {source.size} (H, W), a side needs {_SHORTEST_SIDE} pixels"}
         source.read([0])
     except DataError as error:
-        return {"reason": str(error).removeprefix(f"cannot read {path}: ")}
+        reason = {"reason": str(error).removeprefix(f"cannot read {path}: ")}
+        return {**reason, "passing": True} if isinstance(error.__cause__, PermissionError) else reason
     return {**asdict(source.facts), "step": _usual_step(source.names)}
 
 
@@ -68,8 +71,8 @@ def _usual_step(names: Sequence[str]) -> int:
     """Most frequent distance of successive numbers in frame names; 1 if they are no numbers."""
     if not all(name.isdecimal() for name in names):
         return 1
-    steps = np.diff([int(name) for name in names])
-    return max(1, int(np.bincount(np.clip(steps, 0, 1000)).argmax()))
+    steps = [min(max(b - a, 0), 1000) for a, b in pairwise(map(int, names))]  # names may be longer than an int64
+    return max(1, int(np.bincount(steps).argmax()))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from vos_umec.errors import VosUmecError
 log = logging.getLogger(__name__)
 
 _READY = "ready\n"
+_KILLED = -9  # by the user, or by a system that is out of memory
 
 
 def ask_all(
@@ -35,7 +36,8 @@ def ask_all(
         processes: How many to work on at once.
 
     Yields:
-        The answer to each request, in order; ``{"reason": str}`` where a process crashed or took too long.
+        The answer to each request, in order; ``{"reason": str}`` where a process crashed or took too long, with
+        ``"passing"`` beside it where that may be the machine's fault, busy or out of memory.
 
     Raises:
         VosUmecError: The process does not start.
@@ -80,7 +82,10 @@ def serve(function: Callable[[Any], dict[str, Any]]) -> None:
     said = BufferingHandler(capacity=1000)
     logging.getLogger("vos_umec").addHandler(said)
     for line in sys.stdin:
-        answer = function(json.loads(line))
+        try:
+            answer = function(json.loads(line))
+        except Exception as error:  # one request; the others shall be answered
+            answer = {"reason": f"{type(error).__name__}: {error}"}
         warnings = [record.getMessage() for record in said.buffer if record.levelno >= logging.WARNING]
         said.flush()
         print(json.dumps({**answer, "warnings": warnings}), file=answers, flush=True)
@@ -108,7 +113,10 @@ class _Server:
             return content
         code = self._process.wait()
         self.stop()
-        return {"reason": f"no answer in {seconds:.0f} s" if late else f"the decoder crashed (exit code {code})"}
+        if late:
+            return {"reason": f"no answer in {seconds:.0f} s", "passing": True}
+        crashed = {"reason": f"the decoder crashed (exit code {code})"}
+        return {**crashed, "passing": True} if code == _KILLED else crashed
 
     def kill(self) -> None:
         if self._process is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from zipfile import BadZipFile
+from zlib import error as ZlibError
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from vos_umec.io.atomic import atomic_path
 log = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
+_BROKEN = (OSError, EOFError, ValueError, KeyError, NotImplementedError, BadZipFile, ZlibError)  # of a damaged file
 _NAME_LIMIT = 200  # bytes; file systems stop at 255, and the temporary name is longer
 
 
@@ -225,7 +227,7 @@ class PseudoMaskStore:
         try:
             with np.load(path) as archive:
                 indices: NDArray[np.int64] = archive["frame_indices"]
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
+        except _BROKEN as error:
             raise DataError(f"pseudo masks {path} are broken ({error}); remove {self.root}") from error
         return indices
 
@@ -249,7 +251,7 @@ class PseudoMaskStore:
         try:
             with np.load(path) as archive:
                 frames = {i: archive[str(i)] for i in {int(i) for i in frame_indices}}
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
+        except _BROKEN as error:
             wanted = np.asarray(frame_indices).tolist()
             raise DataError(f"no pseudo masks of {video_id} for frames {wanted} in {path} ({error})") from error
         return np.stack([frames[int(i)] for i in frame_indices])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -92,8 +93,8 @@ class FolderSource:
         if found != expected:
             raise VideoReadError(
                 self.path,
-                f"{self._pictures[index].name} has size {found} (H, W) where {self._pictures[0].name} has "
-                f"{expected}; the frames of a video need one size",
+                f"{self._pictures[index].name} has size {found} (H, W) where {self._pictures[0].name} had "
+                f"{expected}; the frames of a video need one size (if they have changed, index the folder again)",
             )
 
     def _open(self, index: int, data: bytes | None = None) -> tuple[Image.Image, tuple[int, int]]:
@@ -102,7 +103,7 @@ class FolderSource:
         try:
             image = Image.open(picture if data is None else BytesIO(data))
             sideways = _orientation(image) in _SIDEWAYS
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
             raise VideoReadError(self.path, f"{picture.name} is no readable picture: {error}") from error
         width, height = image.size
         return image, (width, height) if sideways else (height, width)
@@ -127,13 +128,16 @@ class FolderSource:
                 if scaled is not None:
                     return scaled
                 return _rgb(image if upright else ImageOps.exif_transpose(image))
-            except (OSError, ValueError, SyntaxError) as error:
+            except (OSError, ValueError, SyntaxError, struct.error) as error:  # the last of broken EXIF
                 raise VideoReadError(self.path, f"{name} cannot be decoded: {error}") from error
 
 
 def _pictures(folder: Path) -> list[Path]:
     """Pictures of a folder in natural order."""
-    files = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    try:
+        files = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise VideoReadError(folder, f"its pictures cannot be listed: {error.strerror}") from error
     pictures = [entry for entry in files if entry.suffix.lower() in PICTURE_SUFFIXES]
     if not pictures:
         inside = ", ".join(sorted(entry.name for entry in files)[:3]) or "nothing"

@@ -39,9 +39,9 @@ def read_mask(path: str | Path) -> Ids:
         vos_umec.errors.MaskError: no mask at no/such.png; check the path
     """
     path = Path(path)
-    if not path.is_file():
-        raise MaskError(f"no mask at {path}; check the path")
     try:
+        if not path.is_file():
+            raise MaskError(f"no mask at {path}; check the path")
         ids = plain_indices(path.read_bytes())
         if ids is not None:
             return ids

@@ -94,11 +94,15 @@ def open_source(path: str | Path, facts: SourceFacts | None = None) -> FolderSou
         vos_umec.errors.VideoReadError: cannot read no/such.mp4: there is no such file; check the path
     """
     path = Path(path)
-    if path.is_dir():
+    try:
+        is_folder, is_there, is_file = path.is_dir(), path.exists(), path.is_file()
+    except OSError as error:
+        raise VideoReadError(path, f"it cannot be looked at: {error.strerror}") from error
+    if is_folder:
         return FolderSource(path, facts)
-    if not path.exists():
+    if not is_there:
         raise VideoReadError(path, "there is no such file; check the path")
-    if not path.is_file():
+    if not is_file:
         raise VideoReadError(path, "it is neither a file nor a folder")
     if path.suffix.lower() in PICTURE_SUFFIXES:
         raise VideoReadError(path, "it is a single picture; name the folder that holds the frames")

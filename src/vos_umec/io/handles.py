@@ -27,18 +27,13 @@ class ProcessHandle(Generic[H]):
         >>> handle = ProcessHandle()
         >>> handle.get(list) is handle.get(list)
         True
-        >>> pickle.loads(pickle.dumps(handle)).is_open
+        >>> pickle.loads(pickle.dumps(handle)).get(list) is handle.get(list)
         False
     """
 
     def __init__(self) -> None:
         self._handle: H | None = None
         self._pid = 0
-
-    @property
-    def is_open(self) -> bool:
-        """Whether this process holds an open handle."""
-        return self._handle is not None and self._pid == os.getpid()
 
     def get(self, opener: Callable[[], H]) -> H:
         """Give this process's handle, opened on first use.

@@ -10,7 +10,6 @@ def choose_targets(
     segments: Tensor,
     max_objects: int = 3,
     area: tuple[float, float] = (0.01, 0.5),
-    generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw 1 to `max_objects` segments of each clip that are neither tiny nor huge in its first frame.
 
@@ -20,7 +19,6 @@ def choose_targets(
         segments: Pseudo segments (B, T, H, W) uint8, 255 unknown.
         max_objects: K, the most objects of a clip.
         area: Smallest and largest share of the first frame's pixels, both included.
-        generator: Source of the draws; the global one of the segments' device when None.
 
     Returns:
         Masks (B, T, K, H, W) float, 0 or 1, and (B, K) bool, which objects exist: a clip fills its first
@@ -41,10 +39,9 @@ def choose_targets(
     fits = (share >= area[0]) & (share <= area[1])  # (B, 256)
     fits[:, UNKNOWN] = False
 
-    source = generator.device if generator is not None else device
-    order = torch.rand(B, UNKNOWN + 1, generator=generator, device=source).to(device) + fits
+    order = torch.rand(B, UNKNOWN + 1, device=device) + fits
     ids = order.topk(max_objects, dim=1).indices  # (B, K), those that fit first
-    wanted = torch.randint(1, max_objects + 1, (B, 1), generator=generator, device=source).to(device)
+    wanted = torch.randint(1, max_objects + 1, (B, 1), device=device)
     valid = fits.gather(1, ids) & (torch.arange(max_objects, device=device) < wanted)  # (B, K)
     masks = (segments[:, :, None] == ids[:, None, :, None, None]) & valid[:, None, :, None, None]
     return masks.float(), valid

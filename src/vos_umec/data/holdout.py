@@ -76,9 +76,9 @@ def draw_unseen(meta: Meta, scorable: Collection[str], count: int, seed: int = 0
 def hold_out(meta: Meta, scorable: Collection[str], videos: int, unseen: Collection[str], seed: int = 0) -> HeldOut:
     """Part videos so that training sees nothing of some categories, and all of the others.
 
-    No video that shows one of these categories is trained on. Half of the scored videos, rounded up, or all that there
-    are if they are fewer, or more where there are not enough others, are of them, one of each category first; the rest
-    shows seen categories only, each of which keeps a video to train on.
+    No video that shows one of these categories is trained on. Half of the scored videos, rounded up, are of them,
+    one of each category first: fewer if there are no more, more if there are not enough others. The rest shows seen
+    categories only, each of which keeps a video to train on.
 
     Args:
         meta: Videos whose objects all have a category.

@@ -147,13 +147,12 @@ def test_youtube_vos_meta_names_the_frames_asked_for(ytvos: Path, frame_folder: 
     meta = ytvos / "train" / "meta.json"
     meta.write_text(json.dumps({"videos": {"003234408d": {"objects": objects}}}))
     (sequence,) = youtube_vos_sequences(ytvos)
-    # 00005 and 00025 are annotated, so they are scored, though no object that meta.json knows is listed there.
-    assert (sequence.required, sequence.introduces) == ((1, 2, 3, 4, 5), {2: (2,), 3: (9,)})
+    assert (sequence.required, sequence.introduces) == ((2, 3, 4), {2: (2,), 3: (9,)})
     frame_folder(ytvos / "train_all_frames" / "JPEGImages" / "003234408d", frames=30)
     (sequence,) = youtube_vos_sequences(ytvos)  # where it is, every frame is read
     assert len(sequence.source()) == 30
-    assert (sequence.required, sequence.introduces) == ((5, 10, 15, 20, 25), {10: (2,), 15: (9,)})
-    assert sequence.required_names() == ["00005", "00010", "00015", "00020", "00025"]
+    assert (sequence.required, sequence.introduces) == ((10, 15, 20), {10: (2,), 15: (9,)})
+    assert sequence.required_names() == ["00010", "00015", "00020"]
     assert len(youtube_vos_sequences(ytvos, all_frames=False)[0].source()) == 6
     objects["2"]["frames"].append("00035")
     meta.write_text(json.dumps({"videos": {"003234408d": {"objects": objects}}}))

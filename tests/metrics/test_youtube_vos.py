@@ -110,6 +110,27 @@ def test_perfect_results_score_one_and_frames_before_an_object_are_not_needed(fo
     assert set(scores.overall.values()) == {1.0}
 
 
+def test_a_frame_that_is_not_asked_for_is_not_scored(folders):
+    """Where every object is out of view, meta.json lists none, and predict writes nothing."""
+    root, results = folders
+    (sequence,) = youtube_vos_sequences(root, videos=["a"])
+    before = evaluate_youtube_vos(results, [sequence], youtube_vos_meta(root), unseen=["panda"])
+    meta = json.loads((root / "train" / "meta.json").read_text())
+    for item in meta["videos"]["a"]["objects"].values():
+        item["frames"].remove(STEMS[3])
+    (root / "train" / "meta.json").write_text(json.dumps(meta))
+    (results / "a" / f"{STEMS[3]}.png").unlink()
+    (sequence,) = youtube_vos_sequences(root, videos=["a"])
+    assert sequence.required_names() == STEMS[:3] + STEMS[4:]
+    after = evaluate_youtube_vos(results, [sequence], youtube_vos_meta(root), unseen=["panda"])
+    assert after.overall != before.overall
+    shutil.rmtree(results)
+    shutil.copytree(root / "train" / "Annotations", results)
+    (results / "a" / f"{STEMS[3]}.png").unlink()
+    perfect = evaluate_youtube_vos(results, [sequence], youtube_vos_meta(root), unseen=["panda"])
+    assert set(perfect.overall.values()) == {1.0}
+
+
 def test_workers_do_not_change_the_scores(folders, monkeypatch):
     root, results = folders
     monkeypatch.setattr(results_module, "_WORTH_A_PROCESS", 0)

@@ -144,8 +144,8 @@ def youtube_vos_sequences(
     """Sequences of a YouTube-VOS folder: ``<split>/JPEGImages``, ``<split>/Annotations``, ``meta.json``.
 
     An object is introduced by its mask on the first frame that ``meta.json`` lists it on, and the frames asked
-    for are those on which ``meta.json`` lists any object, and all that are annotated. Where it does not tell, the
-    first mask that shows an object introduces it, and every frame of the usual download (every fifth) is asked for.
+    for are those on which ``meta.json`` lists any object. Where it does not tell, the first mask that shows an
+    object introduces it, and every frame of the usual download (every fifth) is asked for.
 
     Args:
         root: Folder that holds the split, e.g. ``train`` and ``valid``.
@@ -190,7 +190,7 @@ def youtube_vos_sequences(
         annotations = _annotations(frames, masks_root / name)
         introduces = _introduces(annotations, objects)
         given = {index: annotations[index] for index in introduces}
-        required = _required(frames, root / split / "JPEGImages" / name, objects, annotations)
+        required = _required(frames, root / split / "JPEGImages" / name, objects)
         sequences.append(VideoSequence(name, frames, annotations, given, required, introduces))
     if not sequences:
         raise DataError(f"no annotated video in {masks_root}: expected one folder of PNG masks per video")
@@ -266,13 +266,8 @@ def _introduces(annotations: Mapping[int, Path], objects: Mapping[int, ObjectMet
     return introduces
 
 
-def _required(
-    frames: Path, usual: Path, objects: Mapping[int, ObjectMeta], annotations: Mapping[int, Path]
-) -> tuple[int, ...]:
-    """Frames whose masks are asked for: those ``meta.json`` lists, else those of the usual download.
-
-    ``meta.json`` lists no frame on which every object is out of view, yet one that is annotated is scored.
-    """
+def _required(frames: Path, usual: Path, objects: Mapping[int, ObjectMeta]) -> tuple[int, ...]:
+    """Frames whose masks are asked for: those ``meta.json`` lists, else those of the usual download."""
     if not objects and frames == usual:
         return ()
     asked = {name for item in objects.values() for name in item.frames} or set(open_source(usual).names)
@@ -283,4 +278,4 @@ def _required(
             f"the mask of {frames.name}/{absent[0]} is asked for, but {frames} has no frame of that name "
             f"({len(absent)} such): unpack the download again"
         )
-    return tuple(i for i, name in enumerate(names) if name in asked or i in annotations)
+    return tuple(i for i, name in enumerate(names) if name in asked)

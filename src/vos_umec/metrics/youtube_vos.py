@@ -15,7 +15,7 @@ from vos_umec.data.layouts import VideoSequence
 from vos_umec.data.youtube_meta import Meta, require_categories
 from vos_umec.errors import DataError
 from vos_umec.metrics.late_objects import LateMaskFiles, score_late_objects
-from vos_umec.metrics.results import require_results, truths, useful_processes
+from vos_umec.metrics.results import require_results, useful_processes
 from vos_umec.metrics.score_files import score_in_processes
 from vos_umec.metrics.sequence import Row
 
@@ -135,9 +135,13 @@ def evaluate_youtube_vos(
 
 
 def _files(sequence: VideoSequence, results: Path) -> LateMaskFiles:
-    place = {index: n for n, index in enumerate(sorted(sequence.annotations))}
+    # A frame that is annotated and not asked for, as where every object is out of view, has no result.
+    asked = {*sequence.required, *sequence.introduces} if sequence.required else sequence.annotations.keys()
+    scored = sorted(asked & sequence.annotations.keys())
+    place = {index: n for n, index in enumerate(scored)}
     appears = {k: place[index] for index, ids in sequence.introduces.items() for k in ids}
-    return LateMaskFiles(sequence.name, truths(sequence), results / sequence.name, appears)
+    files = tuple(sequence.annotations[index] for index in scored)
+    return LateMaskFiles(sequence.name, files, results / sequence.name, appears)
 
 
 def _categories(video: LateMaskFiles, meta: Meta) -> dict[int, str]:

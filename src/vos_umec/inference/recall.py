@@ -27,7 +27,7 @@ class Recall:
     def coarse(self) -> Tensor:
         """Ybar_q (K, h, w), fp32; of all objects together no more than 1 at a cell."""
         masks = self._read(self.parts)
-        if len(self.parts) > 1:  # each has an affinity of its own, in which none of its objects is the background
+        if len(self.parts) > 1:  # background is what all affinities leave, p_bg = prod (1 - p)
             background = torch.stack([1 - masks[objects].sum(dim=0) for objects, _ in self.parts]).prod(dim=0)
             masks = masks / (masks.sum(dim=0) + background.clamp(min=0))
         return masks

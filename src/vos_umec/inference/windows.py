@@ -46,8 +46,8 @@ def object_windows(masks: Tensor, margin: int | None) -> list[Window]:
         margin: Cells around what is seen of an object; None for the whole grid.
 
     Returns:
-        K windows inside the grid. One that is hardly seen gets one around its
-        most likely cell, one that is not seen at all a corner.
+        K windows inside the grid. An object that is hardly seen gets one around its most likely cell, one that is
+        not seen at all gets a corner.
 
     Example:
         >>> import torch

@@ -139,7 +139,8 @@ class UMECModule(LightningModule):
         try:
             self._read_out = ReadOut(**(read_out or {}))
         except TypeError as error:
-            raise ConfigError(f"read_out {read_out}: {error}; see vos_umec.training.rollout.ReadOut") from error
+            settings = ", ".join(ReadOut.__dataclass_fields__)
+            raise ConfigError(f"read_out {read_out}: {error}; its settings are {settings}") from error
 
     # --- hooks to override -------------------------------------------------------------------------------------
 

@@ -234,7 +234,10 @@ class UMECModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L = L_seg + L_corr on a batch of clips; L_seg alone where E rests."""
-        self._encoder_rests = not self.hparams["joint"] and bool(batch["generation"].any())
+        if not self.hparams["joint"]:
+            # On all ranks or on none: only one of them may have clips whose video has pseudo masks.
+            has_masks = bool(batch["generation"].any())
+            self._encoder_rests = self.trainer.strategy.reduce_boolean_decision(has_masks, all=False)
         self.network.encoder.train(not self._encoder_rests)
         clip = EncodedClip(self.network.encoder, batch["frames"], batch["frame_indices"])
         loss = clip.frames.new_zeros(())

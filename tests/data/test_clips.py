@@ -85,6 +85,14 @@ def test_a_clip_shows_the_frames_it_names_in_one_square(index: VideoIndex) -> No
         assert torch.equal(frames[t, 2], torch.arange(left, left + 20, dtype=torch.uint8).expand(20, 20))
 
 
+def test_frames_that_were_left_out_count_between_those_there(tmp_path: Path, frame_folder: FrameFolder) -> None:
+    """Frames 00000, 00005, ...: the long term of the equivariance objective asks for a distance in raw frames."""
+    frame_folder(tmp_path / "003234408d", frames=9, step=5)
+    clip = dataset(scan(tmp_path))[0]
+    assert clip["frame_indices"].diff().tolist() == [10, 10, 10]
+    assert clip["frames"][:, 0, 0, 0].diff().tolist() == [2, 2, 2]
+
+
 def test_whole_frames_and_other_sizes(index: VideoIndex) -> None:
     assert dataset(index, square=False)[0]["frames"].shape == (4, 3, 20, 30)
     assert dataset(index, square=False, short_side=40)[0]["frames"].shape == (4, 3, 40, 60)

@@ -131,6 +131,12 @@ def test_e_rests_once_there_are_masks_unless_training_is_joint(joint):
     assert ("encoder" in moved) == joint
 
 
+def test_a_crop_of_cut_cells_is_told_at_the_first_step():
+    batch = {"frames": torch.rand(1, 3, 3, 50, 48), "generation": torch.zeros(1)}
+    with pytest.raises(ConfigError, match=r"50 x 48 pixels.* 4 wide: .*a multiple of 4, such as 48"):
+        UMECModule(network="tiny").training_step(batch, 0)
+
+
 def test_an_encoder_alone_is_not_told_to_rest():
     alone = {"encoder": {"class_path": "vos_umec.TrunkEncoder", "init_args": {"blocks": [1, 1], "strides": [1, 1]}}}
     assert UMECModule("propagation", alone).hparams["joint"]

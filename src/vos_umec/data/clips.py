@@ -118,8 +118,9 @@ class ClipDataset(Dataset[dict[str, Any]]):
             item: Number below ``len(self)``, or (epoch, number); a bare number is of epoch 0.
 
         Returns:
-            ``frames`` (T, 3, S, S) uint8, ``frame_indices`` (T,) int64, ``video`` (id), ``generation`` (0 if there
-            are no pseudo masks), and with a store ``segments`` (T, S, S) uint8, 255 where nothing is known.
+            ``frames`` (T, 3, S, S) uint8, ``frame_indices`` (T,) int64 in raw frames, ``video`` (id),
+            ``generation`` (0 if there are no pseudo masks), and with a store ``segments`` (T, S, S) uint8, 255
+            where nothing is known.
 
         Raises:
             DataError: No video of the index can be read any more.
@@ -164,7 +165,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         frames = source.read(indices.tolist(), size)[:, *window]  # (T, S, S, 3)
         clip = {
             "frames": torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous(),  # (T, 3, S, S)
-            "frame_indices": torch.from_numpy(indices),  # (T,)
+            "frame_indices": torch.from_numpy(indices * video.step),  # (T,); raw, where frames were left out
             "video": video.id,
             "generation": generation,
         }

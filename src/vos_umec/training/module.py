@@ -55,7 +55,7 @@ class UMECModule(LightningModule):
         warmup_epochs: Epochs of correspondence only, before the first clustering.
         max_objects: K at most, pseudo objects drawn for each clip.
         queries: Query frames a clip on which L_seg is taken.
-        references: N at most in training.
+        references: N at most in training: the first frame and the query frames before, so never above `queries`.
         rounds: Refinement rounds unrolled in training.
         feedback: Probability that a later reference carries the network's own prediction (open in the paper).
         iou_weight: Weight of 1 - IoU beside the cross-entropy of L_seg.
@@ -95,7 +95,7 @@ class UMECModule(LightningModule):
         objectives: list[dict[str, Any]] | None = None,
         warmup_epochs: int = 10,
         max_objects: int = 3,
-        queries: int = 2,
+        queries: int = 3,
         references: int = 3,
         rounds: int = 2,
         feedback: float = 0.5,
@@ -239,6 +239,7 @@ class UMECModule(LightningModule):
             has_masks = bool(batch["generation"].any())
             self._encoder_rests = self.trainer.strategy.reduce_boolean_decision(has_masks, all=False)
         self.network.encoder.train(not self._encoder_rests)
+        self._check_size(batch["frames"])
         clip = EncodedClip(self.network.encoder, batch["frames"], batch["frame_indices"])
         loss = clip.frames.new_zeros(())
         if self._encoder_rests:
@@ -323,6 +324,15 @@ class UMECModule(LightningModule):
         for index, ids in segmenter.segment(source, batch.given_masks()):
             if not batch.required or index in batch.required:
                 write_mask(folder / f"{source.names[index]}.png", ids)
+
+    def _check_size(self, frames: Tensor) -> None:
+        """Cut cells would show only where L_seg begins, hours later, and shift what the objectives transform."""
+        H, W, s = *frames.shape[-2:], self.network.stride
+        if H % s or W % s:
+            raise ConfigError(
+                f"clips have {H} x {W} pixels, and the encoder's cells are {s} wide: give a crop (data.crop) that "
+                f"is a multiple of {s}, such as {H - H % s or s}"
+            )
 
     def _folder(self) -> Path:
         """The run's folder. Ask on every rank: the first one tells the others, and waits for them."""

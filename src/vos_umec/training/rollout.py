@@ -21,7 +21,8 @@ class ReadOut:
             given; None for all, the equation as it stands.
         radius: Window on the references but the first, in cells; None for no window. Only with `top_k`.
         anchor_radius: Window on the first reference.
-        mutual: Temperature at which one-sided matches lose weight, see `top_k_affinity`; only with `top_k`.
+        mutual: Temperature at which one-sided matches lose weight, see `top_k_affinity`; only with `top_k`. What
+            they lose is taken as given: no gradient flows through it.
 
     Raises:
         ConfigError: If there is a window or `mutual` without `top_k`, nothing to read, or `mutual` is not above 0.

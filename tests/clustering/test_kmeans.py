@@ -117,7 +117,8 @@ def test_a_gpu_without_faiss_gpu_is_refused_not_ignored():
 def test_only_the_gpu_that_is_asked_for_is_used(monkeypatch):
     # No GPU here: a stand-in notes on which one the index would be placed.
     placed = []
-    monkeypatch.setattr(faiss, "StandardGpuResources", SimpleNamespace, raising=False)
+    resources = SimpleNamespace(setTempMemory=lambda size: None, setPinnedMemory=lambda size: None)
+    monkeypatch.setattr(faiss, "StandardGpuResources", lambda: resources, raising=False)
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 4)
     monkeypatch.setattr(faiss, "index_cpu_to_gpu", lambda _, gpu, index: placed.append(gpu) or index, raising=False)
     monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", None)

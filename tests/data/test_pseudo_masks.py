@@ -111,16 +111,44 @@ def test_leftovers_of_a_killed_run_are_not_taken_over(tmp_path: Path) -> None:
     assert store.frame_indices("stale").size == 0
 
 
-def test_adopting_copies_the_generation_in_force(tmp_path: Path) -> None:
+def test_adopting_copies_the_generation_asked_for(tmp_path: Path) -> None:
     old, new = PseudoMaskStore(tmp_path / "old"), PseudoMaskStore(tmp_path / "new")
-    new.adopt(old)
+    new.adopt(old, 4)
     assert new.reload() == 0, "there was nothing to adopt"
-    write_generation(old, 4)
-    old.reload()
-    new.adopt(old)
+    for number in (4, 5):
+        write_generation(old, number)
+        old.reload()
+    new.adopt(old, 4)
     assert new.reload() == 4
     check_whole(new)
-    assert new.manifest == old.manifest
+    last = PseudoMaskStore(tmp_path / "last")
+    last.adopt(old, 5)
+    last.reload()
+    assert last.manifest == old.manifest
+
+
+@pytest.mark.parametrize(("back_to", "expected"), [(0, 0), (1, 0), (2, 2), (3, 3), (4, 3)])
+def test_rewinding_goes_back_to_what_is_still_there(back_to: int, expected: int, tmp_path: Path) -> None:
+    store = PseudoMaskStore(tmp_path)
+    for number in (1, 2, 3):  # the first one is dropped with the third
+        write_generation(store, number)
+        store.reload()
+    store.rewind(back_to)
+    assert store.reload() == expected
+    if expected:
+        check_whole(store)
+    store.begin(expected + 1)  # and the next refresh has the number that it would have had
+
+
+def test_hidden_masks_are_not_in_force_and_are_replaced(tmp_path: Path) -> None:
+    write_generation(PseudoMaskStore(tmp_path), 3)
+    store = PseudoMaskStore(tmp_path)
+    assert store.generation == 3
+    store.hide()
+    assert (store.generation, store.manifest, store.next) == (0, {}, 4)
+    write_generation(store, store.next)
+    assert store.reload() == 4
+    check_whole(store)
 
 
 @pytest.mark.parametrize(

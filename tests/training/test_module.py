@@ -1,8 +1,9 @@
 import pytest
 import torch
 from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import StochasticWeightAveraging
 
-from vos_umec import CorrespondenceObjective, EncodedClip, UMECModule, load_network
+from vos_umec import CorrespondenceObjective, EncodedClip, SyntheticModule, UMECModule, load_network
 from vos_umec.errors import CheckpointError, ConfigError
 from vos_umec.training.instantiate import instantiate
 
@@ -135,6 +136,28 @@ def test_a_crop_of_cut_cells_is_told_at_the_first_step():
     batch = {"frames": torch.rand(1, 3, 3, 50, 48), "generation": torch.zeros(1)}
     with pytest.raises(ConfigError, match=r"50 x 48 pixels.* 4 wide: .*a multiple of 4, such as 48"):
         UMECModule(network="tiny").training_step(batch, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "callbacks", "told"),
+    [
+        ({"precision": "bf16-true"}, [], "weights are torch.bfloat16.*give precision bf16-mixed"),
+        ({}, [StochasticWeightAveraging(1e-3)], "running statistics .*give EMAWeightAveraging"),
+    ],
+)
+def test_what_would_harm_later_is_refused_at_the_start(options, callbacks, told, tmp_path):
+    trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, callbacks=callbacks, **options)
+    with pytest.raises(ConfigError, match=told):
+        trainer.fit(UMECModule(network="tiny", joint=False), torch.utils.data.DataLoader([0]))
+
+
+def test_a_compiled_module_validates(tmp_path):
+    """Lightning compiles validation_step, too, and dynamo would follow it into decord and the metrics."""
+    data = SyntheticModule(str(tmp_path), train_videos=1, val_videos=1, frames=4, size=(40, 56))
+    module = UMECModule(network="tiny", segmenter={"rounds": 1, "references": 2, "radius": 4, "top_k": 4})
+    trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, enable_progress_bar=False)
+    [scores] = trainer.validate(torch.compile(module, backend="eager"), data, verbose=False)
+    assert 0 < scores["val/J&F"] <= 1
 
 
 def test_an_encoder_alone_is_not_told_to_rest():

@@ -5,9 +5,14 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from vos_umec import UMECModule
 
+NONE, EVERY_OTHER = 0, 1
+
 
 class Clips(Dataset):
-    """Every other clip has pseudo masks, so that of two processes one has them and the other has none."""
+    """None has pseudo masks, or every other one: of two processes, one has them then and the other has none."""
+
+    def __init__(self, masks: int) -> None:
+        self.masks = masks
 
     def __len__(self):
         return 8
@@ -16,35 +21,53 @@ class Clips(Dataset):
         frames = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(index))
         segments = torch.full((3, 32, 32), 255, dtype=torch.uint8)
         clip = {"frames": frames, "frame_indices": torch.arange(3), "segments": segments, "generation": 0}
-        if index % 2 == 0:
+        if self.masks == EVERY_OTHER and index % 2 == 0:
             segments[:], clip["generation"] = 0, 1
             segments[:, 4:20, 4:20] = 1
         return clip
 
 
 class Watched(UMECModule):
-    """Fails where E has moved, or the processes' weights are no longer the same."""
+    """Fails where another part has moved than expected, or the processes' weights are no longer the same."""
+
+    def __init__(self, masks: int, moves: set[str], **options) -> None:
+        super().__init__(network="tiny", max_objects=1, learning_rate=1e-2, **options)
+        self.masks, self.moves = masks, moves
 
     def train_dataloader(self):
-        sampler = DistributedSampler(Clips(), num_replicas=2, rank=self.trainer.global_rank, shuffle=False)
-        return DataLoader(Clips(), batch_size=2, sampler=sampler)
+        sampler = DistributedSampler(
+            Clips(self.masks), num_replicas=2, rank=self.trainer.global_rank, shuffle=False
+        )
+        return DataLoader(Clips(self.masks), batch_size=2, sampler=sampler)
 
     def on_train_start(self):
-        self.before = [p.clone() for p in self.network.encoder.parameters()]
+        self.before = {name: p.clone() for name, p in self.network.named_parameters()}
 
     def on_train_end(self):
-        for old, new in zip(self.before, self.network.encoder.parameters(), strict=True):
-            torch.testing.assert_close(new, old, rtol=0, atol=0)
-        for p in self.parameters():
+        after = dict(self.network.named_parameters())
+        moved = {name.split(".")[0] for name, p in self.before.items() if not torch.equal(p, after[name])}
+        assert moved == self.moves
+        for p in after.values():
             first, second = self.all_gather(p.detach())
             torch.testing.assert_close(first, second, rtol=0, atol=0)
+        first, second = self.all_gather(torch.rand(9, device=self.device))
+        assert not torch.equal(first, second), "both processes crop and warp alike"
 
 
 @pytest.mark.slow
-def test_e_rests_on_every_process_where_one_has_pseudo_masks(tmp_path):
+@pytest.mark.parametrize(
+    ("masks", "options", "moves"),
+    [
+        (EVERY_OTHER, {"joint": False}, {"mask_encoder", "decoder"}),
+        (EVERY_OTHER, {}, {"encoder", "mask_encoder", "decoder"}),
+        (EVERY_OTHER, {"rounds": 0}, {"encoder", "mask_encoder", "decoder"}),  # V and D have no loss, but decay
+        (NONE, {}, {"encoder"}),  # no decay, no empty steps of the optimizer for V and D
+    ],
+)
+def test_two_processes_move_the_same_parts_alike(masks, options, moves, tmp_path):
     trainer = Trainer(
         accelerator="cpu", devices=2, strategy="ddp_spawn", max_epochs=1, use_distributed_sampler=False,
         logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         default_root_dir=tmp_path,
     )  # fmt: skip
-    trainer.fit(Watched(network="tiny", joint=False, max_objects=1, learning_rate=1e-2))
+    trainer.fit(Watched(masks, moves, **options))

@@ -111,10 +111,35 @@ def test_a_refresh_that_was_cut_off_is_made_up_for(videos, tmp_path, when):
     assert (1, 1) in module.seen  # all but what was read ahead
 
 
-def test_masks_of_another_run_are_pointed_out(videos, tmp_path, caplog):
+def test_masks_of_another_run_are_not_used(videos, tmp_path, caplog):
     fit(videos, tmp_path, make(), epochs=2)
-    fit(videos, tmp_path, make(), epochs=1)
-    assert "are of another run" in caplog.text
+    module = Toy()
+    fit(videos, tmp_path, make(), epochs=2, module=module)
+    assert "are of another run: not used" in caplog.text
+    assert module.generations() == {0: {0}, 1: {2}}
+
+
+@pytest.mark.parametrize("place", ["the same store", "a new one"])
+def test_an_earlier_checkpoint_goes_on_with_the_masks_of_its_time(videos, tmp_path, place):
+    """None where the warm-up is not over, though the run it is from has made some since."""
+    keep = ModelCheckpoint(dirpath=tmp_path / "ckpt", filename="{epoch}", save_top_k=-1)
+    fit(videos, tmp_path, make(), 5, Toy(2), enable_checkpointing=True, callbacks=[keep])
+    folder = tmp_path if place == "the same store" else tmp_path / "new"
+    for epoch, expected in ((0, {1: {0}, 2: {1}}), (3, {4: {1}})):
+        module = Toy(2)
+        path = tmp_path / "ckpt" / f"epoch={epoch}.ckpt"
+        fit(videos, folder / str(epoch) if folder != tmp_path else folder, make(), max(expected) + 1, module, path)
+        assert module.generations() == expected
+
+
+def test_a_wish_to_stop_before_the_least_of_epochs_ends_no_refresh(videos, tmp_path):
+    class Wish(Callback):
+        def on_train_batch_end(self, trainer, *args):
+            trainer.should_stop = True
+
+    module = Toy()
+    fit(videos, tmp_path, make(), epochs=9, module=module, callbacks=[Wish()], min_epochs=3)
+    assert module.generations() == {0: {0}, 1: {1}, 2: {1}}
 
 
 def test_a_broken_video_is_left_out(videos, tmp_path, caplog):

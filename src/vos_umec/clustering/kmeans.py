@@ -22,6 +22,8 @@ STARTS, START_POINTS, START_ITERATIONS = 8, 2048, 10
 SAMPLE, ITERATIONS = 16_384, 7  # of the best start; it ends with a pass over all points
 ROWS = 4096
 """Points that the last pass takes at a time, so that they are read from memory once."""
+GPU_SCRATCH = 64 << 20
+"""Bytes of GPU memory that faiss may hold; of its own choice it is up to 1.5 GiB, beside what torch holds."""
 
 
 @dataclass(frozen=True)
@@ -228,4 +230,7 @@ def _gpu_resources(faiss: ModuleType, gpu: int) -> object:
         )
     if not 0 <= gpu < faiss.get_num_gpus():
         raise ConfigError(f"k-means on GPU {gpu}; faiss sees {faiss.get_num_gpus()} GPUs, numbered from 0")
-    return faiss.StandardGpuResources()
+    resources = faiss.StandardGpuResources()
+    resources.setTempMemory(GPU_SCRATCH)
+    resources.setPinnedMemory(0)
+    return resources

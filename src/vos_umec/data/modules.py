@@ -125,17 +125,19 @@ class ClipModule(EvaluationModule):
         return {"store": str(self.store.root.resolve()), "generation": self.store.generation}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the pseudo masks of the run that is resumed, unless there are some already."""
+        """Put in force the pseudo masks that the checkpoint was written with; those on disk may be later ones."""
         trainer = self.trainer
-        if trainer is None or trainer.state.fn != "fit" or self.store.generation:
+        if trainer is None or trainer.state.fn != "fit":
             return
+        generation = state_dict["generation"]
         if trainer.is_global_zero:
-            others = PseudoMaskStore(state_dict["store"])
-            self.store.adopt(others)
-            if others.generation < state_dict["generation"]:
-                log.warning("the pseudo masks of the resumed run are no longer in %s", others.root)
+            if self.store.generation:
+                self.store.rewind(generation)
+            elif generation:
+                self.store.adopt(PseudoMaskStore(state_dict["store"]), generation)
         trainer.strategy.barrier("pseudo masks")
-        self.store.reload()
+        if self.store.reload() < generation:
+            log.warning("pseudo masks %d of the resumed run are no longer in %s", generation, state_dict["store"])
 
 
 class VideoFolderModule(ClipModule):

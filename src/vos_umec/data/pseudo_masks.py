@@ -1,7 +1,6 @@
 """Pseudo masks on disk, in generations that come into force all at once."""
 
 import json
-import logging
 import shutil
 from collections.abc import Mapping
 from hashlib import sha256
@@ -17,8 +16,6 @@ from numpy.typing import NDArray
 
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.atomic import atomic_path
-
-log = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
 _BROKEN = (OSError, EOFError, ValueError, KeyError, NotImplementedError, BadZipFile, ZlibError)  # of a damaged file
@@ -59,6 +56,7 @@ class PseudoMaskStore:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self._counter = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._last = 0  # of the manifest, hidden or not
         self._manifest: dict[str, Any] = {}
         self.reload()
 
@@ -66,6 +64,11 @@ class PseudoMaskStore:
     def generation(self) -> int:
         """Number of the generation in force, 0 before the first; the same in all workers of this process."""
         return int(self._counter.item())
+
+    @property
+    def next(self) -> int:
+        """Number for a new generation, above all that were committed here."""
+        return self._last + 1
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -78,7 +81,7 @@ class PseudoMaskStore:
         Call it before the first :meth:`write`, in one process, or in several with a barrier after it.
 
         Args:
-            generation: Its number, above the one in force: ``store.generation + 1``.
+            generation: Its number, above the one in force: ``store.next``.
 
         Raises:
             ConfigError: The number is not above the one in force.
@@ -161,29 +164,35 @@ class PseudoMaskStore:
             raise DataError(f"{path} names generation {generation}, but it is gone; remove {self.root}")
         self._manifest = manifest
         self._counter.fill_(generation)
+        self._last = generation
         return generation
 
-    def adopt(self, other: "PseudoMaskStore") -> None:
-        """Copy the generation in force of another store and put it in force here; nothing if it has none.
+    def adopt(self, other: "PseudoMaskStore", generation: int) -> None:
+        """Copy a generation of another store and put it in force here; nothing if it is gone there.
 
         Args:
             other: The store of the run that is continued. One process only; then reload everywhere.
+            generation: The number to copy.
 
         Raises:
             ConfigError: This store already has that generation or a later one.
         """
-        generation = other.generation
-        if generation:
+        if other._folder(generation).is_dir():
             self.begin(generation)
             shutil.copytree(other._folder(generation), self._pending(generation), dirs_exist_ok=True)
-            self.commit(generation, other.manifest)
+            self.commit(generation, other.manifest if generation == other.generation else {})
+
+    def hide(self) -> None:
+        """Have nothing in force in this process and its workers; what is there stays until the next commit."""
+        self._manifest = {}
+        self._counter.fill_(0)
 
     def rewind(self, generation: int) -> None:
         """Put an earlier generation in force again, as a resumed run wants it. One process only; then reload.
 
         Args:
             generation: The number to go back to, 0 for none. Nothing happens if it is not below the one in force;
-                if it is gone, a warning is all, and the later masks stay. What was known of it is not kept.
+                if it is gone, nothing is in force after it. What was known of it is not kept.
 
         Example:
             >>> import tempfile
@@ -200,12 +209,10 @@ class PseudoMaskStore:
         folder = self._folder(generation)
         if generation >= self.generation:
             return
-        if generation == 0:
-            (self.root / _MANIFEST).unlink()
-        elif folder.is_dir():
+        if generation and folder.is_dir():
             self._put_in_force({"generation": generation, "videos": len(list(folder.glob("*.npz")))})
         else:
-            log.warning("generation %d of the pseudo masks is gone from %s", generation, self.root)
+            (self.root / _MANIFEST).unlink()
 
     def frame_indices(self, video_id: str, generation: int | None = None) -> NDArray[np.int64]:
         """Frames of a video that have segments.
@@ -264,7 +271,7 @@ class PseudoMaskStore:
         if generation <= self.generation:
             raise ConfigError(
                 f"generation {generation} of {self.root} is not above the one in force, {self.generation}; "
-                "number it store.generation + 1"
+                "number it store.next"
             )
 
     def _folder(self, generation: int) -> Path:

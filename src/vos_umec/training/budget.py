@@ -75,6 +75,7 @@ class TimeBudget(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
         self._look()
+        self._spent = trainer.strategy.broadcast(self._spent)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start it again."""

@@ -90,7 +90,7 @@ def make_generation(
     """
     data, strategy = training_videos(trainer), trainer.strategy
     entries = data.index.entries
-    number = strategy.broadcast(data.store.generation + 1)
+    number = strategy.broadcast(data.store.next)
     places = np.linspace(0, len(entries) - 1, min(pictures, len(entries))).astype(int).tolist()
     shown = {entries[i].id: _picture(data.store.root, number, entries[i].id) for i in places}
     encoder = _encoder(pl_module)

@@ -23,8 +23,10 @@ from vos_umec.models.weights import declare_weights, weights_are_wanted, weights
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 from vos_umec.objectives.segmentation import segmentation_loss
 from vos_umec.objectives.targets import choose_targets
+from vos_umec.training.checks import check_size, check_training
 from vos_umec.training.evaluation import WHOLE, SequenceEvaluation, save_scores, score_table
 from vos_umec.training.instantiate import instantiate
+from vos_umec.training.ranks import on_any_rank
 from vos_umec.training.rollout import ReadOut, carry_masks
 from vos_umec.training.tensors import check_fits, load_own_weights
 
@@ -135,7 +137,7 @@ class UMECModule(LightningModule):
             keep_block_inputs_only(self.network)
         self.objectives = nn.ModuleList(self.build_objectives())
         self.written: Path | None = None  # what `test` and `predict` leave
-        self._encoder_rests = False  # as of the last batch
+        self._correspondence_learned = self._segmentation_learned = False  # since the optimizer's last step
         try:
             self._read_out = ReadOut(**(read_out or {}))
         except TypeError as error:
@@ -192,7 +194,8 @@ class UMECModule(LightningModule):
             segments: Pseudo masks (B, T, H, W) uint8, 255 where nothing is known.
 
         Returns:
-            The loss, or None where no clip has a segment fit to be an object, or the network is an encoder alone.
+            The loss, or None where no clip of any process has a segment fit to be an object, or the network is an
+            encoder alone.
         """
         if not isinstance(self.network, UMEC):
             return None
@@ -202,8 +205,10 @@ class UMECModule(LightningModule):
         chosen = [0, *later.tolist()]
         masks, valid = choose_targets(segments, hp["max_objects"])  # (B, T, K, H, W), (B, K)
         rows = valid.any(dim=1).nonzero()[:, 0]  # clips with an object
-        if len(rows) == 0:
+        if not on_any_rank(len(rows) > 0, rows.device):
             return None
+        if len(rows) == 0:  # the other ranks' synchronised batch norms wait for this one's: a loss of 0
+            rows = rows.new_zeros(1)
         cells = (rows[:, None] * T + torch.tensor(chosen, device=rows.device)).flatten()
         masks, valid = masks[rows][:, chosen].float(), valid[rows]
         known = segments[rows][:, chosen] != 255  # (B', T', H, W)
@@ -228,21 +233,20 @@ class UMECModule(LightningModule):
     # --- Lightning ---------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        """A segmenter that cannot be made is told now, not at the first validation."""
-        if self.hparams["segmenter"]:
-            SequenceEvaluation(self.network, self.hparams["segmenter"], baselines=False)
+        """Tell now what would fail later; processes that were seeded alike shall not crop, warp and draw alike."""
+        check_training(self.trainer, self.network, self.hparams["segmenter"], self.hparams["joint"])
+        if self.trainer.world_size > 1:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L = L_seg + L_corr on a batch of clips; L_seg alone where E rests."""
-        if not self.hparams["joint"]:
-            # On all ranks or on none: only one of them may have clips whose video has pseudo masks.
-            has_masks = bool(batch["generation"].any())
-            self._encoder_rests = self.trainer.strategy.reduce_boolean_decision(has_masks, all=False)
-        self.network.encoder.train(not self._encoder_rests)
-        self._check_size(batch["frames"])
+        check_size(batch["frames"], self.network.stride)
+        # On all ranks or on none: only one of them may have clips whose video has pseudo masks.
+        rests = not self.hparams["joint"] and on_any_rank(bool(batch["generation"].any()), self.device)
+        self.network.encoder.train(not rests)
         clip = EncodedClip(self.network.encoder, batch["frames"], batch["frame_indices"])
         loss = clip.frames.new_zeros(())
-        if self._encoder_rests:
+        if rests:
             with torch.no_grad():
                 _ = clip.features  # made once, here
         else:
@@ -254,21 +258,21 @@ class UMECModule(LightningModule):
         if segmentation is not None:
             self.log("train/seg", segmentation)
             loss = loss + segmentation
-        if (segmentation is None or self._encoder_rests) and (
-            self.trainer.world_size > 1 or not loss.requires_grad
-        ):
+        if self.trainer.world_size > 1 or not loss.requires_grad:
             # DDP wants a gradient for every parameter on every rank, also where it had no part; backward wants one.
-            # Elsewhere none is better: the optimizer leaves V and D alone until they learn.
             loss = loss + 0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
+        self._correspondence_learned |= not rests
+        self._segmentation_learned |= on_any_rank(segmentation is not None, self.device)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Where E rests, weight decay and the optimizer's momentum shall not move it either."""
-        if self._encoder_rests:
-            for part in (self.network.encoder, self.objectives):
-                for p in part.parameters():
-                    p.grad = None
+        """What had no part in the steps since the last one: weight decay and momentum shall not move it either."""
+        of_correspondence = {*self.network.encoder.parameters(), *self.objectives.parameters()}
+        for p in self.parameters():
+            if not (self._correspondence_learned if p in of_correspondence else self._segmentation_learned):
+                p.grad = None
+        self._correspondence_learned = self._segmentation_learned = False
 
     @classmethod
     def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> Self:
@@ -284,6 +288,7 @@ class UMECModule(LightningModule):
         """Start a fresh score."""
         self._evaluation = SequenceEvaluation(self.network, self.hparams["segmenter"] or {}, baselines=False)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # here and below: it reads and writes files
     def validation_step(self, batch: VideoSequence, batch_idx: int) -> None:
         """Segment and score one annotated sequence."""
         self._evaluation.update(batch)
@@ -299,6 +304,7 @@ class UMECModule(LightningModule):
             self.network, self.hparams["segmenter"] or {}, baselines=self.hparams["baselines"]
         )
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def test_step(self, batch: VideoSequence, batch_idx: int) -> None:
         """Segment and score one annotated sequence."""
         self._evaluation.update(batch)
@@ -316,6 +322,7 @@ class UMECModule(LightningModule):
         """Ask where to write once, on every rank: they gather, and may have different numbers of sequences."""
         self.written = self._folder() / "predictions"
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def predict_step(self, batch: VideoSequence, batch_idx: int) -> None:
         """Write one sequence's masks to `predictions/<sequence>/<frame>.png` in the run's folder."""
         source = batch.source()
@@ -324,15 +331,6 @@ class UMECModule(LightningModule):
         for index, ids in segmenter.segment(source, batch.given_masks()):
             if not batch.required or index in batch.required:
                 write_mask(folder / f"{source.names[index]}.png", ids)
-
-    def _check_size(self, frames: Tensor) -> None:
-        """Cut cells would show only where L_seg begins, hours later, and shift what the objectives transform."""
-        H, W, s = *frames.shape[-2:], self.network.stride
-        if H % s or W % s:
-            raise ConfigError(
-                f"clips have {H} x {W} pixels, and the encoder's cells are {s} wide: give a crop (data.crop) that "
-                f"is a multiple of {s}, such as {H - H % s or s}"
-            )
 
     def _folder(self) -> Path:
         """The run's folder. Ask on every rank: the first one tells the others, and waits for them."""

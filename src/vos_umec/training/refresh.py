@@ -127,7 +127,10 @@ class PseudoMaskRefresh(Callback):
         elif self._done < 0 and self._due(trainer, pl_module, 0) == 0:
             self._refresh(trainer, pl_module, 0)
         elif self._done < 0 and store.generation:
-            log.warning("the pseudo masks in %s are of another run; in force until the first refresh", store.root)
+            log.warning(
+                "pseudo masks in %s are of another run: not used, replaced at the first refresh", store.root
+            )
+            store.hide()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A refresh that was due and did not run: a checkpoint of an epoch's last step is resumed in the next one.
@@ -220,6 +223,8 @@ class PseudoMaskRefresh(Callback):
 
 def _goes_on(trainer: Trainer) -> bool:
     """Whether another epoch follows the one that ends."""
-    epochs_left = trainer.max_epochs in (None, -1) or trainer.current_epoch + 1 < trainer.max_epochs
-    steps_left = trainer.max_steps == -1 or trainer.global_step < trainer.max_steps
-    return bool(epochs_left and steps_left and not trainer.should_stop)
+    epochs, steps = trainer.current_epoch + 1, trainer.global_step
+    epochs_left = trainer.max_epochs in (None, -1) or epochs < trainer.max_epochs
+    steps_left = trainer.max_steps == -1 or steps < trainer.max_steps
+    may_stop = epochs >= (trainer.min_epochs or 0) and steps >= (trainer.min_steps or 0)
+    return bool(epochs_left and steps_left and not (trainer.should_stop and may_stop))

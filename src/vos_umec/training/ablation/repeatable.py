@@ -7,16 +7,13 @@ import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from vos_umec.data.pseudo_masks import PseudoMaskStore
-
 
 class RepeatableEpochs(Callback):
     """Make every epoch depend on its number, the seed, the weights and the pseudo masks of its checkpoint alone.
 
-    A checkpoint holds weights, optimiser and schedules, but not the state of the random generators, and the pseudo
-    masks on disk may be newer than it: those of a refresh that ran after it. So each epoch draws from a generator
-    seeded for it, and a resumed run goes back to the generation that its checkpoint was written with. A checkpoint
-    at the end of each epoch is what makes this complete; one within an epoch repeats the draws of its beginning.
+    A checkpoint holds weights, optimiser and schedules, but not the state of the random generators. So each epoch
+    draws from a generator seeded for it. A checkpoint at the end of each epoch is what makes this complete; one
+    within an epoch repeats the draws of its beginning.
 
     Also counts the seconds of training, those before an interruption too (as of the last checkpoint).
 
@@ -41,17 +38,6 @@ class RepeatableEpochs(Callback):
         """Seed torch's generators for this epoch; the clips' own draws know the epoch already."""
         state = np.random.SeedSequence([self.seed, trainer.current_epoch, trainer.global_rank])
         torch.manual_seed(int(state.generate_state(1, np.uint64)[0]))
-
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Go back to the pseudo masks of the checkpoint."""
-        store = getattr(getattr(trainer, "datamodule", None), "store", None)
-        state = checkpoint.get(type(getattr(trainer, "datamodule", None)).__qualname__)
-        if not isinstance(store, PseudoMaskStore) or not state:
-            return
-        if trainer.is_global_zero:
-            store.rewind(state["generation"])
-        trainer.strategy.barrier("pseudo masks of the checkpoint")
-        store.reload()
 
     def state_dict(self) -> dict[str, Any]:
         """Seconds of training."""

@@ -254,6 +254,8 @@ def test_the_subclass_in_readme_trains_from_yaml(videos, tmp_path, monkeypatch):
     (last,) = tmp_path.glob("quickstart/version_0/checkpoints/last.ckpt")
     scheduler = torch.load(last, weights_only=True)["lr_schedulers"][0]
     assert scheduler["T_max"] == 2  # the subclass's cosine, not the base's steps
+    assert main(["export", str(last), "--out", "cosine.safetensors"]) == 0
+    assert type(load_module(last)).__name__ == "CosineUMEC"
 
 
 @pytest.mark.slow
@@ -284,3 +286,18 @@ def test_two_processes_score_as_one_does_and_train_together(checkpoint, videos, 
     arguments = ["fit", "--config", "configs/folder.yaml", f"--data.root={videos.train_root}", *SMALL, *two]
     run(*arguments, "--data.batch_size=1", f"--trainer.logger.save_dir={tmp_path}")
     assert "train/seg" in next(tmp_path.glob("folder/version_0/metrics.csv")).read_text()
+
+
+@pytest.mark.slow
+def test_a_run_of_an_encoder_by_class_in_the_users_folder_leaves_his_files_and_loads(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text("# mine\nmodel:\n  class_path: vos_umec.UMECModule\n")
+    encoder = "{class_path: vos_umec.TrunkEncoder, init_args: {blocks: [1, 1], strides: [1, 1]}}"
+    arguments = ["fit", "--config", "configs/quickstart.yaml", "--config", "config.yaml", *_small_synthetic()]
+    arguments += ["--data.root=videos", "--trainer.logger=false", "--model.network=propagation"]
+    arguments += [f"--model.network_args={{encoder: {encoder}}}", "--model.segmenter={rounds: 0}"]
+    assert main(arguments) == 0
+    assert Path("config.yaml").read_text().startswith("# mine")
+    assert "TrunkEncoder" in Path("vos_umec_config.yaml").read_text()
+    (last,) = Path.cwd().rglob("last.ckpt")
+    assert type(load_network(last).encoder).__name__ == "TrunkEncoder"

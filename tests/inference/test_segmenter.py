@@ -91,6 +91,57 @@ def test_a_correction_replaces_only_the_objects_it_names(network):
     assert iou(gone == 9, truth == 9) > 0.9
 
 
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_a_correction_lasts(network, rounds):
+    """Half of the object was given at first; the frames that say so are many when the whole of it is."""
+    segmenter = VideoSegmenter(network, rounds=rounds, references=5, top_k=5)
+    frame, truth = scene({3: (0, 0), 9: (24, 0)})
+    half = np.where((truth == 3) & (np.arange(SIZE[1]) >= 8), 0, truth)
+    segmenter.step(frame, half)
+    for _ in range(6):
+        before = segmenter.step(frame)
+    segmenter.step(frame, np.where(truth == 3, truth, 0))
+    known = segmenter.memory.known
+    assert known[:, 0].tolist() == [False, True] + [False] * 5
+    assert known[:, 1].all()
+    after = segmenter.step(frame)
+    if rounds == 0:  # D here is untrained
+        assert iou(before == 3, truth == 3) < 0.9
+        assert iou(after == 3, truth == 3) > 0.95
+        assert np.array_equal(after == 9, before == 9)
+
+
+@pytest.mark.parametrize(
+    ("mask", "told"),
+    [
+        (np.full(SIZE, 255), r"0 and 255 alone.* give ids, such as mask > 0"),
+        (np.full(SIZE, 0.7), r"between whole numbers; .* mask > 0\.5"),
+    ],
+)
+def test_a_mask_that_can_hardly_be_ids_is_refused(network, mask, told):
+    with pytest.raises(MaskError, match=told):
+        VideoSegmenter(network, rounds=0).step(scene({})[0], mask)
+
+
+def test_segment_wants_a_fresh_segmenter_and_masks_of_frames_there_are(network):
+    frame, truth = scene({3: (8, 8)})
+
+    class Twice:
+        def __len__(self):
+            return 2
+
+        def read(self, indices):
+            return [frame for _ in indices]
+
+    for index in (2, "0", -1):
+        with pytest.raises(ConfigError, match=rf"for frame {index!r}; the video has frames 0 to 1"):
+            next(VideoSegmenter(network, rounds=0).segment(Twice(), {index: truth}))
+    segmenter = VideoSegmenter(network, rounds=0)
+    assert len(list(segmenter.segment(Twice(), {0: truth}))) == 2
+    with pytest.raises(ConfigError, match="make a new one"):
+        next(segmenter.segment(Twice(), {0: truth}))
+
+
 def test_given_masks_come_back_to_the_pixel_and_255_says_nothing(network):
     frame, truth = scene({3: (1, 1)})
     truth[5:9, 40:44] = 255

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning import Trainer
 from safetensors.torch import save_file
 
 from vos_umec import UMECModule, load_network
@@ -38,6 +39,42 @@ def test_a_model_file_rebuilds_the_network_to_half_precision_and_its_read_out(mo
     assert file.stat().st_size < 2**21
     plain.touch()
     assert file.stat().st_mode == plain.stat().st_mode  # others may read it as any file
+
+
+class Grey(UMECModule):
+    """The same tensors as the base's, another forward."""
+
+    def build_network(self):
+        network = super().build_network()
+        network.encoder.register_forward_pre_hook(
+            lambda _, frames: (frames[0].mean(dim=1, keepdim=True) + 0 * frames[0],)
+        )
+        return network
+
+
+def saved(module: UMECModule, path):
+    trainer = Trainer(accelerator="cpu", logger=False, max_epochs=0, enable_model_summary=False)
+    trainer.fit(module, torch.utils.data.DataLoader([0]))
+    trainer.save_checkpoint(path)
+    return path
+
+
+def test_a_checkpoint_comes_back_as_the_class_that_wrote_it(tmp_path, caplog):
+    module = Grey(network="tiny")
+    path = saved(module, tmp_path / "grey.ckpt")
+    assert type(load_module(path)) is Grey
+    frames = torch.rand(1, 3, 32, 32)
+    assert torch.equal(load_network(path).encoder(frames).key, module.eval().network.encoder(frames).key)
+    with pytest.raises(CheckpointError, match=r"Grey builds a network of its own.*keep the checkpoint"):
+        write_model(module, tmp_path / "grey.safetensors")
+
+
+def test_a_class_that_cannot_be_imported_is_named(tmp_path):
+    class Local(UMECModule):
+        pass
+
+    with pytest.raises(CheckpointError, match=r"a class of its own: .*Local.*load_from_checkpoint of that"):
+        load_module(saved(Local(network="tiny"), tmp_path / "local.ckpt"))
 
 
 def test_training_starts_from_a_model_file_or_a_checkpoint(module, tmp_path):

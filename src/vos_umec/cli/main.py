@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from vos_umec.cli.commands import COMMANDS, TRAINER_COMMANDS
 from vos_umec.errors import VosUmecError
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("vos_umec").setLevel(logging.INFO)
+    sys.path.insert(0, str(Path.cwd()))  # so that class_path finds the user's own modules, as `python -m` does
     try:
         if arguments and arguments[0] in TRAINER_COMMANDS:
             # LightningCLI has its own parser, and importing it takes seconds: only where it is needed.

@@ -3,7 +3,6 @@
 import copy
 import logging
 import pickle
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import pairwise
@@ -21,6 +20,7 @@ from vos_umec.errors import CheckpointError, ConfigError, VosUmecError, first_se
 from vos_umec.models.precision import multiplies_bf16
 from vos_umec.models.weights import weights_from_checkpoint
 from vos_umec.training.budget import TimeBudget
+from vos_umec.training.checkpoint import class_name
 from vos_umec.training.data_wait import DataWait
 from vos_umec.training.module import UMECModule
 from vos_umec.training.refresh import PseudoMaskRefresh
@@ -43,6 +43,12 @@ class _Parser(LightningArgumentParser):
 
 class _SaveConfig(SaveConfigCallback):
     """Also hands the whole configuration to every logger (W&B would otherwise know the hyperparameters only)."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """In the working folder, where runs without a folder of their own write, config.yaml may be the user's."""
+        if Path(trainer.log_dir or ".").resolve() == Path.cwd():
+            self.config_filename = "vos_umec_config.yaml"
+        super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         for logger in trainer.loggers:
@@ -67,15 +73,20 @@ class UMECCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """As Lightning's, which takes the settings of the model from the checkpoint; in one line what it is not."""
         path = self.config[self.config.subcommand].get("ckpt_path")
-        if path not in (None, "last", "hpc") and not Path(path).is_file():
+        if path in (None, "last", "hpc"):
+            return
+        if not Path(path).is_file():
             raise ConfigError(f"no checkpoint at {path}; give a .ckpt file that training wrote")
         try:
-            super()._parse_ckpt_path()
-        except (pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
+            checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+            settings = checkpoint["hyper_parameters"]
+        except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, OSError) as error:
             raise CheckpointError(
                 f"{path} is not a checkpoint that training wrote ({first_sentence(error)}); a model file of "
                 "`vos-umec export` goes to --model.start_from"
             ) from error
+        model = {"class_path": class_name(checkpoint), "dict_kwargs": settings}
+        self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)
 
     def before_instantiate_classes(self) -> None:
         """Keep the protocol that was asked for; say which other settings the checkpoint's replace."""
@@ -153,7 +164,6 @@ def run_cli(arguments: Sequence[str]) -> UMECCLI:
         ConfigError: If an argument or a key of a YAML file is unknown or does not fit.
     """
     set_parsing_settings(instantiate_subclass_spec_in_any=False)  # an encoder in network_args: its module builds it
-    sys.path.insert(0, str(Path.cwd()))  # so that class_path finds the user's own modules, as `python -m` does
     return UMECCLI(
         UMECModule,
         LightningDataModule,
@@ -202,8 +212,10 @@ def _useful_line(message: str) -> str:
     lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
     if "Errors:" in lines:  # of a union of types: the first is of the type that was meant
         return lines[lines.index("Errors:") + 1]
-    telling = [line for line in lines if "not accepted" in line or "Key" in line or "does not" in line]
-    return telling[0] if telling else " ".join(lines[:2])
+    for i, line in enumerate(lines):
+        if "not accepted" in line or "Key" in line or "does not" in line or "Problem with" in line:
+            return " ".join(lines[i : i + 2]) if line.endswith(":") else line
+    return " ".join(lines[:2])
 
 
 def _own_error(error: BaseException | None) -> VosUmecError | None:

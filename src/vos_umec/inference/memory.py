@@ -112,6 +112,15 @@ class ReferenceMemory:
         if values is not None and self._values is not None:
             self._values[slot] = values
 
+    def forget(self, objects: list[int]) -> None:
+        """Have the frames remembered so far say nothing of some objects.
+
+        Args:
+            objects: Places of the objects among the K.
+        """
+        if self._known is not None:
+            self._known[:, objects] = False
+
     def _fitted(self, slots: Tensor | None, row: Tensor, anchor: bool) -> Tensor:
         """Slots as wide as `row`, with a free one behind the anchors if one more is to come."""
         if slots is None:

@@ -163,7 +163,8 @@ class VideoSegmenter:
         """Take the next frame, with or without a mask, and segment it.
 
         A mask may come with any frame and for any subset of objects: of those that it names it is the whole truth,
-        new ids are new objects, and of the others it says nothing.
+        from here on too, for what earlier frames showed of them is forgotten; new ids are new objects, and of the
+        others it says nothing.
 
         Args:
             frame: The next frame (H, W, 3) uint8 RGB, of the same size for the whole video.
@@ -187,7 +188,8 @@ class VideoSegmenter:
         image = self._prepare(frame)  # (1, 3, H', W')
         if mask is not None and ids is not None:
             mask = np.where(np.isin(mask, np.array(ids)), mask, 0)
-        new = self._read_ids(size, mask, ids)
+        before = len(self.ids)
+        told = self._read_ids(size, mask, ids)
         self._size = size  # nothing is noted of a frame that is refused
         if not self.ids:
             return np.zeros(size, np.uint8)
@@ -210,8 +212,9 @@ class VideoSegmenter:
             p, masks = self._overwrite(p, mask, ids), None
         remembered = p if masks is None else plain
         masks = self.network.to_grid(p) if masks is None else masks
-        values = None if refiner is None else self._embed(refiner, remembered, masks, whole=new)
-        self.memory.add(key, masks.permute(1, 2, 0), values, anchor=new)
+        values = None if refiner is None else self._embed(refiner, remembered, masks, whole=bool(told))
+        self.memory.forget([k for k in told if k < before])
+        self.memory.add(key, masks.permute(1, 2, 0), values, anchor=bool(told))
         return self._to_ids(p, mask)
 
     def segment(
@@ -226,15 +229,28 @@ class VideoSegmenter:
 
         Yields:
             (frame index, ids (H, W) uint8), for every frame in order.
+
+        Raises:
+            ConfigError: If this segmenter has segmented something before, or a mask is of no frame of the video.
         """
+        if self._size is not None:
+            raise ConfigError("this segmenter is in the middle of a video; make a new one for each")
+        if astray := [index for index in masks if index not in range(len(source))]:
+            raise ConfigError(
+                f"a mask is given for frame {astray[0]!r}; the video has frames 0 to {len(source) - 1}, as numbers"
+            )
         for index, frame in read_ahead(source, batch):
             given = masks.get(index)
             yield index, self.step(frame, read_mask(given) if isinstance(given, Path) else given)
 
-    def _read_ids(self, size: tuple[int, int], mask: np.ndarray | None, ids: Iterable[int] | None) -> bool:
-        """Note the objects a mask names; True if one of them is new."""
+    def _read_ids(self, size: tuple[int, int], mask: np.ndarray | None, ids: Iterable[int] | None) -> list[int]:
+        """Note the objects a mask names, and give their places among all."""
         if mask is None:
-            return False
+            return []
+        if mask.dtype.kind == "f" and (mask % 1).any():
+            raise MaskError("the mask has values between whole numbers; give object ids, such as mask > 0.5")
+        if ids is None and set(np.unique(mask).tolist()) <= {0, _VOID} and (mask == _VOID).any():
+            raise MaskError("the mask holds 0 and 255 alone, and 255 means unknown; give ids, such as mask > 0")
         if mask.shape != size:
             raise MaskError(
                 f"the mask has shape {mask.shape} where its frame has {size} (H, W); "
@@ -243,9 +259,8 @@ class VideoSegmenter:
         spoken = sorted(_spoken(mask, ids))
         if spoken and not 1 <= spoken[0] <= spoken[-1] < _VOID:
             raise MaskError(f"object ids must lie in 1 to 254; found {spoken[0]} to {spoken[-1]}")
-        new = [i for i in spoken if i not in self.ids]
-        self.ids.extend(new)
-        return bool(new)
+        self.ids.extend(i for i in spoken if i not in self.ids)
+        return [self.ids.index(i) for i in spoken]
 
     def _prepare(self, frame: np.ndarray) -> Tensor:
         """The frame as E takes it: resized, normalised, padded to whole cells (1, 3, H', W')."""

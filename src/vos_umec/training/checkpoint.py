@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 
-from vos_umec.errors import CheckpointError, first_sentence
+from vos_umec.errors import CheckpointError, ConfigError, first_sentence
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.models.propagation import PropagationNetwork
 from vos_umec.shipped import SHIPPED
+from vos_umec.training.instantiate import import_class
 from vos_umec.training.model_file import SUFFIX, read_model
-from vos_umec.training.module import UMECModule
+from vos_umec.training.module import MODULE_CLASS, UMECModule
 
 
 def load_network(path: str | Path = SHIPPED) -> PropagationNetwork:
@@ -75,10 +76,34 @@ def load_module(path: str | Path = SHIPPED) -> UMECModule:
     if Path(path).suffix == SUFFIX:
         return read_model(path)
     try:
-        module = UMECModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        name = class_name(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+        cls = import_class(name, UMECModule)
+        module = cls.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{path} is of a class of its own: {error}; run from the folder of its module, or load it with "
+            "load_from_checkpoint of that class"
+        ) from error
     except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, TypeError, OSError) as error:
         raise CheckpointError(
             f"{path} is not a checkpoint of a UMECModule ({first_sentence(error)}); "
             "give a .ckpt file that training wrote"
         ) from error
     return module.eval()
+
+
+def class_name(checkpoint: dict[str, Any]) -> str:
+    """The full name of the module class that a checkpoint was written by.
+
+    Args:
+        checkpoint: What `torch.load` gives.
+
+    Raises:
+        KeyError: If it was not written by a UMECModule.
+
+    Example:
+        >>> class_name({"module_class": "my_module.CosineUMEC"})
+        'my_module.CosineUMEC'
+    """
+    name: str = checkpoint[MODULE_CLASS]
+    return name

@@ -37,6 +37,31 @@ def instantiate(spec: Mapping[str, Any], base: type[_T], **offered: Any) -> _T:
             f"expected a dictionary with 'class_path' and optionally 'init_args'; found {dict(spec)}"
             + (f" with unknown keys {sorted(unknown)}" if isinstance(path, str) else "")
         )
+    cls = import_class(path, base)
+    known = inspect.signature(cls).parameters
+    arguments = {key: value for key, value in offered.items() if key in known} | (spec.get("init_args") or {})
+    try:
+        return cls(**arguments)
+    except TypeError as error:
+        raise ConfigError(
+            f"{cls.__name__} cannot be built: {error}; its arguments are: {', '.join(known)}"
+        ) from error
+
+
+def import_class(path: str, base: type[_T]) -> type[_T]:
+    """The class of a full name.
+
+    Args:
+        path: The name of its module, a dot, and its own.
+        base: What it must derive from.
+
+    Raises:
+        ConfigError: If there is no such class, or it is not a `base`.
+
+    Example:
+        >>> import_class("collections.Counter", dict)
+        <class 'collections.Counter'>
+    """
     module, _, name = path.rpartition(".")
     try:
         cls = getattr(importlib.import_module(module), name)
@@ -44,9 +69,4 @@ def instantiate(spec: Mapping[str, Any], base: type[_T], **offered: Any) -> _T:
         raise ConfigError(f"class_path '{path}' names no class that can be imported: {error}") from error
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise ConfigError(f"class_path '{path}' must name a subclass of {base.__name__}")
-    known = inspect.signature(cls).parameters
-    arguments = {key: value for key, value in offered.items() if key in known} | (spec.get("init_args") or {})
-    try:
-        return cls(**arguments)
-    except TypeError as error:
-        raise ConfigError(f"{name} cannot be built: {error}; its arguments are: {', '.join(known)}") from error
+    return cls

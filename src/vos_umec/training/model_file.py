@@ -30,11 +30,16 @@ def write_model(module: UMECModule, path: str | Path, card: Mapping[str, Any] | 
         card: What a reader should know of the model, plain values: data, minutes, scores.
 
     Raises:
-        CheckpointError: If the path does not end in .safetensors.
+        CheckpointError: If the path does not end in .safetensors, or the module overrides `build_network`.
     """
     path = Path(path)
     if path.suffix != SUFFIX:
         raise CheckpointError(f"a model file ends in {SUFFIX}; found {path.name}")
+    if type(module).build_network is not UMECModule.build_network:
+        raise CheckpointError(
+            f"{type(module).__name__} builds a network of its own, and a model file tells how to build a preset's "
+            "alone; keep the checkpoint, which names its class"
+        )
     tensors = {
         name: (value.half() if value.is_floating_point() and value.dim() > 1 else value).contiguous().cpu()
         for name, value in module.network.state_dict().items()

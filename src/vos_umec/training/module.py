@@ -31,6 +31,8 @@ from vos_umec.training.rollout import ReadOut, carry_masks
 from vos_umec.training.tensors import check_fits, load_own_weights
 
 Batch = dict[str, Any]
+MODULE_CLASS = "module_class"
+"""Where a checkpoint keeps the full name of the module's class."""
 
 
 class UMECModule(LightningModule):
@@ -117,6 +119,11 @@ class UMECModule(LightningModule):
         start_parts: list[str] | None = None,
     ) -> None:
         super().__init__()
+        least = {"max_objects": max_objects, "queries": queries, "references": references}
+        if wrong := {name: value for name, value in least.items() if value < 1}:
+            raise ConfigError(f"{wrong}: expected 1 or more of each")
+        if tau <= 0:
+            raise ConfigError(f"tau must be above 0; found {tau}")
         self.save_hyperparameters()
         # Channels last: bf16 convolutions take a third less time in it.
         self.network = self.build_network().to(memory_format=torch.channels_last)
@@ -279,6 +286,12 @@ class UMECModule(LightningModule):
         """As LightningModule's; weights that an encoder once started from are not asked for again."""
         with weights_from_checkpoint():
             return super().load_from_checkpoint(*args, **kwargs)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the name of this class; the command line's own traces would tie the settings to its parser."""
+        checkpoint[MODULE_CLASS] = f"{type(self).__module__}.{type(self).__qualname__}"
+        for trace in ("_instantiator", "_class_path"):
+            checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY].pop(trace, None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say in one line what does not fit, before torch lists every tensor."""

@@ -1,6 +1,7 @@
 """The public names and the order of the rooms, held against checked-in lists."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,7 +61,8 @@ SOURCES = Path(vos_umec.__file__).parent
 
 
 def test_the_surface_is_the_checked_in_one():
-    assert dir(vos_umec) == SURFACE
+    assert dir(vos_umec) == sorted([*SURFACE, "__version__"])
+    assert re.fullmatch(r"\d+\.\d+.*", vos_umec.__version__)
     for name in SURFACE:
         assert getattr(vos_umec, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'UMECX'"):

@@ -75,10 +75,12 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("vos-umec")
     if name not in _PLACES:
         raise AttributeError(f"module 'vos_umec' has no attribute '{name}'")
     return getattr(import_module(f"vos_umec.{_PLACES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(_PLACES)
+    return sorted([*_PLACES, "__version__"])

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vos_umec import UMECModule
 from vos_umec.errors import ConfigError, MaskError
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.models.encoder import Features
@@ -121,6 +122,17 @@ def test_a_correction_lasts(network, rounds):
 def test_a_mask_that_can_hardly_be_ids_is_refused(network, mask, told):
     with pytest.raises(MaskError, match=told):
         VideoSegmenter(network, rounds=0).step(scene({})[0], mask)
+
+
+@pytest.mark.parametrize("frame", [np.zeros(SIZE, np.uint8), np.zeros((*SIZE, 3)), torch.zeros(3, 8, 8), "a.png"])
+def test_what_is_no_frame_is_told(network, frame):
+    with pytest.raises(ConfigError, match=r"a frame is a numpy array \(H, W, 3\) uint8, RGB; found \w+"):
+        VideoSegmenter(network, rounds=0).step(frame)
+
+
+def test_a_module_is_no_network():
+    with pytest.raises(ConfigError, match=r"UMECModule is no network; .* give its `\.network`"):
+        VideoSegmenter(UMECModule(network="tiny"))
 
 
 def test_segment_wants_a_fresh_segmenter_and_masks_of_frames_there_are(network):

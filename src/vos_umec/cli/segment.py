@@ -1,11 +1,14 @@
 """`vos-umec segment`: one video, one mask, every frame."""
 
 import argparse
+import logging
 from pathlib import Path
 
 from vos_umec.cli.read_out import add_read_out, given_read_out
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.shipped import SHIPPED
+
+log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +68,11 @@ def run(args: argparse.Namespace) -> int:
     mask = read_given_mask(args.mask, args.video, source)
     segmenter = load_segmenter(args.checkpoint, pick_device(args.device), **given_read_out(args))
     names = source.names
+    if args.frame:
+        print(f"the mask is of frame {args.frame}: those before it show no object")
+    others = {path.stem for path in (args.out / "masks").glob("*.png")} - set(names)
+    if others:
+        log.warning("%d masks in %s are of no frame of this video; they stay", len(others), args.out / "masks")
     try:
         with VideoWriter(args.out / "overlay.mp4", source.fps) as video, WriteBehind() as writer:
             for index, frame in track(read_ahead(source), total=len(source), description="segmenting"):

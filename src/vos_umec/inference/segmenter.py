@@ -1,7 +1,7 @@
 """Segmenting one video from its masks, one call a frame (UMEC section 5)."""
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vos_umec.data.augment import normalize
-from vos_umec.errors import ConfigError, MaskError
+from vos_umec.errors import ConfigError
 from vos_umec.inference.copying import inference_copy
+from vos_umec.inference.given import VOID, check_frame, objects_of
 from vos_umec.inference.memory import ReferenceMemory
 from vos_umec.inference.protocols import protocol_settings
 from vos_umec.inference.recall import Recall, recall
@@ -26,8 +27,6 @@ from vos_umec.models.encoder import Features
 from vos_umec.models.precision import multiplies_bf16
 from vos_umec.models.propagation import PropagationNetwork
 from vos_umec.models.umec import UMEC
-
-_VOID = 255  # "nothing known here" in DAVIS annotations, never an object
 
 
 class VideoSegmenter:
@@ -92,6 +91,8 @@ class VideoSegmenter:
         crop_margin: int | None = 4,
         bf16: bool | None = None,
     ) -> None:
+        if not isinstance(network, PropagationNetwork):
+            raise ConfigError(f"{type(network).__name__} is no network; of a UMECModule, give its `.network`")
         for name, value, least in (("rounds", rounds, 0), ("references", references, 0), ("top_k", top_k, 1)):
             if value < least:
                 raise ConfigError(f"{name} must be {least} or more; found {value}")
@@ -177,8 +178,9 @@ class VideoSegmenter:
 
         Raises:
             MaskError: If the mask's size differs from the frame's or its ids are not in 1 to 254.
-            ConfigError: If the frame's size differs from the first one's.
+            ConfigError: If the frame is no such array, or its size differs from the first one's.
         """
+        check_frame(frame)
         size = (frame.shape[0], frame.shape[1])
         if self._size not in (None, size):
             raise ConfigError(
@@ -189,7 +191,7 @@ class VideoSegmenter:
         if mask is not None and ids is not None:
             mask = np.where(np.isin(mask, np.array(ids)), mask, 0)
         before = len(self.ids)
-        told = self._read_ids(size, mask, ids)
+        told = self._note(objects_of(mask, size, ids)) if mask is not None else []
         self._size = size  # nothing is noted of a frame that is refused
         if not self.ids:
             return np.zeros(size, np.uint8)
@@ -209,7 +211,7 @@ class VideoSegmenter:
                 masks = coarse
             p = torch.cat([carried, p[len(carried) :]])  # objects that are new in this frame come last
         if mask is not None:
-            p, masks = self._overwrite(p, mask, ids), None
+            p, masks = self._overwrite(p, mask, told), None
         remembered = p if masks is None else plain
         masks = self.network.to_grid(p) if masks is None else masks
         values = None if refiner is None else self._embed(refiner, remembered, masks, whole=bool(told))
@@ -243,24 +245,10 @@ class VideoSegmenter:
             given = masks.get(index)
             yield index, self.step(frame, read_mask(given) if isinstance(given, Path) else given)
 
-    def _read_ids(self, size: tuple[int, int], mask: np.ndarray | None, ids: Iterable[int] | None) -> list[int]:
-        """Note the objects a mask names, and give their places among all."""
-        if mask is None:
-            return []
-        if mask.dtype.kind == "f" and (mask % 1).any():
-            raise MaskError("the mask has values between whole numbers; give object ids, such as mask > 0.5")
-        if ids is None and set(np.unique(mask).tolist()) <= {0, _VOID} and (mask == _VOID).any():
-            raise MaskError("the mask holds 0 and 255 alone, and 255 means unknown; give ids, such as mask > 0")
-        if mask.shape != size:
-            raise MaskError(
-                f"the mask has shape {mask.shape} where its frame has {size} (H, W); "
-                "give the mask at the frame's own size"
-            )
-        spoken = sorted(_spoken(mask, ids))
-        if spoken and not 1 <= spoken[0] <= spoken[-1] < _VOID:
-            raise MaskError(f"object ids must lie in 1 to 254; found {spoken[0]} to {spoken[-1]}")
-        self.ids.extend(i for i in spoken if i not in self.ids)
-        return [self.ids.index(i) for i in spoken]
+    def _note(self, objects: list[int]) -> list[int]:
+        """Note objects that a mask names, and give their places among all."""
+        self.ids.extend(i for i in objects if i not in self.ids)
+        return [self.ids.index(i) for i in objects]
 
     def _prepare(self, frame: np.ndarray) -> Tensor:
         """The frame as E takes it: resized, normalised, padded to whole cells (1, 3, H', W')."""
@@ -312,13 +300,14 @@ class VideoSegmenter:
         with self._autocast():
             return refiner.embed(p, object_windows(masks, None if whole else self.crop_margin))
 
-    def _overwrite(self, p: Tensor, mask: np.ndarray, ids: Sequence[int] | None) -> Tensor:
+    def _overwrite(self, p: Tensor, mask: np.ndarray, objects: list[int]) -> Tensor:
         """What a given mask says of its objects replaces what was carried; the others give way to it."""
-        device, spoken = p.device, _spoken(mask, ids)
+        device = p.device
         told = torch.from_numpy(np.stack([mask == i for i in self.ids])).to(device).float()  # (K, H, W)
         told = self._pad(self._shrink(told[None]))[0]  # (K, H', W')
         room = (1 - told.sum(dim=0)).clamp(min=0)  # (H', W')
-        speaks = torch.tensor([i in spoken for i in self.ids], device=device)[:, None, None]
+        speaks = torch.zeros(len(p), 1, 1, dtype=torch.bool, device=device)
+        speaks[objects] = True
         return torch.where(speaks, told, p * room)
 
     def _to_ids(self, p: Tensor, mask: np.ndarray | None) -> np.ndarray:
@@ -331,7 +320,7 @@ class VideoSegmenter:
         label = torch.where(likeliest > 1 - p.sum(dim=0), object_ + 1, 0).to(torch.uint8).cpu().numpy()
         result: np.ndarray = np.array([0, *self.ids], np.uint8)[label]
         if mask is not None:  # what was given comes back to the pixel
-            told = (mask != 0) & (mask != _VOID)
+            told = (mask != 0) & (mask != VOID)
             result[told] = mask[told]
         return result
 
@@ -339,8 +328,3 @@ class VideoSegmenter:
 def _enlarged(coarse: Tensor, image: Tensor) -> Tensor:
     """Masks (K, h, w) at the image's size (K, H', W')."""
     return F.interpolate(coarse[None], size=image.shape[-2:], mode="bilinear", align_corners=False)[0]
-
-
-def _spoken(mask: np.ndarray, ids: Iterable[int] | None) -> set[int]:
-    """The objects of which a mask speaks."""
-    return {int(i) for i in (np.unique(mask) if ids is None else ids)} - {0, _VOID}

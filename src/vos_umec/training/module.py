@@ -40,7 +40,9 @@ class UMECModule(LightningModule):
 
     Correspondence learns from the first step. L_seg joins in as soon as a batch brings pseudo masks, which
     `PseudoMaskRefresh` first makes at the end of `warmup_epochs`. All arguments are plain values, so a checkpoint
-    rebuilds its module alone: `UMECModule.load_from_checkpoint(path)`.
+    rebuilds its module alone: `UMECModule.load_from_checkpoint(path)`. A training batch is a dictionary, as every
+    `ClipModule` gives it: "frames" (B, T, 3, H, W) normalised, "frame_indices" (B, T), and where there are pseudo
+    masks "segments" (B, T, H, W) and "generation" (B,).
 
     The commands train in bf16 where the hardware multiplies in it; a Trainer of your own is told so by
     `precision="bf16-mixed"`, and `vos_umec.models.precision.multiplies_bf16` says whether it pays.
@@ -249,7 +251,7 @@ class UMECModule(LightningModule):
         """L = L_seg + L_corr on a batch of clips; L_seg alone where E rests."""
         check_size(batch["frames"], self.network.stride)
         # On all ranks or on none: only one of them may have clips whose video has pseudo masks.
-        rests = not self.hparams["joint"] and on_any_rank(bool(batch["generation"].any()), self.device)
+        rests = not self.hparams["joint"] and on_any_rank(_has_masks(batch), self.device)
         self.network.encoder.train(not rests)
         clip = EncodedClip(self.network.encoder, batch["frames"], batch["frame_indices"])
         loss = clip.frames.new_zeros(())
@@ -358,3 +360,7 @@ class UMECModule(LightningModule):
                 places.append(f"{split}/{method}")
             for place in places:
                 self.log_dict({f"{place}/{name}": value for name, value in scores.items()}, rank_zero_only=True)
+
+
+def _has_masks(batch: Batch) -> bool:
+    return "generation" in batch and bool(batch["generation"].any())

@@ -301,3 +301,26 @@ def test_a_run_of_an_encoder_by_class_in_the_users_folder_leaves_his_files_and_l
     assert "TrunkEncoder" in Path("vos_umec_config.yaml").read_text()
     (last,) = Path.cwd().rglob("last.ckpt")
     assert type(load_network(last).encoder).__name__ == "TrunkEncoder"
+
+
+@pytest.mark.slow
+def test_a_data_module_of_ones_own_trains_from_the_command_line(tmp_path, monkeypatch, caplog):
+    (tmp_path / "my_data.py").write_text(
+        "import torch\nfrom pytorch_lightning import LightningDataModule\n\n\n"
+        "class Noise(LightningDataModule):\n"
+        "    def train_dataloader(self):\n"
+        "        clip = {'frames': torch.rand(3, 3, 32, 32), 'frame_indices': torch.arange(3)}\n"
+        "        return torch.utils.data.DataLoader([clip] * 4, batch_size=2)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    arguments = ["fit", "--model=vos_umec.UMECModule", "--model.network=tiny", "--data=my_data.Noise"]
+    arguments += ["--trainer.max_epochs=1", "--trainer.logger=false", "--trainer.accelerator=cpu"]
+    assert main(arguments) == 0
+    assert "Noise is no ClipModule: its videos are not clustered" in caplog.text
+
+
+def test_an_accelerator_that_is_not_there_is_told_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--config=configs/quickstart.yaml", "--trainer.accelerator=tpu"]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("vos-umec: error: ")

@@ -13,6 +13,7 @@ import torch
 from jsonargparse import set_parsing_settings
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 from vos_umec.cli.commands import TRAINER_COMMANDS
 from vos_umec.cli.configs import find_config
@@ -107,8 +108,15 @@ class UMECCLI(LightningCLI):
         try:
             with weights_from_checkpoint() if restored else nullcontext():
                 super().instantiate_classes()
+        except (MisconfigurationException, ModuleNotFoundError) as error:
+            raise ConfigError(" ".join(str(error).split())) from error
         except ValueError as error:
             raise _own_error(error) or error from error
+        if self.subcommand == "fit" and not hasattr(self.datamodule, "gap"):
+            name = type(self.datamodule).__name__
+            log.warning("%s is no ClipModule: its videos are not clustered, masks are its own affair", name)
+            callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+            callbacks[:] = [each for each in callbacks if not isinstance(each, PseudoMaskRefresh)]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, in bf16 where the hardware computes in it and no precision is asked for."""

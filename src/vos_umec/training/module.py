@@ -1,18 +1,12 @@
 """UMECModule, the thin LightningModule around the network and its losses."""
 
-from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
-from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from vos_umec.data.layouts import VideoSequence
 from vos_umec.errors import ConfigError
-from vos_umec.inference.segmenter import VideoSegmenter
-from vos_umec.io.masks import write_mask
-from vos_umec.metrics.results import print_table
 from vos_umec.models.encoder import Encoder
 from vos_umec.models.presets import network_from_preset
 from vos_umec.models.propagation import PropagationNetwork
@@ -24,10 +18,10 @@ from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 from vos_umec.objectives.segmentation import segmentation_loss
 from vos_umec.objectives.targets import choose_targets
 from vos_umec.training.checks import check_size, check_training
-from vos_umec.training.evaluation import WHOLE, SequenceEvaluation, save_scores, score_table
 from vos_umec.training.instantiate import instantiate
 from vos_umec.training.ranks import on_any_rank
 from vos_umec.training.rollout import ReadOut, carry_masks
+from vos_umec.training.scoring import ScoringModule
 from vos_umec.training.tensors import check_fits, load_own_weights
 
 Batch = dict[str, Any]
@@ -35,7 +29,7 @@ MODULE_CLASS = "module_class"
 """Where a checkpoint keeps the full name of the module's class."""
 
 
-class UMECModule(LightningModule):
+class UMECModule(ScoringModule):
     """Trains UMEC on clips of unlabelled video and scores it on annotated ones: L = L_seg + L_corr.
 
     Correspondence learns from the first step. L_seg joins in as soon as a batch brings pseudo masks, which
@@ -145,7 +139,6 @@ class UMECModule(LightningModule):
         if gradient_checkpointing:
             keep_block_inputs_only(self.network)
         self.objectives = nn.ModuleList(self.build_objectives())
-        self.written: Path | None = None  # what `test` and `predict` leave
         self._correspondence_learned = self._segmentation_learned = False  # since the optimizer's last step
         try:
             self._read_out = ReadOut(**(read_out or {}))
@@ -298,68 +291,6 @@ class UMECModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say in one line what does not fit, before torch lists every tensor."""
         check_fits(checkpoint["state_dict"], self.state_dict())
-
-    def on_validation_epoch_start(self) -> None:
-        """Start a fresh score."""
-        self._evaluation = SequenceEvaluation(self.network, self.hparams["segmenter"] or {}, baselines=False)
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # here and below: it reads and writes files
-    def validation_step(self, batch: VideoSequence, batch_idx: int) -> None:
-        """Segment and score one annotated sequence."""
-        self._evaluation.update(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log J&F under a name that says which split it is of; `validation.png` in the run's folder shows it."""
-        self._log_scores(self._evaluation)
-        self._evaluation.sheet.save(self._folder() / "validation.png")
-
-    def on_test_epoch_start(self) -> None:
-        """Start a fresh score, with the baselines beside it."""
-        self._evaluation = SequenceEvaluation(
-            self.network, self.hparams["segmenter"] or {}, baselines=self.hparams["baselines"]
-        )
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def test_step(self, batch: VideoSequence, batch_idx: int) -> None:
-        """Segment and score one annotated sequence."""
-        self._evaluation.update(batch)
-
-    def on_test_epoch_end(self) -> None:
-        """Log the scores, print them by object, and write `results.png` and `scores/METHOD.json`."""
-        self._log_scores(self._evaluation)
-        rows, folder = self._evaluation.rows(), self._folder()  # on every rank, as the next: they gather
-        self.written = self._evaluation.sheet.save(folder / "results.png")
-        if self.trainer.is_global_zero:
-            print_table(score_table(rows))
-            save_scores(rows, folder / "scores")
-
-    def on_predict_start(self) -> None:
-        """Ask where to write once, on every rank: they gather, and may have different numbers of sequences."""
-        self.written = self._folder() / "predictions"
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def predict_step(self, batch: VideoSequence, batch_idx: int) -> None:
-        """Write one sequence's masks to `predictions/<sequence>/<frame>.png` in the run's folder."""
-        source = batch.source()
-        segmenter = VideoSegmenter.from_protocol(self.network, **(self.hparams["segmenter"] or {}))
-        folder = cast(Path, self.written) / batch.name
-        for index, ids in segmenter.segment(source, batch.given_masks()):
-            if not batch.required or index in batch.required:
-                write_mask(folder / f"{source.names[index]}.png", ids)
-
-    def _folder(self) -> Path:
-        """The run's folder. Ask on every rank: the first one tells the others, and waits for them."""
-        return Path(self.trainer.log_dir or self.trainer.default_root_dir)
-
-    def _log_scores(self, evaluation: SequenceEvaluation) -> None:
-        datamodule = getattr(self.trainer, "datamodule", None)
-        split = getattr(datamodule, "split_name", "val")
-        for method, scores in evaluation.compute().items():
-            places = [split] if method == evaluation.main else []
-            if method != WHOLE:
-                places.append(f"{split}/{method}")
-            for place in places:
-                self.log_dict({f"{place}/{name}": value for name, value in scores.items()}, rank_zero_only=True)
 
 
 def _has_masks(batch: Batch) -> bool:

@@ -127,6 +127,7 @@ def test_e_rests_once_there_are_masks_unless_training_is_joint(joint):
         return {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])}
 
     assert step(unknown, generation=0) == {"encoder"}  # the optimizer does not so much as decay V and D
+    assert step(unknown, generation=1) == ({"encoder"} if joint else set())  # nor after an empty batch
     moved = step(squares(), generation=1)
     assert {"mask_encoder", "decoder"} <= moved
     assert ("encoder" in moved) == joint

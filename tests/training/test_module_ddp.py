@@ -30,9 +30,7 @@ class Watched(UMECModule):
         self.moves = moves
 
     def train_dataloader(self):
-        sampler = DistributedSampler(
-            Clips(), num_replicas=2, rank=self.trainer.global_rank, shuffle=False
-        )
+        sampler = DistributedSampler(Clips(), num_replicas=2, rank=self.trainer.global_rank, shuffle=False)
         return DataLoader(Clips(), batch_size=2, sampler=sampler)
 
     def on_train_start(self):

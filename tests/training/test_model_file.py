@@ -77,6 +77,15 @@ def test_a_class_that_cannot_be_imported_is_named(tmp_path):
         load_module(saved(Local(network="tiny"), tmp_path / "local.ckpt"))
 
 
+def test_a_checkpoint_of_another_library_is_told_in_one_line(tmp_path, capsys):
+    path = tmp_path / "other.ckpt"
+    torch.save({"hyper_parameters": {}, "state_dict": {}}, path)
+    with pytest.raises(CheckpointError, match="is not a checkpoint of a UMECModule"):
+        load_module(path)
+    assert main(["test", "--config=configs/davis17.yaml", f"--ckpt_path={path}"]) == 1
+    assert "is not a checkpoint that training wrote" in capsys.readouterr().err
+
+
 def test_training_starts_from_a_model_file_or_a_checkpoint(module, tmp_path):
     write_model(module, tmp_path / "m.safetensors")
     state = {"state_dict": {f"network.{name}": x for name, x in module.network.state_dict().items()}}

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("vos_umec").setLevel(logging.INFO)
-    sys.path.insert(0, str(Path.cwd()))  # so that class_path finds the user's own modules, as `python -m` does
+    sys.path.append(str(Path.cwd()))  # so that class_path finds the user's own modules; last, to hide no others
     try:
         if arguments and arguments[0] in TRAINER_COMMANDS:
             # LightningCLI has its own parser, and importing it takes seconds: only where it is needed.

@@ -21,9 +21,8 @@ from vos_umec.errors import CheckpointError, ConfigError, VosUmecError, first_se
 from vos_umec.models.precision import multiplies_bf16
 from vos_umec.models.weights import weights_from_checkpoint
 from vos_umec.training.budget import TimeBudget
-from vos_umec.training.checkpoint import class_name
 from vos_umec.training.data_wait import DataWait
-from vos_umec.training.module import UMECModule
+from vos_umec.training.module import MODULE_CLASS, UMECModule
 from vos_umec.training.refresh import PseudoMaskRefresh
 
 log = logging.getLogger(__name__)
@@ -80,13 +79,12 @@ class UMECCLI(LightningCLI):
             raise ConfigError(f"no checkpoint at {path}; give a .ckpt file that training wrote")
         try:
             checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-            settings = checkpoint["hyper_parameters"]
+            model = {"class_path": checkpoint[MODULE_CLASS], "dict_kwargs": checkpoint["hyper_parameters"]}
         except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, OSError) as error:
             raise CheckpointError(
                 f"{path} is not a checkpoint that training wrote ({first_sentence(error)}); a model file of "
                 "`vos-umec export` goes to --model.start_from"
             ) from error
-        model = {"class_path": class_name(checkpoint), "dict_kwargs": settings}
         self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)
 
     def before_instantiate_classes(self) -> None:

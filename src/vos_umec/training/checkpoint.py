@@ -76,14 +76,8 @@ def load_module(path: str | Path = SHIPPED) -> UMECModule:
     if Path(path).suffix == SUFFIX:
         return read_model(path)
     try:
-        name = class_name(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
-        cls = import_class(name, UMECModule)
-        module = cls.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    except ConfigError as error:
-        raise CheckpointError(
-            f"{path} is of a class of its own: {error}; run from the folder of its module, or load it with "
-            "load_from_checkpoint of that class"
-        ) from error
+        name = torch.load(path, map_location="cpu", weights_only=True, mmap=True)[MODULE_CLASS]
+        module = _own_class(path, name).load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, TypeError, OSError) as error:
         raise CheckpointError(
             f"{path} is not a checkpoint of a UMECModule ({first_sentence(error)}); "
@@ -92,18 +86,12 @@ def load_module(path: str | Path = SHIPPED) -> UMECModule:
     return module.eval()
 
 
-def class_name(checkpoint: dict[str, Any]) -> str:
-    """The full name of the module class that a checkpoint was written by.
-
-    Args:
-        checkpoint: What `torch.load` gives.
-
-    Raises:
-        KeyError: If it was not written by a UMECModule.
-
-    Example:
-        >>> class_name({"module_class": "my_module.CosineUMEC"})
-        'my_module.CosineUMEC'
-    """
-    name: str = checkpoint[MODULE_CLASS]
-    return name
+def _own_class(path: str | Path, name: str) -> type[UMECModule]:
+    """The class that wrote a checkpoint, which may be the user's."""
+    try:
+        return import_class(name, UMECModule)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{path} is of a class of its own: {error}; run from the folder of its module, or load it with "
+            "load_from_checkpoint of that class"
+        ) from error

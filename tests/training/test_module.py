@@ -133,6 +133,17 @@ def test_e_rests_once_there_are_masks_unless_training_is_joint(joint):
     assert ("encoder" in moved) == joint
 
 
+def test_a_training_step_of_ones_own_moves_what_it_wants():
+    class Own(UMECModule):
+        def training_step(self, batch, batch_idx):
+            return sum(p.square().sum() for p in self.parameters())
+
+    module = Own(network="tiny")
+    module.training_step({}, 0).backward()
+    module.on_before_optimizer_step(module.configure_optimizers()["optimizer"])
+    assert all(p.grad is not None for p in module.parameters())
+
+
 def test_a_crop_of_cut_cells_is_told_at_the_first_step():
     batch = {"frames": torch.rand(1, 3, 3, 50, 48), "generation": torch.zeros(1)}
     with pytest.raises(ConfigError, match=r"50 x 48 pixels.* 4 wide: .*a multiple of 4, such as 48"):

@@ -139,7 +139,7 @@ class UMECModule(ScoringModule):
         if gradient_checkpointing:
             keep_block_inputs_only(self.network)
         self.objectives = nn.ModuleList(self.build_objectives())
-        self._correspondence_learned = self._segmentation_learned = False  # since the optimizer's last step
+        self._idle: set[str] | None = None  # of E and V and D, what had no part since the optimizer's last step
         try:
             self._read_out = ReadOut(**(read_out or {}))
         except TypeError as error:
@@ -263,8 +263,10 @@ class UMECModule(ScoringModule):
         if self.trainer.world_size > 1 or not loss.requires_grad:
             # DDP wants a gradient for every parameter on every rank, also where it had no part; backward wants one.
             loss = loss + 0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
-        self._correspondence_learned |= not rests
-        self._segmentation_learned |= on_any_rank(segmentation is not None, self.device)
+        idle = {"E"} if rests else set()
+        if not on_any_rank(segmentation is not None, self.device):
+            idle.add("V and D")
+        self._idle = idle if self._idle is None else self._idle & idle  # several batches may share a step
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -272,9 +274,9 @@ class UMECModule(ScoringModule):
         """What had no part in the steps since the last one: weight decay and momentum shall not move it either."""
         of_correspondence = {*self.network.encoder.parameters(), *self.objectives.parameters()}
         for p in self.parameters():
-            if not (self._correspondence_learned if p in of_correspondence else self._segmentation_learned):
+            if ("E" if p in of_correspondence else "V and D") in (self._idle or ()):
                 p.grad = None
-        self._correspondence_learned = self._segmentation_learned = False
+        self._idle = None
 
     @classmethod
     def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> Self:

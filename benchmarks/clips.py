@@ -15,14 +15,13 @@ from harness import Comparison, Parts, Result, compare, main, scale
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from vos_umec.data.clips import ClipDataset
+from vos_umec.data.clips import ClipDataset, ClipSampler, clip_loader
 from vos_umec.data.index import scan
-from vos_umec.data.loading import ClipSampler, clip_loader
 from vos_umec.data.prepare import prepare
 from vos_umec.data.synthetic import SyntheticVOS
-from vos_umec.io import pyav_source
+from vos_umec.io import pyav
 from vos_umec.io.container import FrameWalk, PictureMaker, decoding_threads, open_container
-from vos_umec.io.decord_import import import_decord
+from vos_umec.io.decord import import_decord
 from vos_umec.io.frames import Frame, resized
 from vos_umec.io.source import open_source
 
@@ -68,7 +67,7 @@ def read(
 ) -> Callable[[], Frame]:
     """Our way: one source, kept open; by as many threads as the package takes, or as a loader worker would."""
     source = open_source(path)
-    with mock.patch.object(pyav_source, "decoding_threads", return_value=threads or decoding_threads()):
+    with mock.patch.object(pyav, "decoding_threads", return_value=threads or decoding_threads()):
         source.read([0], size)  # threads are chosen where the file is opened
     return lambda: np.concatenate([source.read(clip, size) for clip in clips])
 

@@ -19,15 +19,15 @@ from sklearn.cluster import KMeans
 from vos_umec.clustering.kmeans import kmeans
 from vos_umec.clustering.segments import SpaceTimeClusterer
 from vos_umec.clustering.video import cluster_keys, encode_frames, frame_window, video_seed
-from vos_umec.data.augment import normalize
+from vos_umec.clustering.videos import VideoShard
 from vos_umec.data.index import VideoEntry, scan
 from vos_umec.data.prepare import prepare
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.data.synthetic import SyntheticVOS
 from vos_umec.io.frames import resized
 from vos_umec.models.encoder import Encoder
-from vos_umec.models.presets import network_from_preset
-from vos_umec.training.share import VideoShare
+from vos_umec.models.factory import network_from_preset
+from vos_umec.transforms.augment import normalize
 
 M, FRAMES, GAP, SHORT_SIDE = 5, 24, 2, 256
 CPU = torch.device("cpu")
@@ -114,7 +114,7 @@ def refresh(entries: list[VideoEntry], encoder: Encoder, folder: Path, gap: int 
     with tempfile.TemporaryDirectory(dir=folder) as root:
         store = PseudoMaskStore(root)
         store.begin(1)
-        share = VideoShare(store, 1, SpaceTimeClusterer(M), encoder, CPU, FRAMES, gap, SHORT_SIDE)
+        share = VideoShard(store, 1, SpaceTimeClusterer(M), encoder, CPU, FRAMES, gap, SHORT_SIDE)
         if len(share.run(entries)) != len(entries):
             raise ValueError("a video got no masks")
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vos_umec.data.augment import normalize
+from vos_umec.transforms.augment import normalize
 
 CHUNK = 100  # query cells at a time
 

@@ -40,9 +40,9 @@ from segmenting import (
 
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.masks import write_mask
-from vos_umec.io.overlay import overlay
-from vos_umec.io.video import VideoWriter
-from vos_umec.models.presets import network_from_preset
+from vos_umec.io.video_writer import VideoWriter
+from vos_umec.models.factory import network_from_preset
+from vos_umec.viz.overlay import overlay
 
 RADIUS, TOP_K = 12, 10
 WIDTHS = {"paper": PAPER, "narrow": NARROW}
@@ -131,7 +131,7 @@ def parts(title: str, rounds: int, widths: dict) -> Parts:
 
     for part, names in {
         "encode": ("_prepare", "_encode"),
-        "read-out": ("_read_out",),
+        "read-out": ("_readout",),
         "embed": ("_refiner", "_embed"),
         "decode mask": ("_refine",),
         "ids": ("_to_ids",),

@@ -10,8 +10,8 @@ from crw import dense_top_k, window_mask
 from harness import Comparison, Curve, Result, compare, main, scale
 from torch import Tensor
 
-from vos_umec.inference.readout import TopK, gather_values, top_k_affinity
-from vos_umec.inference.scratch import Scratch
+from vos_umec.matching.search import Scratch
+from vos_umec.matching.topk import TopK, gather_values, top_k_affinity
 
 H, W, N, D, K, DV, TOP_K, TAU, RADIUS = 60, 107, 21, 256, 3, 128, 10, 0.05, 12
 RANKED = "which takes the same time whatever the size"

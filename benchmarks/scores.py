@@ -19,9 +19,7 @@ from PIL import Image
 
 from vos_umec.data.layouts import davis_sequences
 from vos_umec.io.masks import read_mask, write_mask
-from vos_umec.metrics.bits import pack_pair
-from vos_umec.metrics.boundary import match_radius, pair_f
-from vos_umec.metrics.jaccard import pair_jaccard
+from vos_umec.metrics.jf import match_radius, pack_pair, pair_f, pair_jaccard
 from vos_umec.metrics.results import Scores, evaluate_results
 from vos_umec.metrics.score_files import MaskFiles, score_sequence
 

@@ -14,7 +14,7 @@ from vos_umec.data.synthetic import SyntheticVOS
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.masks import read_mask
 from vos_umec.io.source import open_source
-from vos_umec.models.presets import network_from_preset
+from vos_umec.models.factory import network_from_preset
 from vos_umec.models.umec import UMEC
 
 REFERENCES, TAU = 20, 0.05
@@ -106,13 +106,13 @@ def stepping(segmenter: VideoSegmenter) -> Callable[[], np.ndarray]:
 
 def annotated_windows(segmenter: VideoSegmenter, K: int) -> VideoSegmenter:
     """Random keys leak masks over the whole frame; V and D are to look where a trained network's would be."""
-    read_out = segmenter._read_out
+    readout = segmenter._readout
     known = grid_masks(clip().objects(REFERENCES + 1, K), K).permute(2, 0, 1)
 
     def patched(key: torch.Tensor):  # the coarse masks are made as ever, then replaced by the annotated ones
-        found = read_out(key)
+        found = readout(key)
         coarse = known + 0 * found.coarse()
         return dataclasses.make_dataclass("Found", ["coarse", "values"])(lambda: coarse, found.values)
 
-    segmenter._read_out = patched
+    segmenter._readout = patched
     return segmenter

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from vos_umec import UMECModule
-from vos_umec.data.augment import ClipAugment
-from vos_umec.models.precision import multiplies_bf16
+from vos_umec.device import multiplies_bf16
+from vos_umec.transforms.augment import ClipAugment
 
 BF16 = multiplies_bf16("cpu")
 T = 5

@@ -18,12 +18,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vos_umec import UMECModule
-from vos_umec.data.geometry import GeometricTransform
 from vos_umec.models import umec
 from vos_umec.models.encoder import Encoder
 from vos_umec.objectives import dense_contrast, equivariance
 from vos_umec.training import module as steps
-from vos_umec.training import rollout
+from vos_umec.transforms.geometric import GeometricTransform
 
 NETWORKS = "E, V and D alone"
 
@@ -40,12 +39,12 @@ def networks(module: UMECModule) -> list[tuple[Any, str]]:
 
 PARTS = {
     "affinity and read-out": [
-        (rollout, "affinity"),
-        (rollout, "read_out"),
-        (rollout, "top_k_affinity"),
-        (rollout, "gather_values"),
+        (propagation, "affinity"),
+        (propagation, "readout"),
+        (propagation, "top_k_affinity"),
+        (propagation, "gather_values"),
         (equivariance, "affinity"),
-        (equivariance, "read_out"),
+        (equivariance, "readout"),
     ],
     "Phi on frames, features and masks": [
         (GeometricTransform, "apply_image"),
@@ -73,7 +72,7 @@ class Batches(LightningDataModule):
         return DataLoader(self.batches, batch_size=None)  # type: ignore[arg-type]
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """As ClipModule does."""
+        """As ClipDataModule does."""
         return self.augment(batch)
 
 

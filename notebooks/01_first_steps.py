@@ -24,8 +24,8 @@ from PIL import Image
 
 import vos_umec
 from vos_umec.io.masks import read_mask
-from vos_umec.io.overlay import overlay
 from vos_umec.training.evaluation import SequenceEvaluation, score_table
+from vos_umec.viz.overlay import overlay
 from vos_umec.viz.segments import segment_sheet
 from vos_umec.viz.sheets import contact_sheet
 
@@ -35,12 +35,12 @@ OUT = Path(os.environ.get("VOS_UMEC_OUT", "../runs/first_steps"))
 # %% [markdown]
 # ## Video without labels
 #
-# `SyntheticModule` makes h264 files and reads them back. For your own videos use
-# `vos_umec.VideoFolderModule(root="my_videos")`; the rest stays the same.
+# `SyntheticDataModule` makes h264 files and reads them back. For your own videos use
+# `vos_umec.VideoFolderDataModule(root="my_videos")`; the rest stays the same.
 
 # %%
 pl.seed_everything(0)
-data = vos_umec.SyntheticModule(
+data = vos_umec.SyntheticDataModule(
     root=str(OUT / "videos"),
     train_videos=min(24, 4 * EPOCHS),
     val_videos=min(6, EPOCHS),
@@ -69,7 +69,7 @@ module = vos_umec.UMECModule(
     learning_rate=1e-3,
     weight_decay=1e-4,
     halve_every=max(1, EPOCHS // 3),
-    segmenter={"rounds": 3, "references": 7, "anchor_radius": 24},
+    segmenter={"rounds": 3, "references": 7, "permanent_radius": 24},
 )
 refresh = vos_umec.PseudoMaskRefresh(every_n_epochs=max(1, EPOCHS // 3), clusters=5)
 logger = pl.loggers.CSVLogger(str(OUT), name="run")
@@ -81,7 +81,7 @@ trainer.fit(module, datamodule=data)
 # %% [markdown]
 # ## Pseudo masks
 #
-# The segments that the network learns to carry. No label was read: colours are clusters, numbered at random.
+# The segments that the network learns to carry. No label was read: colors are clusters, numbered at random.
 
 # %%
 entry = data.index.entries[0]
@@ -98,7 +98,7 @@ Image.fromarray(segment_sheet(frames, segments))
 # %%
 sequence = data.sequences[0]
 source = sequence.source()
-segmenter = vos_umec.VideoSegmenter(module.network, rounds=3, references=7, anchor_radius=24)
+segmenter = vos_umec.VideoSegmenter(module.network, rounds=3, references=7, permanent_radius=24)
 results = []
 for index in range(len(source)):
     (frame,) = source.read([index])

@@ -25,10 +25,10 @@ from PIL import Image
 import vos_umec
 from vos_umec.clustering.segments import SpaceTimeClusterer
 from vos_umec.clustering.video import cluster_video
+from vos_umec.inference.load import load_module
 from vos_umec.io.masks import read_mask
-from vos_umec.io.overlay import overlay
-from vos_umec.training.checkpoint import load_module
 from vos_umec.training.evaluation import SequenceEvaluation, score_table
+from vos_umec.viz.overlay import overlay
 from vos_umec.viz.segments import segment_sheet
 from vos_umec.viz.sheets import contact_sheet
 

@@ -40,9 +40,9 @@ def test_every_cell_of_the_papers_tables_is_there():
     assert set(PUBLISHED) <= {path.stem for path in CELLS}
 
 
-def test_read_outs_share_a_training_and_no_two_cells_are_the_same_by_mistake(runs):
-    read_outs = {run.training for cell, run in runs.items() if cell.startswith(("4b", "4e"))}
-    assert len(read_outs) == 1
+def test_readouts_share_a_training_and_no_two_cells_are_the_same_by_mistake(runs):
+    readouts = {run.training for cell, run in runs.items() if cell.startswith(("4b", "4e"))}
+    assert len(readouts) == 1
     twins = {(a, b) for a, b in combinations(runs, 2) if runs[a].fingerprint == runs[b].fingerprint}
     # Names that the paper's tables give to one and the same system.
     for a, b in twins - {("4a_all", "4f_ours_seg"), ("4a_both", "4f_ours")}:

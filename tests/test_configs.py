@@ -16,9 +16,9 @@ from vos_umec import SyntheticVOS, load_network
 from vos_umec.cli.configs import find_config
 from vos_umec.cli.main import main
 from vos_umec.errors import ConfigError
+from vos_umec.inference.load import load_module
 from vos_umec.io.masks import read_mask, write_mask
 from vos_umec.metrics.results import Scores
-from vos_umec.training.checkpoint import load_module
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -316,7 +316,7 @@ def test_a_data_module_of_ones_own_trains_from_the_command_line(tmp_path, monkey
     arguments = ["fit", "--model=vos_umec.UMECModule", "--model.network=tiny", "--data=my_data.Noise"]
     arguments += ["--trainer.max_epochs=1", "--trainer.logger=false", "--trainer.accelerator=cpu"]
     assert main(arguments) == 0
-    assert "Noise is no ClipModule: its videos are not clustered" in caplog.text
+    assert "Noise is no ClipDataModule: its videos are not clustered" in caplog.text
 
 
 def test_an_accelerator_that_is_not_there_is_told_in_one_line(tmp_path, monkeypatch, capsys):

@@ -5,12 +5,12 @@ import pytest
 from PIL import Image
 
 from vos_umec.errors import ConfigError
-from vos_umec.viz.segments import segment_colours, segment_sheet
+from vos_umec.viz.segments import segment_colors, segment_sheet
 from vos_umec.viz.sheets import contact_sheet, save_picture
 
 
-def flat(colour, height=30, width=40) -> np.ndarray:
-    return np.full((height, width, 3), colour, np.uint8)
+def flat(color, height=30, width=40) -> np.ndarray:
+    return np.full((height, width, 3), color, np.uint8)
 
 
 def test_pictures_lie_in_their_cells() -> None:
@@ -70,12 +70,12 @@ def test_save_picture_refuses(tmp_path) -> None:
 
 
 def test_segments_are_told_apart_from_number_0_on() -> None:
-    colours = segment_colours()
-    assert colours.shape == (256, 3)
+    colors = segment_colors()
+    assert colors.shape == (256, 3)
     for number in range(10):
-        others = np.delete(colours[:10].astype(int), number, axis=0)
-        assert np.abs(others - colours[number]).sum(1).min() > 90
-    hue = [colorsys.rgb_to_hsv(*(colours[number] / 255))[0] for number in range(5)]
+        others = np.delete(colors[:10].astype(int), number, axis=0)
+        assert np.abs(others - colors[number]).sum(1).min() > 90
+    hue = [colorsys.rgb_to_hsv(*(colors[number] / 255))[0] for number in range(5)]
     apart = np.abs(np.subtract.outer(hue, hue))
     assert np.minimum(apart, 1 - apart)[~np.eye(5, dtype=bool)].min() > 0.08
 
@@ -96,7 +96,7 @@ def test_segment_sheet_shows_frames_above_and_segments_below() -> None:
         second = below[cell // 4, left + 3 * cell // 4].astype(int)
         unknown = below[-cell // 16, left + cell // 2].astype(int)
         assert unknown.tolist() == [100, 100, 100]
-        assert np.abs(first - 100).max() > 30  # number 0 is coloured too
+        assert np.abs(first - 100).max() > 30  # number 0 is colored too
         assert np.abs(first - second).max() > 30
 
 

@@ -76,7 +76,7 @@ def small_set(tmp_path) -> list[str]:
             "init_args": {"warmup_epochs": 1, "halve_every": 2, "segmenter": {"short_side": 48, "rounds": 1}},
         },
         "data": {
-            "class_path": "vos_umec.VideoFolderModule",
+            "class_path": "vos_umec.VideoFolderDataModule",
             "init_args": {**sizes, "root": str(videos.train_root)},
         },
         "refresh": {"every_n_epochs": 1, "frames_per_video": 5, "short_side": 48, "pictures": 0},

@@ -80,10 +80,10 @@ QUICK = ["fit", "--config", "configs/quickstart.yaml"]
         (["test", "--config", "configs/davis17.yaml", "--ckpt_path", "no.ckpt"], "no checkpoint at no.ckpt"),
         (["test", "--config=configs/davis17.yaml", "--ckpt_path=best"], "no checkpoint at best"),
         (["test", "--config=configs/davis17.yaml", "--config=resume.yaml"], "no checkpoint at gone.ckpt"),
-        (["test", "--config=configs/davis17.yaml", "--ckpt_path=resume.yaml"], "goes to --model.start_from"),
+        (["test", "--config=configs/davis17.yaml", "--ckpt_path=resume.yaml"], "goes to --model.init_from"),
         (["test", "--config=configs/folder.yaml", "--data.root=."], "no sequence to segment: give --data.val_root"),
         (["cluster", "clip", "--out=resume.yaml/segments"], "check the place and the room there"),
-        ([*QUICK, "--model.read_out={topk: 10}"], "unexpected keyword argument 'topk'"),
+        ([*QUICK, "--model.readout={topk: 10}"], "unexpected keyword argument 'topk'"),
         ([*QUICK, "--model.segmenter={round: 3}"], "the segmenter has no setting round"),
         ([*QUICK, "--model.lerning_rate=1"], "lerning_rate"),
         ([*QUICK, "--model.learning_rate=fast"], "learning_rate"),
@@ -120,7 +120,7 @@ def test_an_empty_folder_ends_in_one_line(capsys, tmp_path, monkeypatch):
 
 @pytest.fixture
 def clip(tmp_path) -> Path:
-    from vos_umec.io.video import VideoWriter
+    from vos_umec.io.video_writer import VideoWriter
 
     with VideoWriter(tmp_path / "clip.mp4", 24) as writer:
         for t in range(4):
@@ -183,9 +183,9 @@ def test_segment_writes_a_mask_a_frame_and_an_overlay_of_the_frames(segmenting, 
     assert [mask.any() for mask in masks] == [False, True, True, True]
     shown = open_source(tmp_path / "out/overlay.mp4")
     assert (len(shown), shown.size) == (4, (32, 48))
-    grey, coloured = shown.read([0, 1]).astype(int)
+    grey, colored = shown.read([0, 1]).astype(int)
     assert (grey.max(axis=2) - grey.min(axis=2)).max() < 40  # the frame itself, before there is a mask
-    assert (coloured.max(axis=2) - coloured.min(axis=2))[masks[1] > 0].mean() > 60
+    assert (colored.max(axis=2) - colored.min(axis=2))[masks[1] > 0].mean() > 60
 
 
 def test_the_packages_own_model_segments_where_no_checkpoint_is_named(segmenting, tmp_path):

@@ -46,7 +46,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 
 def test_the_lists_part_the_videos_and_fit_the_other_commands(ytvos, tmp_path, capsys):
-    from vos_umec import YouTubeVOSModule, YouTubeVOSPredictModule
+    from vos_umec import YouTubeVOSDataModule, YouTubeVOSPredictDataModule
 
     out, again = tmp_path / "new" / "held out", tmp_path / "again"
     words = ["--videos", "2", "--unseen-categories", "1", "--seed", "3"]
@@ -62,9 +62,9 @@ def test_the_lists_part_the_videos_and_fit_the_other_commands(ytvos, tmp_path, c
     assert not {CATEGORIES[video] for video in found["train"]} & set(found["unseen"])
 
     clips = {"batch_size": 1, "clip_length": 2, "num_workers": 0, "gap": 1}
-    training = YouTubeVOSModule(str(ytvos), held_out=str(out / "held_out.txt"), **clips)
+    training = YouTubeVOSDataModule(str(ytvos), held_out=str(out / "held_out.txt"), **clips)
     assert [entry.id for entry in training.find_videos()] == found["train"]
-    predicting = YouTubeVOSPredictModule(str(ytvos), split="train", videos=str(out / "scored.txt"))
+    predicting = YouTubeVOSPredictDataModule(str(ytvos), split="train", videos=str(out / "scored.txt"))
     assert [sequence.name for sequence in predicting.find_sequences()] == found["scored"]
     results = tmp_path / "results"
     for video in found["scored"]:

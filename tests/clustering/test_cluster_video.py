@@ -15,7 +15,7 @@ from vos_umec.clustering.segments import SpaceTimeClusterer
 from vos_umec.clustering.video import cluster_video, encode_frames, frame_window, video_seed
 from vos_umec.errors import ConfigError
 from vos_umec.models.encoder import Features
-from vos_umec.models.presets import network_from_preset
+from vos_umec.models.factory import network_from_preset
 
 CPU = torch.device("cpu")
 
@@ -39,8 +39,8 @@ class Square:
         return self.video[list(indices)]
 
 
-class Colour(nn.Module):
-    """Mean colour of each cell as key, and a norm layer with running statistics."""
+class Color(nn.Module):
+    """Mean color of each cell as key, and a norm layer with running statistics."""
 
     stride = 4
 
@@ -95,7 +95,7 @@ def test_seeds_are_stable_across_processes():
 
 
 def test_segments_follow_the_thing():
-    source, encoder = Square(), Colour()
+    source, encoder = Square(), Color()
     result, frames = cluster_video(source, encoder, SpaceTimeClusterer(2), range(12), 50, 0, CPU)
     truth = source.video[..., 0] > 100
     assert result.segments.shape == truth.shape
@@ -105,7 +105,7 @@ def test_segments_follow_the_thing():
 
 
 def test_frames_are_read_at_once_and_encoded_in_batches_padded_to_whole_cells(monkeypatch):
-    source, encoder = Square(), Colour()
+    source, encoder = Square(), Color()
     _, frames = cluster_video(source, encoder, SpaceTimeClusterer(2), [1, 3, 5, 7, 9], 50, 0, CPU)
     assert source.asked == [[1, 3, 5, 7, 9]]
     encoder.seen.clear()
@@ -119,7 +119,7 @@ def test_frames_are_read_at_once_and_encoded_in_batches_padded_to_whole_cells(mo
 def test_frames_are_encoded_in_bf16_where_the_hardware_has_it(monkeypatch):
     seen = []
 
-    class Asked(Colour):
+    class Asked(Color):
         def forward(self, x):
             seen.append(
                 (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"), torch.is_grad_enabled())

@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from vos_umec.clustering import segments as segments_module
-from vos_umec.clustering.health import segment_health
 from vos_umec.clustering.kmeans import kmeans
 from vos_umec.clustering.position import position_code_3d
-from vos_umec.clustering.segments import SpaceTimeClusterer
+from vos_umec.clustering.segments import SpaceTimeClusterer, segment_health
 from vos_umec.errors import ConfigError, DataError
 
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vos_umec.data.augment import IMAGENET_MEAN, IMAGENET_STD, ClipAugment, normalize
 from vos_umec.errors import ConfigError
+from vos_umec.transforms.augment import IMAGENET_MEAN, IMAGENET_STD, ClipAugment, normalize
 
 
 def pixels(frames: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from vos_umec.data.clips import UNKNOWN, ClipDataset, clip_positions
+from vos_umec.constants import IGNORE
+from vos_umec.data.clips import ClipDataset, ClipSampler, clip_positions
 from vos_umec.data.index import VideoIndex, scan
-from vos_umec.data.loading import ClipSampler
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.errors import ConfigError, DataError
 
@@ -124,7 +124,7 @@ def test_before_the_first_generation_nothing_is_known(index: VideoIndex, tmp_pat
     clip = dataset(index, store=PseudoMaskStore(tmp_path / "store"))[0]
     assert clip["segments"].shape == (4, 20, 20)
     assert clip["segments"].dtype == torch.uint8
-    assert (clip["segments"] == UNKNOWN).all()
+    assert (clip["segments"] == IGNORE).all()
 
 
 @pytest.mark.parametrize("scale", [1, 2])
@@ -173,8 +173,8 @@ def test_a_video_without_segments_is_still_drawn(index: VideoIndex, tmp_path: Pa
     store = PseudoMaskStore(tmp_path / "store")
     put_in_force(store, VideoIndex(index.root, index.entries[:1]), 1, frames=[0, 2, 4, 6])
     clips = dataset(index, store=store)
-    assert (clips[0]["segments"] != UNKNOWN).all()
-    assert (clips[1]["segments"] == UNKNOWN).all()
+    assert (clips[0]["segments"] != IGNORE).all()
+    assert (clips[1]["segments"] == IGNORE).all()
     assert clips[1]["generation"] == 1
 
 
@@ -249,7 +249,7 @@ def test_persistent_workers_see_every_new_generation(index: VideoIndex, tmp_path
         workers.add(tuple(worker.pid for worker in loader._iterator._workers))  # type: ignore[union-attr]
         for batch in batches:
             assert batch["generation"].tolist() == [generation]
-            assert bool((batch["segments"] == UNKNOWN).all()) == (generation == 0)
+            assert bool((batch["segments"] == IGNORE).all()) == (generation == 0)
             assert generation == 0 or set(batch["frame_indices"][0].tolist()) <= {generation, 4, 6, 8, 10}
     assert len(workers) == 1, "the workers were not persistent: the test shows nothing"
 

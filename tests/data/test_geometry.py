@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vos_umec.data.geometry import GeometricTransform
 from vos_umec.errors import ConfigError
+from vos_umec.transforms.geometric import GeometricTransform
 
 
 def crop_and_flip(left: float, top: float, width: float, height: float, size, output, flip=False):

@@ -12,10 +12,9 @@ from PIL import Image
 
 from vos_umec.data import index as index_module
 from vos_umec.data import probe, processes
-from vos_umec.data.index import scan
-from vos_umec.data.search import find_videos
+from vos_umec.data.index import find_videos, scan
 from vos_umec.errors import DataError, VosUmecError
-from vos_umec.io.video import VideoWriter
+from vos_umec.io.video_writer import VideoWriter
 
 FrameFolder = Callable[..., Path]
 
@@ -103,7 +102,7 @@ def test_the_index_keeps_key_frames_and_time_stamps(tmp_path: Path, monkeypatch:
         for t in range(24):
             writer.write(np.full((32, 48, 3), 10 * t, np.uint8))
     scan(tmp_path)
-    monkeypatch.setattr("vos_umec.io.pyav_source.scan_video", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr("vos_umec.io.pyav.scan_video", lambda path: pytest.fail("decoded again"))
     monkeypatch.setattr("vos_umec.io.source.scan_video", lambda path: pytest.fail("decoded again"))
     (entry,) = scan(tmp_path)  # from the disk this time
     assert entry.keys[0] == 0

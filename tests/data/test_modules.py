@@ -15,9 +15,9 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor
 
-from vos_umec.data.evaluation_modules import DavisModule, YouTubeVOSPredictModule
+from vos_umec.data.datamodules import SyntheticDataModule, VideoFolderDataModule, YouTubeVOSDataModule
+from vos_umec.data.evaluation_datamodules import DavisDataModule, YouTubeVOSPredictDataModule
 from vos_umec.data.layouts import VideoSequence
-from vos_umec.data.modules import SyntheticModule, VideoFolderModule, YouTubeVOSModule
 from vos_umec.errors import ConfigError, DataError
 
 FrameFolder = Callable[..., Path]
@@ -107,7 +107,7 @@ def davis(tmp_path: Path, frame_folder: FrameFolder) -> Path:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_batches_are_augmented_on_the_device(videos: Path, tmp_path: Path, workers: int) -> None:
     model = Recorder()
-    trainer(tmp_path).fit(model, datamodule=VideoFolderModule(str(videos), num_workers=workers, **TINY))
+    trainer(tmp_path).fit(model, datamodule=VideoFolderDataModule(str(videos), num_workers=workers, **TINY))
     assert len(model.batches) == 3
     batch = model.batches[0]
     assert batch["frames"].shape == (2, 3, 3, 16, 16)
@@ -121,8 +121,8 @@ def test_training_batches_are_augmented_on_the_device(videos: Path, tmp_path: Pa
 
 
 def test_a_resumed_run_reads_the_clips_the_whole_run_would_have_read(videos: Path, tmp_path: Path) -> None:
-    def module() -> VideoFolderModule:
-        return VideoFolderModule(str(videos), num_workers=2, seed=4, clips_per_video=2, **TINY)
+    def module() -> VideoFolderDataModule:
+        return VideoFolderDataModule(str(videos), num_workers=2, seed=4, clips_per_video=2, **TINY)
 
     whole, first, second = Recorder(), Recorder(), Recorder()
     trainer(tmp_path / "a", max_epochs=3).fit(whole, datamodule=module())
@@ -140,7 +140,7 @@ def test_persistent_workers_deliver_a_new_generation_in_the_epoch_it_was_made_in
     videos: Path, tmp_path: Path
 ) -> None:
     model = Recorder(refresh_in=(1, 3))
-    trainer(tmp_path, max_epochs=5).fit(model, datamodule=VideoFolderModule(str(videos), num_workers=2, **TINY))
+    trainer(tmp_path, max_epochs=5).fit(model, datamodule=VideoFolderDataModule(str(videos), num_workers=2, **TINY))
     generations = [batch["generation"].unique().tolist() for batch in model.batches]
     assert generations == [[0]] * 3 + [[1]] * 6 + [[2]] * 6
     assert [batch["segments"].unique().tolist() for batch in model.batches[3:]] == generations[3:]
@@ -148,8 +148,8 @@ def test_persistent_workers_deliver_a_new_generation_in_the_epoch_it_was_made_in
 
 
 def test_a_resumed_run_takes_over_the_pseudo_masks(videos: Path, tmp_path: Path) -> None:
-    def fit(model: Recorder, epochs: int, **options: Any) -> tuple[Trainer, VideoFolderModule]:
-        module = VideoFolderModule(str(videos), num_workers=0, **TINY)
+    def fit(model: Recorder, epochs: int, **options: Any) -> tuple[Trainer, VideoFolderDataModule]:
+        module = VideoFolderDataModule(str(videos), num_workers=0, **TINY)
         run = trainer(tmp_path, max_epochs=epochs, logger=CSVLogger(tmp_path), log_every_n_steps=1)
         run.fit(model, datamodule=module, **options)
         return run, module
@@ -170,12 +170,12 @@ def test_a_resumed_run_takes_over_the_pseudo_masks(videos: Path, tmp_path: Path)
 def test_a_broken_video_is_warned_of_once(videos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (videos / "broken.mp4").write_bytes(b"")
     with caplog.at_level(logging.WARNING, logger="vos_umec"):
-        trainer(tmp_path).fit(Recorder(), datamodule=VideoFolderModule(str(videos), num_workers=0, **TINY))
+        trainer(tmp_path).fit(Recorder(), datamodule=VideoFolderDataModule(str(videos), num_workers=0, **TINY))
     assert [record.getMessage()[:14] for record in caplog.records] == ["1 of 7 videos "]
 
 
 def test_the_store_is_where_it_was_asked_for(videos: Path, tmp_path: Path) -> None:
-    module = VideoFolderModule(str(videos), store=str(tmp_path / "here"), num_workers=0, **TINY)
+    module = VideoFolderDataModule(str(videos), store=str(tmp_path / "here"), num_workers=0, **TINY)
     trainer(tmp_path).fit(Recorder(refresh_in=(0,)), datamodule=module)
     assert (tmp_path / "here" / "manifest.json").is_file()
     assert module.store.generation == 1
@@ -183,39 +183,39 @@ def test_the_store_is_where_it_was_asked_for(videos: Path, tmp_path: Path) -> No
 
 def test_validation_gives_whole_sequences_untouched(videos: Path, davis: Path, tmp_path: Path) -> None:
     model = Recorder()
-    module = VideoFolderModule(str(videos), val_root=str(davis), num_workers=0, **TINY)
+    module = VideoFolderDataModule(str(videos), val_root=str(davis), num_workers=0, **TINY)
     trainer(tmp_path, num_sanity_val_steps=0).fit(model, datamodule=module)
     assert [sequence.name for sequence in model.sequences] == ["bear", "dog"]
     assert all(isinstance(sequence, VideoSequence) for sequence in model.sequences)
 
 
 def test_davis_serves_validation_test_and_prediction(davis: Path, tmp_path: Path) -> None:
-    module = DavisModule(str(davis))
+    module = DavisDataModule(str(davis))
     for run in (trainer(tmp_path).validate, trainer(tmp_path).test):
         model = Recorder()
         run(model, datamodule=module, verbose=False)
         assert [sequence.name for sequence in model.sequences] == ["bear", "dog"]
     assert trainer(tmp_path).predict(Recorder(), datamodule=module) == ["bear", "dog"]
     with pytest.raises(DataError, match="no folder"):
-        trainer(tmp_path).validate(Recorder(), datamodule=DavisModule(str(tmp_path / "nowhere")))
+        trainer(tmp_path).validate(Recorder(), datamodule=DavisDataModule(str(tmp_path / "nowhere")))
 
 
 def test_youtube_vos_trains_on_its_frames_alone(tmp_path: Path, frame_folder: FrameFolder) -> None:
     for kind in ("JPEGImages", "Annotations"):
         frame_folder(tmp_path / "train" / kind / "003234408d", step=5)
-    module = YouTubeVOSModule(str(tmp_path), num_workers=0, **TINY)
+    module = YouTubeVOSDataModule(str(tmp_path), num_workers=0, **TINY)
     module.prepare_data()
     module.setup("fit")
     assert [video.path.parent.name for video in module.index] == ["JPEGImages"]
     with pytest.raises(DataError, match="train_all_frames"):
-        YouTubeVOSModule(str(tmp_path), all_frames=True).prepare_data()
+        YouTubeVOSDataModule(str(tmp_path), all_frames=True).prepare_data()
 
 
 def test_a_module_works_without_a_trainer(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    module = VideoFolderModule(str(videos), num_workers=0, **{**TINY, "batch_size": 50})
+    module = VideoFolderDataModule(str(videos), num_workers=0, **{**TINY, "batch_size": 50})
     module.prepare_data()
     module.setup("fit")
     with caplog.at_level(logging.WARNING):
@@ -229,17 +229,19 @@ def test_a_module_works_without_a_trainer(
 
 def test_wrong_settings_are_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="batch_size is 0"):
-        VideoFolderModule("videos", batch_size=0)
+        VideoFolderDataModule("videos", batch_size=0)
     with pytest.raises(DataError, match="is missing"):
-        VideoFolderModule(str(tmp_path / "nowhere")).prepare_data()
+        VideoFolderDataModule(str(tmp_path / "nowhere")).prepare_data()
 
 
-@pytest.mark.parametrize("name", ["VideoFolderModule", "YouTubeVOSModule", "SyntheticModule", "DavisModule"])
+@pytest.mark.parametrize(
+    "name", ["VideoFolderDataModule", "YouTubeVOSDataModule", "SyntheticDataModule", "DavisDataModule"]
+)
 def test_modules_are_built_from_a_configuration(name: str) -> None:
     parser = ArgumentParser()
     parser.add_subclass_arguments(LightningDataModule, "data")
     options = {"root": "somewhere"}
-    if name != "DavisModule":
+    if name != "DavisDataModule":
         options |= {"batch_size": 3, "crop_scale": [0.6, 1.0], "num_workers": None}
     path = f"vos_umec.{name}"
     module = parser.instantiate_classes(
@@ -247,14 +249,14 @@ def test_modules_are_built_from_a_configuration(name: str) -> None:
     ).data
     assert type(module).__name__ == name
     assert module.hparams["root"] == "somewhere"
-    if name != "DavisModule":
+    if name != "DavisDataModule":
         assert module.hparams["batch_size"] == 3
         assert module.augment.scale == (0.6, 1.0)
 
 
 @pytest.mark.slow
 def test_synthetic_videos_train_and_validate(tmp_path: Path) -> None:
-    module = SyntheticModule(
+    module = SyntheticDataModule(
         str(tmp_path), train_videos=2, val_videos=1, frames=6, size=(32, 48), num_workers=0, **TINY
     )
     model = Recorder()
@@ -271,9 +273,9 @@ def test_two_processes_share_clips_and_pseudo_masks(videos: Path, davis: Path, t
         "import json, sys\n"
         "from pathlib import Path\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from test_modules import TINY, CSVLogger, Recorder, VideoFolderModule, trainer\n"
+        "from test_modules import TINY, CSVLogger, Recorder, VideoFolderDataModule, trainer\n"
         "videos, davis, root = map(Path, sys.argv[1:])\n"
-        "module = VideoFolderModule(str(videos), val_root=str(davis), num_workers=1, **{**TINY, 'batch_size': 3})\n"
+        "module = VideoFolderDataModule(str(videos), val_root=str(davis), num_workers=1, **{**TINY, 'batch_size': 3})\n"
         "model = Recorder(refresh_in=(1,))\n"
         "run = trainer(root, max_epochs=2, devices=2, strategy='ddp', logger=CSVLogger(root),\n"
         "              log_every_n_steps=1, num_sanity_val_steps=0)\n"
@@ -313,25 +315,25 @@ def ytvos(tmp_path: Path, frame_folder: FrameFolder) -> Path:
 def test_held_out_videos_are_not_trained_on(ytvos: Path, tmp_path: Path) -> None:
     held_out = tmp_path / "held_out.txt"
     model = Recorder()
-    module = YouTubeVOSModule(str(ytvos), held_out=str(held_out), num_workers=0, gap=1, **TINY)
+    module = YouTubeVOSDataModule(str(ytvos), held_out=str(held_out), num_workers=0, gap=1, **TINY)
     trainer(tmp_path).fit(model, datamodule=module)
     assert [entry.id for entry in module.index] == ["b", "c"]
     assert sorted(name for name, _ in model.clips[0]) == ["b", "c"]
     for names, found in (("a\nx\n", "x is not there"), ("a\nb\nc\n", "that is all of them")):
         held_out.write_text(names)
         with pytest.raises(DataError, match=f"are to be held out: {found}"):
-            YouTubeVOSModule(str(ytvos), held_out=str(held_out), **TINY).setup("fit")
+            YouTubeVOSDataModule(str(ytvos), held_out=str(held_out), **TINY).setup("fit")
 
 
 def test_predict_reads_every_frame_and_names_those_asked_for(
     ytvos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    module = YouTubeVOSPredictModule(str(ytvos), split="train", videos=str(tmp_path / "held_out.txt"))
+    module = YouTubeVOSPredictDataModule(str(ytvos), split="train", videos=str(tmp_path / "held_out.txt"))
     assert trainer(tmp_path).predict(Recorder(), datamodule=module) == ["a"]
     (a,) = module.sequences
     assert (len(a.source()), a.required, sorted(a.given)) == (16, (5, 10), [5])
     assert "train_all_frames" not in caplog.text
-    module = YouTubeVOSPredictModule(str(ytvos), split="train", all_frames=False)
+    module = YouTubeVOSPredictDataModule(str(ytvos), split="train", all_frames=False)
     module.setup("predict")
     assert (len(module.sequences[0].source()), module.sequences[0].required) == (4, (1, 2))
     assert "the download train_all_frames has them all" in caplog.text
@@ -340,4 +342,4 @@ def test_predict_reads_every_frame_and_names_those_asked_for(
 @pytest.mark.parametrize("stage", ["validate", "test", "fit"])
 def test_youtube_vos_has_no_scores_by_the_rules_of_davis(ytvos: Path, stage: str) -> None:
     with pytest.raises(ConfigError, match=f"asked for `{stage}`: use `vos-umec predict`"):
-        YouTubeVOSPredictModule(str(ytvos), split="train").setup(stage)
+        YouTubeVOSPredictDataModule(str(ytvos), split="train").setup(stage)

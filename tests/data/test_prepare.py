@@ -16,12 +16,11 @@ from PIL import Image
 from vos_umec.cli.main import main
 from vos_umec.data import prepare as prepare_module
 from vos_umec.data.clips import ClipDataset
-from vos_umec.data.index import scan
+from vos_umec.data.index import find_videos, scan
 from vos_umec.data.prepare import prepare
-from vos_umec.data.search import find_videos
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.source import open_source
-from vos_umec.io.video import VideoWriter
+from vos_umec.io.video_writer import VideoWriter
 
 FrameFolder = Callable[..., Path]
 

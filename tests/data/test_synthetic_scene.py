@@ -22,11 +22,11 @@ from vos_umec.errors import ConfigError
 SIZE = (48, 80)
 
 
-def disc(frames: int = 1, colour: torch.Tensor | None = None, reach: float = 1.5) -> Body:
+def disc(frames: int = 1, color: torch.Tensor | None = None, reach: float = 1.5) -> Body:
     """A disc of radius 1; its canvas is fine enough that the outline is exact to 0.001 units."""
     x, y = canvas_grid(192, reach)
     level = torch.from_numpy(1 - np.hypot(x, y)).float()
-    rgb = torch.ones(3, 192, 192) if colour is None else colour
+    rgb = torch.ones(3, 192, 192) if color is None else color
     return Body((Part(torch.cat([rgb, level[None]]), reach, (0.0, 0.0), np.zeros(frames)),), reach)
 
 
@@ -120,8 +120,8 @@ def test_an_occluder_in_front_is_background_in_the_mask() -> None:
 
 
 def test_texture_moves_with_its_object() -> None:
-    colour = torch.rand(3, 192, 192, generator=torch.Generator().manual_seed(0))
-    body = disc(3, torch.nn.functional.avg_pool2d(colour, 9, 1, 4))
+    color = torch.rand(3, 192, 192, generator=torch.Generator().manual_seed(0))
+    body = disc(3, torch.nn.functional.avg_pool2d(color, 9, 1, 4))
     motion = Motion.still(3, (16.0, 20.0), 10.0)
     motion = replace(
         motion,
@@ -177,7 +177,7 @@ def test_textures_are_varied_and_in_range() -> None:
         assert picture.shape == (32, 40, 3)
         assert picture.min() >= 0
         assert picture.max() <= 1
-        assert picture.std(axis=(0, 1)).max() > 0.01  # never a flat colour
+        assert picture.std(axis=(0, 1)).max() > 0.01  # never a flat color
     means = np.stack([picture.mean(axis=(0, 1)) for picture in made])
     assert means.std(axis=0).min() > 0.04
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from vos_umec.inference.copying import inference_copy
-from vos_umec.models.precision import multiplies_bf16
-from vos_umec.models.presets import network_from_preset
+from vos_umec.device import multiplies_bf16
+from vos_umec.inference.fusion import fuse_for_inference
+from vos_umec.models.factory import network_from_preset
 
 
 def used(preset):
@@ -35,7 +35,7 @@ def test_folding_changes_no_figure(preset):
     network = used(preset)
     with torch.inference_mode():
         torch.manual_seed(1)
-        found = outputs(inference_copy(network, bf16=False))
+        found = outputs(fuse_for_inference(network, bf16=False))
         torch.manual_seed(1)
         expected = outputs(network.eval())
     for a, b in zip(found, expected, strict=True):
@@ -45,7 +45,7 @@ def test_folding_changes_no_figure(preset):
 def test_the_network_itself_stays_as_it_is():
     network = used("tiny")
     before = copy.deepcopy(network.state_dict())
-    lean = inference_copy(network, bf16=True)
+    lean = fuse_for_inference(network, bf16=True)
     assert network.training
     assert all(p.requires_grad and p.dtype == torch.float32 for p in network.parameters())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -59,7 +59,7 @@ def test_in_bf16_keys_are_the_same_but_for_rounding():
     with torch.inference_mode():
         expected = network.eval().encoder(frame).key
         with torch.autocast("cpu", torch.bfloat16):
-            found = inference_copy(network, bf16=True).encoder(frame).key
+            found = fuse_for_inference(network, bf16=True).encoder(frame).key
     assert found.dtype == torch.float32
     assert (found * expected).sum(dim=1).min() > 0.999
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vos_umec.data.augment import normalize
 from vos_umec.errors import ConfigError
 from vos_umec.inference.protocols import PROTOCOLS, protocol_settings
 from vos_umec.inference.segmenter import VideoSegmenter
-from vos_umec.models.presets import network_from_preset
-from vos_umec.models.propagation import PropagationNetwork
-from vos_umec.models.trunk_encoder import TrunkEncoder
+from vos_umec.models.encoder import TrunkEncoder
+from vos_umec.models.factory import network_from_preset
+from vos_umec.models.umec import PropagationNetwork
+from vos_umec.transforms.augment import normalize
 
 SIZE, FRAMES, LATE = (44, 61), 6, 2  # no whole cells; object 9 appears on frame 2
 PADDED = (48, 64)
@@ -26,7 +26,7 @@ def video():
     return frames, masks
 
 
-def reference(network, frames, masks, references, radius, anchor_radius, top_k, tau, repeat_first):
+def reference(network, frames, masks, references, radius, permanent_radius, top_k, tau, repeat_first):
     """Soft masks of every frame, cell by cell, each reference frame written down as often as it counts."""
     s = network.stride
     height, width = (side // s for side in PADDED)
@@ -49,7 +49,7 @@ def reference(network, frames, masks, references, radius, anchor_radius, top_k, 
             if t <= start:
                 continue
             known = range(start, t)
-            entries = [(r, anchor_radius) for r in known if r in masks]
+            entries = [(r, permanent_radius) for r in known if r in masks]
             entries += [(r, radius) for r in known if r not in masks][-references:]
             if repeat_first:
                 entries += [(start, radius)] * (1 + references - len(entries))
@@ -89,11 +89,11 @@ def encoders():
 def test_label_propagation_is_the_dense_reference(encoder, protocol):
     network = PropagationNetwork(encoders()[encoder]).eval()
     frames, masks = video()
-    changes = {"references": 3, "radius": 3.0, "anchor_radius": 4 if protocol == "dino" else None}
+    changes = {"references": 3, "radius": 3.0, "permanent_radius": 4 if protocol == "dino" else None}
     segmenter = VideoSegmenter.from_protocol(network, protocol, bf16=False, **changes)
     settings = {**protocol_settings(protocol), **changes}
     expected = reference(
-        network, frames, masks, 3, 3.0, changes["anchor_radius"], settings["top_k"], settings["tau"],
+        network, frames, masks, 3, 3.0, changes["permanent_radius"], settings["top_k"], settings["tau"],
         settings.get("repeat_first", False),
     )  # fmt: skip
     for t, frame in enumerate(frames):

@@ -4,12 +4,12 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vos_umec.inference import readout_search
-from vos_umec.inference.readout import TopK, gather_values, top_k_affinity
-from vos_umec.inference.scratch import Scratch
+from vos_umec.matching import search as readout_search
+from vos_umec.matching.search import Scratch
+from vos_umec.matching.topk import TopK, gather_values, top_k_affinity
 
 
-def slow_top_k(key_q, keys_r, anchors, top_k, tau, radius, anchor_radius):
+def slow_top_k(key_q, keys_r, anchors, top_k, tau, radius, permanent_radius):
     """Every query cell against every reference cell, one at a time."""
     N, h, w, _ = keys_r.shape
     out = []
@@ -17,7 +17,7 @@ def slow_top_k(key_q, keys_r, anchors, top_k, tau, radius, anchor_radius):
         for qx in range(w):
             scores = torch.full((N, h, w), -torch.inf)
             for n in range(N):
-                reach = anchor_radius if n < anchors else radius
+                reach = permanent_radius if n < anchors else radius
                 for y in range(h):
                     for x in range(w):
                         if reach is None or (y - qy) ** 2 + (x - qx) ** 2 < reach**2:
@@ -32,12 +32,12 @@ def dense(best: TopK, cells: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("radius", [None, 1, 2.5, 4])
-@pytest.mark.parametrize("anchor_radius", [None, 3])
+@pytest.mark.parametrize("permanent_radius", [None, 3])
 @pytest.mark.parametrize("anchors", [0, 1, 3])
-def test_tiles_equal_the_slow_loop(radius, anchor_radius, anchors):
+def test_tiles_equal_the_slow_loop(radius, permanent_radius, anchors):
     torch.manual_seed(3)
     keys = F.normalize(torch.randn(4, 9, 11, 6), dim=-1)  # more than one tile each way, none of them whole
-    arguments = (keys[3], keys[:3], anchors, 5, 0.05, radius, anchor_radius)
+    arguments = (keys[3], keys[:3], anchors, 5, 0.05, radius, permanent_radius)
     torch.testing.assert_close(dense(top_k_affinity(*arguments), 3 * 99), slow_top_k(*arguments))
 
 
@@ -108,13 +108,13 @@ def exact_scores(key_q, keys_r, index):
     return torch.einsum("qd,qkd->qk", key_q.flatten(0, 1).double(), chosen).sort(dim=1).values
 
 
-@pytest.mark.parametrize("anchor_radius", [None, 5])
-def test_cells_that_nearly_tie_are_told_apart_as_far_as_fp32_can(anchor_radius):
+@pytest.mark.parametrize("permanent_radius", [None, 5])
+def test_cells_that_nearly_tie_are_told_apart_as_far_as_fp32_can(permanent_radius):
     coarse = torch.randn(1, 16, 2, 2, 3)
     smooth = F.interpolate(coarse, size=(5, 12, 17), mode="trilinear", align_corners=True)[0]
     keys = F.normalize(smooth.permute(1, 2, 3, 0), dim=-1)
-    best = top_k_affinity(keys[4], keys[:4], 1, 10, 0.05, 5, anchor_radius)
-    wanted = slow_top_k(keys[4].double(), keys[:4].double(), 1, 10, 0.05, 5, anchor_radius).topk(10).indices
+    best = top_k_affinity(keys[4], keys[:4], 1, 10, 0.05, 5, permanent_radius)
+    wanted = slow_top_k(keys[4].double(), keys[:4].double(), 1, 10, 0.05, 5, permanent_radius).topk(10).indices
     found = exact_scores(keys[4], keys[:4], best.index)
     torch.testing.assert_close(found, exact_scores(keys[4], keys[:4], wanted), atol=1e-6, rtol=0)
     assert all(len(set(row)) == 10 for row in best.index.tolist())

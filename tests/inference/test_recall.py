@@ -2,10 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vos_umec.inference.memory import ReferenceMemory
-from vos_umec.inference.readout import top_k_affinity
-from vos_umec.inference.recall import recall
-from vos_umec.inference.windows import Window
+from vos_umec.inference.memory import ReferenceMemory, read_memory
+from vos_umec.inference.refinement import Window
+from vos_umec.matching.topk import top_k_affinity
 
 h, w, D, Dv = 7, 9, 4, 5
 
@@ -21,7 +20,7 @@ def test_each_object_is_the_dense_product_over_the_references_that_know_it(late)
     for t in range(6):
         remember(memory, 1 if late and t < 3 else 3, anchor=t in (0, 3))
     key = F.normalize(torch.randn(h, w, D), dim=-1)
-    found = recall(memory, key, top_k=4, tau=0.1, radius=3, anchor_radius=None)
+    found = read_memory(memory, key, top_k=4, tau=0.1, radius=3, permanent_radius=None)
     assert [objects for objects, _ in found.parts] == ([[1, 2], [0]] if late else [[0, 1, 2]])
     said = []
     for k in range(3):

@@ -4,9 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vos_umec.inference import refinement
-from vos_umec.inference.refinement import FrameRefiner
-from vos_umec.inference.windows import Window, object_windows
-from vos_umec.models.presets import network_from_preset
+from vos_umec.inference.refinement import FrameRefiner, Window, object_windows
+from vos_umec.models.factory import network_from_preset
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,14 +10,14 @@ from vos_umec import UMECModule
 from vos_umec.errors import ConfigError, MaskError
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.models.encoder import Features
-from vos_umec.models.presets import network_from_preset
+from vos_umec.models.factory import network_from_preset
 
 SIZE = (48, 64)
-COLOURS = {0: (40, 40, 40), 3: (220, 30, 30), 9: (30, 220, 30), 200: (30, 30, 220)}
+COLORS = {0: (40, 40, 40), 3: (220, 30, 30), 9: (30, 220, 30), 200: (30, 30, 220)}
 
 
-class ColourEncoder(nn.Module):
-    """Keys that say the colour of a cell and nothing else: correspondence without learning."""
+class ColorEncoder(nn.Module):
+    """Keys that say the color of a cell and nothing else: correspondence without learning."""
 
     stride, key_dim, trunk_dim, skip_dims = 4, 3, 128, (128, 64)
 
@@ -30,7 +30,7 @@ class ColourEncoder(nn.Module):
 @pytest.fixture
 def network():
     network = network_from_preset("tiny")
-    network.encoder = ColourEncoder()
+    network.encoder = ColorEncoder()
     return network
 
 
@@ -40,8 +40,8 @@ def scene(squares):
     for i, (y, x) in squares.items():
         ids[y : y + 16, x : x + 16] = i
     frame = np.zeros((*SIZE, 3), np.uint8)
-    for i, colour in COLOURS.items():
-        frame[ids == i] = colour
+    for i, color in COLORS.items():
+        frame[ids == i] = color
     return frame, ids
 
 
@@ -252,8 +252,8 @@ def test_wrong_input_says_what_is_wrong(network):
         VideoSegmenter(network, radius=-1)
     with pytest.raises(ConfigError, match="mutual must be above 0"):
         VideoSegmenter(network, mutual=0)
-    with pytest.raises(ConfigError, match="spread must be above 0"):
-        VideoSegmenter(network, spread=0)
+    with pytest.raises(ConfigError, match="max_extent"):
+        VideoSegmenter(network, max_extent=0)
     with pytest.raises(ConfigError, match="crop_margin must be 0"):
         VideoSegmenter(network, crop_margin=-1)
     segmenter = VideoSegmenter(network, rounds=0)
@@ -281,7 +281,7 @@ def test_coarse_masks_may_be_remembered_in_place_of_the_refined_ones():
     """What is in memory after a frame is then what label propagation has there, whatever the decoder made of it."""
     torch.manual_seed(0)
     network = network_from_preset("tiny", decoder={"residual": False})
-    network.encoder = ColourEncoder()
+    network.encoder = ColorEncoder()
     plain = VideoSegmenter(network, rounds=0, bf16=False)
     coarse = VideoSegmenter(network, rounds=1, bf16=False, coarse_memory=True)
     refined = VideoSegmenter(network, rounds=1, bf16=False)
@@ -295,11 +295,11 @@ def test_coarse_masks_may_be_remembered_in_place_of_the_refined_ones():
 
 @pytest.mark.parametrize("rounds", [0, 2])
 def test_with_a_spread_a_look_alike_far_off_is_not_taken_for_a_part_of_the_object(network, rounds):
-    plain, together = (VideoSegmenter(network, rounds=rounds, spread=spread) for spread in (None, 3))
+    plain, together = (VideoSegmenter(network, rounds=rounds, max_extent=extent) for extent in (None, 3))
     for t in range(4):
         frame, truth = scene({3: (16 + 4 * t, 0)})
         if t:
-            frame[:8, 56:] = COLOURS[3]
+            frame[:8, 56:] = COLORS[3]
         given = None if t else truth
         taken, left = plain.step(frame, given), together.step(frame, given)
         assert iou(left == 3, truth == 3) > 0.9

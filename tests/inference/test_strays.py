@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vos_umec.inference.strays import without_strays
+from vos_umec.inference.postprocess import remove_outliers
 
 
 def kept_along(places, n, spread):
@@ -36,7 +36,7 @@ def test_it_is_what_sorting_and_flooding_pixel_by_pixel_gives(h, w, spread, seed
     share = 0.02 + torch.rand(2, 1, 1, generator=generator)
     masks = (torch.rand(2, h, w, generator=generator) < share).float()
     given = torch.rand(2, h, w, generator=generator)
-    found = without_strays(masks, spread, given)
+    found = remove_outliers(masks, spread, given)
     for mask, alike, result in zip(masks.numpy(), given.numpy() > 0.5, found.numpy(), strict=True):
         y, x = mask.nonzero()
         if len(y):
@@ -48,7 +48,7 @@ def test_it_is_what_sorting_and_flooding_pixel_by_pixel_gives(h, w, spread, seed
 def test_soft_values_stay_and_what_is_faint_everywhere_is_left_alone():
     masks = torch.rand(2, 20, 20, generator=torch.Generator().manual_seed(0)) * 0.4
     masks[0, 4:9, 4:9] += 0.55
-    found = without_strays(masks, spread=2, given=torch.ones_like(masks))
+    found = remove_outliers(masks, max_extent=2, given=torch.ones_like(masks))
     assert torch.equal(found[1], masks[1])
     assert torch.equal(found[0, :11, :11], masks[0, :11, :11])
     assert not found[0, :, 15:].any()
@@ -62,7 +62,7 @@ def test_a_long_neck_stays_and_neither_a_strip_of_the_ground_nor_a_stray_that_lo
     masks[0, 54:56, 40:110] = 1  # the strip, joined to the body as the neck is
     masks[0, :4, 112:] = 1  # the stray
     given[0, :4, 112:] = 1
-    kept = without_strays(masks, spread=2, given=given)[0]
+    kept = remove_outliers(masks, max_extent=2, given=given)[0]
     assert kept[45:47].sum() == 2 * 100
     assert not kept[54:56, 80:].any()
     assert not kept[:4].any()
@@ -74,5 +74,5 @@ def test_a_disc_and_a_bar_reach_as_far_as_is_said(shape):
     masks = (x**2 + y**2 < 80**2 if shape == "disc" else x.abs() + 0 * y < 80).float()[None]
     reach = 2.5 if shape == "disc" else 2.05
     masks[0, :, 176:178] = 0  # its end is cut off, and so not joined to the rest
-    assert torch.equal(without_strays(masks, reach, masks), masks)
-    assert without_strays(masks, reach * 0.85, masks).sum() < masks.sum()
+    assert torch.equal(remove_outliers(masks, reach, masks), masks)
+    assert remove_outliers(masks, reach * 0.85, masks).sum() < masks.sum()

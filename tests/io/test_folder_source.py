@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from vos_umec.errors import ConfigError, DataError, VideoReadError
-from vos_umec.io.folder_source import FolderSource
+from vos_umec.io.folder import FolderSource
 from vos_umec.io.frames import SourceFacts
 from vos_umec.io.source import open_source
 
@@ -135,7 +135,7 @@ def test_a_jpeg_of_any_kind_is_scaled_as_pillow_would(tmp_path, kind, size) -> N
 
 
 @pytest.mark.parametrize(
-    ("mode", "colour", "expected"),
+    ("mode", "color", "expected"),
     [
         ("L", 90, (90, 90, 90)),
         ("1", 1, (255, 255, 255)),
@@ -144,8 +144,8 @@ def test_a_jpeg_of_any_kind_is_scaled_as_pillow_would(tmp_path, kind, size) -> N
         ("I;16", 0x5A00, (0x5A, 0x5A, 0x5A)),
     ],
 )
-def test_every_kind_of_picture_becomes_rgb(tmp_path, mode, colour, expected) -> None:
-    Image.new(mode, (5, 4), colour).save(tmp_path / "0.png")
+def test_every_kind_of_picture_becomes_rgb(tmp_path, mode, color, expected) -> None:
+    Image.new(mode, (5, 4), color).save(tmp_path / "0.png")
     assert open_source(tmp_path).read([0])[0, 2, 2].tolist() == list(expected)
 
 

@@ -12,9 +12,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image, ImageDraw
 
 from vos_umec.errors import MaskError
-from vos_umec.io.indexed_png import plain_indices
 from vos_umec.io.masks import read_mask, write_mask
-from vos_umec.io.palette import davis_palette, voc_palette
+from vos_umec.io.png import davis_palette, plain_indices, voc_palette
 
 
 def saved(folder: Path, values: np.ndarray, mode: str | None = None, ending: str = "png") -> Path:
@@ -110,7 +109,7 @@ def test_unsure_greys(tmp_path, values) -> None:
     assert f"{len(values)} grey values ({values[0]}, {values[1]}" in str(caught.value)
 
 
-def test_two_colours_of_one_bit(tmp_path) -> None:
+def test_two_colors_of_one_bit(tmp_path) -> None:
     Image.fromarray(np.array([[True, False]])).save(tmp_path / "m.png")
     assert read_mask(tmp_path / "m.png").tolist() == [[1, 0]]
 
@@ -118,19 +117,19 @@ def test_two_colours_of_one_bit(tmp_path) -> None:
 @pytest.mark.parametrize("palette", [davis_palette, voc_palette])
 @given(count=st.integers(1, 21), void=st.booleans())
 @settings(max_examples=15, deadline=None)
-def test_colours_of_a_known_palette(tmp_path_factory, palette, count, void) -> None:
+def test_colors_of_a_known_palette(tmp_path_factory, palette, count, void) -> None:
     ids = np.array([[*range(count + 1), *([255] if void else [])]], np.uint8)
     path = saved(tmp_path_factory.mktemp("masks"), palette()[ids])
     np.testing.assert_array_equal(read_mask(path), ids)
 
 
-@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (255, 0, 255), (255, 255, 0)])
-def test_black_and_one_pure_colour(tmp_path, colour) -> None:
-    assert read_mask(saved(tmp_path, np.array([[[0, 0, 0], colour]], np.uint8))).tolist() == [[0, 1]]
+@pytest.mark.parametrize("color", [(255, 0, 0), (0, 255, 0), (255, 0, 255), (255, 255, 0)])
+def test_black_and_one_pure_color(tmp_path, color) -> None:
+    assert read_mask(saved(tmp_path, np.array([[[0, 0, 0], color]], np.uint8))).tolist() == [[0, 1]]
 
 
 @pytest.mark.parametrize(
-    "colours",
+    "colors",
     [
         [(0, 0, 0), (255, 0, 0), (0, 255, 0)],  # which one is object 1?
         [(255, 0, 0), (0, 255, 0)],
@@ -141,16 +140,16 @@ def test_black_and_one_pure_colour(tmp_path, colour) -> None:
         [(12, 34, 56)],
     ],
 )
-def test_unsure_colours(tmp_path, colours) -> None:
+def test_unsure_colors(tmp_path, colors) -> None:
     with pytest.raises(MaskError, match="not certain"):
-        read_mask(saved(tmp_path, np.array([colours], np.uint8)))
+        read_mask(saved(tmp_path, np.array([colors], np.uint8)))
 
 
 @pytest.mark.parametrize("soften", ["antialiased", "smooth resize", "jpeg", "grey"])
-@pytest.mark.parametrize("colour", [(128, 0, 0), (255, 255, 255), (0, 255, 0)])
-def test_soft_edges_never_become_objects(tmp_path, soften, colour) -> None:
+@pytest.mark.parametrize("color", [(128, 0, 0), (255, 255, 255), (0, 255, 0)])
+def test_soft_edges_never_become_objects(tmp_path, soften, color) -> None:
     big = Image.new("RGB", (400, 400))
-    ImageDraw.Draw(big).ellipse((60, 40, 330, 370), fill=colour)
+    ImageDraw.Draw(big).ellipse((60, 40, 330, 370), fill=color)
     path = tmp_path / "soft.png"
     if soften == "antialiased":
         big.resize((100, 100), Image.Resampling.BOX).save(path)

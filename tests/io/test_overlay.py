@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from vos_umec.errors import ConfigError
-from vos_umec.io.overlay import overlay
-from vos_umec.io.palette import davis_palette
+from vos_umec.io.png import davis_palette
+from vos_umec.viz.overlay import overlay
 
 
 @pytest.fixture

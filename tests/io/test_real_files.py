@@ -10,7 +10,7 @@ from PIL import Image
 
 from vos_umec.errors import DataError, VideoReadError
 from vos_umec.io.masks import read_mask, write_mask
-from vos_umec.io.palette import davis_palette, voc_palette
+from vos_umec.io.png import davis_palette, voc_palette
 from vos_umec.io.source import open_source
 
 # Frames that FFmpeg decodes from the start, up to the first error.
@@ -104,7 +104,7 @@ def test_davis_masks_and_palette(real_data, tmp_path) -> None:
         with Image.open(path) as image:
             assert read_mask(path).tolist() == np.asarray(image).tolist()
             palettes.append(np.array(image.getpalette()).reshape(-1, 3).tolist())
-    # A few sequences of DAVIS carry the colour map of PASCAL VOC, the others the palette of DAVIS 2017.
+    # A few sequences of DAVIS carry the color map of PASCAL VOC, the others the palette of DAVIS 2017.
     assert all(palette in (davis_palette().tolist(), voc_palette().tolist()) for palette in palettes)
     assert palettes.count(davis_palette().tolist()) > len(palettes) / 2
     write_mask(tmp_path / "m.png", read_mask(masks[0]))

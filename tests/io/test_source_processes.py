@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from vos_umec.errors import VideoReadError
 from vos_umec.io.container import PictureMaker, decoding_threads
 from vos_umec.io.frames import SourceFacts
-from vos_umec.io.pyav_source import PyAVSource
+from vos_umec.io.pyav import PyAVSource
 from vos_umec.io.source import FrameSource, open_source
 
 
@@ -83,7 +83,7 @@ _FORK_AMID_CIRCLES = """
 import gc, os, pathlib, sys
 # As do the hooks of logging and threading: whatever is made right after a fork may set off the search for circles.
 os.register_at_fork(after_in_child=lambda: [[] for _ in range(100_000)])
-from vos_umec.io.pyav_source import PyAVSource
+from vos_umec.io.pyav import PyAVSource
 source = PyAVSource(pathlib.Path(sys.argv[1]))
 source.read([5])
 gc.collect()
@@ -182,7 +182,7 @@ def test_data_loader_workers_read_while_the_parent_reads(make_clip, numbers) -> 
 def test_decord_opens_no_cuda_library() -> None:
     # One of them would take over the BLAS of faiss.
     code = (
-        "import sys; from vos_umec.io.decord_import import import_decord; import_decord();"
+        "import sys; from vos_umec.io.decord import import_decord; import_decord();"
         "assert 'nvidia' not in sys.modules or sys.modules['nvidia'];"
         "print([line for line in open('/proc/self/maps') if 'blas' in line and 'nvidia' in line])"
     )

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from vos_umec.errors import DataError, VideoReadError
-from vos_umec.io import pyav_source
+from vos_umec.io import pyav
 from vos_umec.io.container import FrameWalk
-from vos_umec.io.decord_source import DecordSource
+from vos_umec.io.decord import DecordSource
 from vos_umec.io.frames import SourceFacts
-from vos_umec.io.pyav_source import PyAVSource
+from vos_umec.io.pyav import PyAVSource
 from vos_umec.io.scan import scan_video
 from vos_umec.io.source import FrameSource, open_source
 
@@ -77,7 +77,7 @@ def test_scaled_frames_are_those_of_decoding_from_the_start(
     make_clip, monkeypatch, name, codec, gop, options, threads
 ) -> None:
     # Frames that no other needs are passed over on the way: none that is wanted may be missed or changed.
-    monkeypatch.setattr(pyav_source, "decoding_threads", lambda: threads)
+    monkeypatch.setattr(pyav, "decoding_threads", lambda: threads)
     path = make_clip(name, codec=codec, gop=gop, options=options)
     size = (36, 48)
     with av.open(f"file:{path}") as container:
@@ -216,7 +216,7 @@ def test_shrinking_is_antialiased(tmp_path) -> None:
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("reader", [PyAVSource, open_source])
 def test_the_sound_part_of_a_damaged_file_is_read(make_clip, numbers, monkeypatch, reader, threads, caplog) -> None:
-    monkeypatch.setattr(pyav_source, "decoding_threads", lambda: threads)
+    monkeypatch.setattr(pyav, "decoding_threads", lambda: threads)
     path = make_clip(gop=5, options={"crf": "12", "bf": "0"})
     with av.open(str(path)) as container:
         packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
@@ -249,7 +249,7 @@ def test_a_recording_that_begins_between_key_frames_begins_at_the_next(make_clip
 @pytest.mark.parametrize("seed", range(12))
 def test_noise_in_a_file_ends_in_steady_frames_or_one_error(make_clip, monkeypatch, seed) -> None:
     chance = random.Random(seed)
-    monkeypatch.setattr(pyav_source, "decoding_threads", lambda: 1 + seed % 4)
+    monkeypatch.setattr(pyav, "decoding_threads", lambda: 1 + seed % 4)
     name, codec = chance.choice([("n.mp4", "libx264"), ("n.mkv", "libx264"), ("n.avi", "mpeg4")])
     path = make_clip(name, gop=12, codec=codec, options={})
     data = bytearray(path.read_bytes())
@@ -284,7 +284,7 @@ def test_opening_is_lazy_and_facts_save_the_counting(make_clip, numbers, monkeyp
     path = make_clip(frames=9)
     facts = open_source(path).facts
     assert facts == SourceFacts("decord", 9, (48, 64), 25.0, keys=(0,), stamps=((0, 1), (512, 8)))
-    for module in ("source", "pyav_source"):
+    for module in ("source", "pyav"):
         monkeypatch.setattr(f"vos_umec.io.{module}.scan_video", lambda path: pytest.fail("counted again"))
     source = open_source(path, facts)
     assert numbers(source.read([8])) == [8]

@@ -4,7 +4,7 @@ import pytest
 
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.source import open_source
-from vos_umec.io.video import VideoWriter
+from vos_umec.io.video_writer import VideoWriter
 
 
 def write(path, frames, **settings) -> None:
@@ -33,15 +33,15 @@ def test_frames_come_back_in_order_and_alike(tmp_path, picture, numbers) -> None
     assert source.facts.reader == "decord"
     back = source.read(range(70))
     assert numbers(back) == list(range(70))
-    grey = np.stack(frames).mean(-1) - back.mean(-1)  # colours are stored at half the resolution
+    grey = np.stack(frames).mean(-1) - back.mean(-1)  # colors are stored at half the resolution
     assert np.abs(grey).mean() < 4
 
 
-def test_flat_colours_survive(tmp_path) -> None:
-    colours = [(200, 30, 40), (20, 180, 60), (40, 50, 220), (250, 250, 250), (0, 0, 0)]
-    write(tmp_path / "clip.mp4", [np.full((32, 32, 3), colour, np.uint8) for colour in colours], gop=1)
+def test_flat_colors_survive(tmp_path) -> None:
+    colors = [(200, 30, 40), (20, 180, 60), (40, 50, 220), (250, 250, 250), (0, 0, 0)]
+    write(tmp_path / "clip.mp4", [np.full((32, 32, 3), color, np.uint8) for color in colors], gop=1)
     back = open_source(tmp_path / "clip.mp4").read(range(5)).astype(int)
-    assert np.abs(back - np.array(colours)[:, None, None]).max() <= 6
+    assert np.abs(back - np.array(colors)[:, None, None]).max() <= 6
 
 
 @pytest.mark.parametrize("gop", [1, 4, 24])

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from vos_umec.metrics.bits import count, disk, pack_pair, shift
+from vos_umec.metrics.jf import count, disk, pack_pair, shift
 
 # Widths on both sides of one and of two words of 64 pixels.
 widths = st.one_of(st.integers(1, 9), st.sampled_from([63, 64, 65, 127, 128, 129, 140]))

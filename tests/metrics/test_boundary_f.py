@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from vos_umec.errors import ConfigError, MaskError
-from vos_umec.metrics.bits import pack_pair
-from vos_umec.metrics.boundary import boundary_f, contour
+from vos_umec.metrics.jf import boundary_f, contour, pack_pair
 
 shapes = st.tuples(st.integers(1, 14), st.integers(1, 14))
 noise = shapes.flatmap(lambda shape: st.tuples(*[npst.arrays(bool, shape)] * 2))

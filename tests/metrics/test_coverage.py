@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vos_umec.cli.cluster import best_union, covered_objects
 from vos_umec.errors import MaskError
 from vos_umec.io.masks import write_mask
-from vos_umec.metrics.coverage import best_union, covered_objects
 
 
 def by_trying(segments, mask):

@@ -190,10 +190,10 @@ def test_results_of_another_size(davis):
     fails(davis, MaskError, r"dog/00003.png is 16 x 12 pixels, its ground truth 32 x 24")
 
 
-def test_results_that_are_colours(davis):
+def test_results_that_are_colors(davis):
     _, results, _ = davis
-    colours = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
-    Image.fromarray(colours).save(results / "dog" / "00003.png")
+    colors = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    Image.fromarray(colors).save(results / "dog" / "00003.png")
     fails(davis, MaskError, "00003.png")
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from vos_umec.errors import MaskError
-from vos_umec.metrics.jaccard import jaccard
+from vos_umec.metrics.jf import jaccard
 
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9))
 pairs = shapes.flatmap(lambda shape: st.tuples(*[npst.arrays(bool, shape)] * 2))

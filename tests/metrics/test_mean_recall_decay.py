@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vos_umec.errors import DataError
-from vos_umec.metrics.statistics import mean_recall_decay
+from vos_umec.metrics.sequence import mean_recall_decay
 
 
 def slow_quarters(n):

@@ -8,10 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from vos_umec.errors import DataError, MaskError
-from vos_umec.metrics.boundary import boundary_f
-from vos_umec.metrics.jaccard import jaccard
-from vos_umec.metrics.sequence import FIGURES, SequenceScorer, overall
-from vos_umec.metrics.statistics import mean_recall_decay
+from vos_umec.metrics.jf import boundary_f, jaccard
+from vos_umec.metrics.sequence import FIGURES, SequenceScorer, mean_recall_decay, overall
 
 
 def random_ids(seed, T=7, ids=(0, 1, 5), size=(24, 36)):

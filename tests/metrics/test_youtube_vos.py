@@ -13,7 +13,7 @@ from vos_umec.data.youtube_meta import youtube_vos_meta
 from vos_umec.errors import ConfigError, DataError, MaskError
 from vos_umec.io.masks import read_mask, write_mask
 from vos_umec.metrics import results as results_module
-from vos_umec.metrics.boundary import boundary_f
+from vos_umec.metrics.jf import boundary_f
 from vos_umec.metrics.youtube_vos import evaluate_youtube_vos
 
 STEMS = [f"{t:05d}" for t in range(0, 30, 5)]

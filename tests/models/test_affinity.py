@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vos_umec.models.affinity import affinity, read_out
-from vos_umec.models.aggregation import soft_aggregate
+from vos_umec.matching.affinity import affinity, readout
+from vos_umec.models.layers import soft_aggregate
 
 B, N, D, h, w, C, tau = 2, 3, 5, 3, 4, 2, 0.3
 
@@ -14,7 +14,7 @@ def keys(*shape):
     return F.normalize(torch.randn(*shape, dtype=torch.float64), dim=-3).requires_grad_()
 
 
-def slow_read_out(keys_r, keys_q, values):
+def slow_readout(keys_r, keys_q, values):
     """V_q[c, q] = sum over (n, y, x) of exp(I_r . I_q / tau) / Z_q * V_r, one query pixel at a time."""
     rows = []
     for b in range(B):
@@ -33,16 +33,16 @@ def slow_read_out(keys_r, keys_q, values):
     return torch.stack(rows).view(B, C, h, w)
 
 
-def test_read_out_and_its_gradients_equal_the_loop_of_equation_4():
+def test_readout_and_its_gradients_equal_the_loop_of_equation_4():
     keys_r, keys_q = keys(B, N, D, h, w), keys(B, D, h, w)
     values = torch.randn(B, N, C, h, w, dtype=torch.float64, requires_grad=True)
-    slow = slow_read_out(keys_r, keys_q, values)
+    slow = slow_readout(keys_r, keys_q, values)
     A = torch.softmax(
         torch.einsum("bdr,bdq->brq", keys_r.transpose(1, 2).flatten(2), keys_q.flatten(2)) / tau, dim=1
     )
-    torch.testing.assert_close(read_out(A, values, (h, w)), slow)
+    torch.testing.assert_close(readout(A, values, (h, w)), slow)
     # The affinity itself ends in fp32, so its gradients agree to single precision.
-    fast = read_out(affinity(keys_r, keys_q, tau), values, (h, w))
+    fast = readout(affinity(keys_r, keys_q, tau), values, (h, w))
     torch.testing.assert_close(fast.double(), slow, atol=1e-5, rtol=1e-5)
     weight = torch.randn(B, C, h, w, dtype=torch.float64)
     inputs = (keys_r, keys_q, values)
@@ -54,12 +54,12 @@ def test_read_out_and_its_gradients_equal_the_loop_of_equation_4():
         torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_under_autocast_what_is_read_out_is_not_rounded():
+def test_under_autocast_what_is_readout_is_not_rounded():
     A = torch.full((1, 1000, 4), 1e-3)
     values = torch.ones(1, 1000, 2, 1, 1).to(torch.bfloat16)
     values[:, :2] = 0
     with torch.autocast("cpu", torch.bfloat16):
-        out = read_out(A, values, (2, 2))
+        out = readout(A, values, (2, 2))
     torch.testing.assert_close(out, torch.full((1, 2, 2, 2), 0.998))
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from vos_umec import UMECModule
 from vos_umec.errors import ConfigError
 from vos_umec.models.resnet import ResNetTrunk, keep_block_inputs_only
-from vos_umec.training.rollout import carry_masks
+from vos_umec.objectives.propagation import propagate_masks
 
 
 def train_step(module, frames, masks):
@@ -15,7 +15,7 @@ def train_step(module, frames, masks):
     torch.manual_seed(1)
     with torch.autocast("cpu", torch.bfloat16):
         features = module.network.encoder(frames.flatten(0, 1))
-        outputs = carry_masks(module.network, frames, features, masks, torch.ones(2, 2).bool())
+        outputs = propagate_masks(module.network, frames, features, masks, torch.ones(2, 2).bool())
         loss = sum(logits.square().mean() for rounds in outputs for logits in rounds)
     loss.backward()
     return loss.detach()

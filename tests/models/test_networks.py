@@ -5,11 +5,11 @@ from torch import nn
 from torchvision.models import resnet18, resnet50
 
 from vos_umec.errors import ConfigError
-from vos_umec.models.colour import from_lab
 from vos_umec.models.encoder import Encoder
-from vos_umec.models.presets import network_from_preset
+from vos_umec.models.factory import network_from_preset
 from vos_umec.models.resnet import ResNetTrunk
-from vos_umec.training.rollout import carry_masks
+from vos_umec.objectives.propagation import propagate_masks
+from vos_umec.transforms.color import from_lab
 
 
 @pytest.mark.parametrize(("preset", "stride", "D", "C"), [("resnet18", 8, 128, 512), ("resnet50", 8, 128, 512)])
@@ -55,7 +55,7 @@ def test_keys_of_a_pyramid_are_those_of_each_level_joined(size):
     torch.manual_seed(0)
     weights = (1.0, 0.5, 0.25)
     one = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=16).eval()
-    three = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=16, levels=weights).eval()
+    three = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=16, pyramid_weights=weights).eval()
     three.load_state_dict(one.state_dict())  # levels have no weights of their own
     frame = torch.rand(2, 3, *size)
     with torch.no_grad():
@@ -151,7 +151,9 @@ def test_what_is_computed_once_changes_nothing(mask_dim):
 def test_gradients_of_segmentation_reach_encoder_mask_encoder_and_decoder():
     network = network_from_preset("tiny", decoder={"residual": False})
     frames, masks = torch.rand(1, 3, 3, 32, 32), torch.rand(1, 3, 2, 32, 32).round()
-    outputs = carry_masks(network, frames, network.encoder(frames[0]), masks, torch.ones(1, 2, dtype=torch.bool))
+    outputs = propagate_masks(
+        network, frames, network.encoder(frames[0]), masks, torch.ones(1, 2, dtype=torch.bool)
+    )
     torch.stack([logits[:, 1].mean() for rounds in outputs for logits in rounds]).sum().backward()
     for part in (network.encoder, network.mask_encoder, network.decoder):
         assert all(p.grad is not None and p.grad.isfinite().all() for p in part.parameters())
@@ -163,8 +165,13 @@ def test_feedback_is_detached():
     network = network_from_preset("tiny", decoder={"residual": False})
     frames = torch.rand(1, 3, 3, 32, 32)
     masks = torch.rand(1, 3, 1, 32, 32).round().requires_grad_()
-    outputs = carry_masks(
-        network, frames, network.encoder(frames[0]), masks, torch.ones(1, 1, dtype=torch.bool), feedback=1.0
+    outputs = propagate_masks(
+        network,
+        frames,
+        network.encoder(frames[0]),
+        masks,
+        torch.ones(1, 1, dtype=torch.bool),
+        own_mask_probability=1.0,
     )
     (grad,) = torch.autograd.grad(outputs[1][-1][:, 1].sum(), masks)
     assert grad[:, 0].abs().sum() > 0
@@ -178,8 +185,8 @@ def test_feedback_is_detached():
         ({"preset": "tiny", "encodr": {}}, "unknown part"),
         ({"preset": "tiny", "encoder": {"key_dims": 3}}, "key_dims"),
         ({"preset": "tiny", "encoder": {"strides": (1, 2)}}, "stride"),
-        ({"preset": "tiny", "encoder": {"levels": ()}}, "each with a weight above 0"),
-        ({"preset": "tiny", "encoder": {"levels": (1.0, 0.0)}}, "each with a weight above 0"),
+        ({"preset": "tiny", "encoder": {"pyramid_weights": ()}}, "each with a weight above 0"),
+        ({"preset": "tiny", "encoder": {"pyramid_weights": (1.0, 0.0)}}, "each with a weight above 0"),
         ({"preset": "tiny", "decoder": {"dims": (8, 8)}}, "one width more"),
     ],
 )
@@ -188,14 +195,14 @@ def test_wrong_settings_say_what_is_wrong(arguments, words):
         network_from_preset(**arguments)
 
 
-def test_an_encoder_in_grey_does_not_see_colours():
+def test_an_encoder_in_grey_does_not_see_colors():
     torch.manual_seed(0)
-    grey, lab = (Encoder((1, 1), (1, 1), key_dim=8, colour=colour).eval() for colour in ("grey", "lab"))
+    grey, lab = (Encoder((1, 1), (1, 1), key_dim=8, color=color).eval() for color in ("grey", "lab"))
     light = torch.rand(1, 1, 16, 16) * 1.6 - 0.8
     channels = [[light, torch.full_like(light, a), torch.full_like(light, b)] for a, b in [(0.2, 0), (0, -0.2)]]
     red, blue = (torch.cat(each, dim=1) for each in channels)
     with torch.no_grad():
         torch.testing.assert_close(grey(from_lab(red)).key, grey(from_lab(blue)).key, atol=1e-4, rtol=0)
         assert (lab(from_lab(red)).key - lab(from_lab(blue)).key).abs().max() > 0.01
-    with pytest.raises(ConfigError, match="found colour 'pink'"):
-        Encoder((1, 1), (1, 1), colour="pink")
+    with pytest.raises(ConfigError, match="found color 'pink'"):
+        Encoder((1, 1), (1, 1), color="pink")

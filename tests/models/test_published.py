@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from torchvision.models import resnet18, resnet34, resnet50
 
 from vos_umec.errors import CheckpointError, ConfigError
-from vos_umec.models.encoder import Encoder
-from vos_umec.models.presets import network_from_preset
+from vos_umec.models.encoder import Encoder, TrunkEncoder
+from vos_umec.models.factory import network_from_preset
 from vos_umec.models.published import load_published
-from vos_umec.models.trunk_encoder import TrunkEncoder
 
 
 def trained(make):
@@ -78,11 +77,11 @@ def dino(tensors):
 
 
 def uvc(tensors):
-    colour = {
+    color = {
         "module.rgb_encoder.conv1.weight": torch.zeros(3, 3, 1, 1),
         "module.decoder.conv7.bias": torch.zeros(4),
     }
-    return {"epoch": 1, "best_loss": 0.1, "state_dict": {**under("module.gray_encoder.", tensors), **colour}}
+    return {"epoch": 1, "best_loss": 0.1, "state_dict": {**under("module.gray_encoder.", tensors), **color}}
 
 
 LAYOUTS = {

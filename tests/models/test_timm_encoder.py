@@ -13,9 +13,8 @@ from vos_umec.errors import CheckpointError, ConfigError, MissingDependencyError
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.models.decoder import Decoder
 from vos_umec.models.mask_encoder import MaskEncoder
-from vos_umec.models.propagation import PropagationNetwork
 from vos_umec.models.timm_encoder import TimmEncoder
-from vos_umec.models.umec import UMEC
+from vos_umec.models.umec import UMEC, PropagationNetwork
 from vos_umec.models.weights import weights_from_checkpoint
 
 SMALL = "vit_tiny_patch16_224"

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vos_umec.objectives.targets import choose_targets
+from vos_umec.objectives.segmentation import choose_targets
 
 
 @settings(max_examples=50, deadline=None)

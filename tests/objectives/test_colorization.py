@@ -6,26 +6,25 @@ from hypothesis import strategies as st
 from objective_toys import PooledEncoder, gradcheck_weights, moving_clip
 
 from vos_umec.errors import ConfigError
-from vos_umec.models.colour import from_lab, to_lab
 from vos_umec.models.encoder import Encoder
 from vos_umec.objectives.base import EncodedClip
 from vos_umec.objectives.cells import random_cells
-from vos_umec.objectives.colorization import ColorizationObjective
-from vos_umec.objectives.colour_clusters import colour_clusters, nearest_colour
+from vos_umec.objectives.colorization import ColorizationObjective, color_clusters, nearest_color
+from vos_umec.transforms.color import from_lab, to_lab
 
 
-def slow_colorization(E, frames, colours, references, samples, tau):
+def slow_colorization(E, frames, colors, references, samples, tau):
     """The equation, cell by cell, with the same draws in the same order."""
     B, T = frames.shape[:2]
     lab = to_lab(frames)
     pooled = F.avg_pool2d(lab[:, :, 1:].flatten(0, 1), E.stride)
     h, w = pooled.shape[-2:]
     points = pooled.permute(0, 2, 3, 1).reshape(B, T, h, w, 2)
-    centres = colour_clusters(points.reshape(-1, 2), colours)
+    centres = color_clusters(points.reshape(-1, 2), colors)
     drawn = [random_cells(torch.ones(B, h, w, dtype=torch.bool), samples)[0] for _ in range(1, T)]
 
-    def colour(b, t, y, x):
-        return min(range(colours), key=lambda k: float((points[b, t, y, x] - centres[k]).norm()))
+    def color(b, t, y, x):
+        return min(range(colors), key=lambda k: float((points[b, t, y, x] - centres[k]).norm()))
 
     terms, right = [], 0
     for b in range(B):
@@ -34,13 +33,13 @@ def slow_colorization(E, frames, colours, references, samples, tau):
         for t in range(1, T):
             for cell in drawn[t - 1][b].tolist():
                 y, x = divmod(cell, w)
-                weight = torch.zeros(colours, dtype=torch.float64)
+                weight = torch.zeros(colors, dtype=torch.float64)
                 for r in range(max(0, t - references), t):
                     for i in range(h):
                         for j in range(w):
                             pull = torch.exp(keys[t, :, y, x].dot(keys[r, :, i, j]) / tau)
-                            weight = weight + F.one_hot(torch.tensor(colour(b, r, i, j)), colours) * pull
-                own = colour(b, t, y, x)
+                            weight = weight + F.one_hot(torch.tensor(color(b, r, i, j)), colors) * pull
+                own = color(b, t, y, x)
                 if weight[own] > 0:
                     terms.append(-torch.log(weight[own] / weight.sum()))
                     right += int(weight.argmax()) == own
@@ -50,7 +49,7 @@ def slow_colorization(E, frames, colours, references, samples, tau):
 def test_equals_the_loop_with_gradients():
     E = PooledEncoder(dim=5)
     frames = torch.randn(2, 4, 3, 12, 20, dtype=torch.float64)
-    settings = {"colours": 6, "references": 2, "samples": 9, "tau": 0.2}
+    settings = {"colors": 6, "references": 2, "samples": 9, "tau": 0.2}
     torch.manual_seed(5)
     fast = ColorizationObjective(**settings)(EncodedClip(E, frames, torch.arange(4).expand(2, 4)))
     torch.manual_seed(5)
@@ -65,7 +64,7 @@ def test_equals_the_loop_with_gradients():
 
 def test_the_gradient_is_that_of_finite_differences():
     frames = torch.randn(1, 3, 3, 12, 8, dtype=torch.float64)
-    objective = ColorizationObjective(colours=3, tau=0.5)
+    objective = ColorizationObjective(colors=3, tau=0.5)
     assert gradcheck_weights(objective, PooledEncoder(dim=4), frames, eps=1e-3, atol=2e-3)
 
 
@@ -78,7 +77,7 @@ def test_keys_that_are_all_alike_point_everywhere():
     torch.testing.assert_close(parts["colorization"], parts["colorization_alike"], atol=1e-4, rtol=0)
 
 
-def test_the_encoder_sees_no_colour_and_finds_colours_by_brightness():
+def test_the_encoder_sees_no_color_and_finds_colors_by_brightness():
     class Watching(PooledEncoder):
         def forward(self, x):
             self.seen = x.detach()
@@ -99,8 +98,8 @@ def test_the_encoder_sees_no_colour_and_finds_colours_by_brightness():
 def test_clusters_are_a_fixed_point_and_no_worse_than_one(count, n, seed):
     torch.manual_seed(seed)
     points = torch.rand(n, 2, dtype=torch.float64)
-    centres = colour_clusters(points, count, iterations=50)
-    labels = nearest_colour(points, centres)
+    centres = color_clusters(points, count, iterations=50)
+    labels = nearest_color(points, centres)
     for k in labels.unique().tolist():
         torch.testing.assert_close(centres[k], points[labels == k].mean(dim=0))
     spread = (points - centres[labels]).square().sum()
@@ -118,7 +117,7 @@ def test_grey_clips_and_autocast_stay_finite():
 
 
 def test_settings_and_clips_that_cannot_work_are_refused():
-    for wrong in ({"colours": 1}, {"references": 0}, {"samples": 0}, {"tau": 0.0}):
+    for wrong in ({"colors": 1}, {"references": 0}, {"samples": 0}, {"tau": 0.0}):
         with pytest.raises(ConfigError, match="colorization was given"):
             ColorizationObjective(**wrong)
     with pytest.raises(ConfigError, match="2 frames"):

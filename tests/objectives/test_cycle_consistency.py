@@ -3,11 +3,11 @@ import torch
 import torch.nn.functional as F
 from objective_toys import PooledEncoder, gradcheck_weights, moving_clip, still_clip
 
-from vos_umec.data.geometry import GeometricTransform
 from vos_umec.errors import ConfigError
 from vos_umec.models.encoder import Encoder
 from vos_umec.objectives.base import EncodedClip
 from vos_umec.objectives.cycle_consistency import CycleConsistencyObjective
+from vos_umec.transforms.geometric import GeometricTransform
 
 
 def slow_cycle(E, frames, grid, patch, jitter, dropout, tau):

@@ -3,11 +3,11 @@ import torch
 import torch.nn.functional as F
 from objective_toys import ConvEncoder, PooledEncoder, moving_clip, slow_info_nce, still_clip
 
-from vos_umec.data.geometry import GeometricTransform
 from vos_umec.errors import ConfigError
 from vos_umec.objectives.base import EncodedClip
 from vos_umec.objectives.cells import jittered_grid
 from vos_umec.objectives.dense_contrast import DenseContrastObjective
+from vos_umec.transforms.geometric import GeometricTransform
 
 
 def slow_dense_contrast(E, frames, anchors, cross_anchors, tau, cross_tau, w_cross, **phi_settings):

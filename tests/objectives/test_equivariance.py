@@ -3,11 +3,11 @@ import torch
 import torch.nn.functional as F
 from objective_toys import ConvEncoder, PooledEncoder, moving_clip, slow_info_nce, still_clip
 
-from vos_umec.data.geometry import GeometricTransform
 from vos_umec.errors import ConfigError
 from vos_umec.objectives.base import EncodedClip
 from vos_umec.objectives.cells import random_cells
 from vos_umec.objectives.equivariance import EquivarianceObjective
+from vos_umec.transforms.geometric import GeometricTransform
 
 
 def slow_equivariance(E, frames, indices, w_short, w_long, tau, samples, radius, long_gap, symmetric):

@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vos_umec.objectives import matching
-from vos_umec.objectives.matching import matching_cross_entropy
+from vos_umec.objectives import info_nce as matching
+from vos_umec.objectives.info_nce import matching_cross_entropy
 
 
 @pytest.mark.parametrize("scores", [1, 40, 2**20])  # a row at a time, some, all

@@ -2,12 +2,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from objective_toys import ConvEncoder, PooledEncoder, gradcheck_weights, moving_clip, still_clip
-from test_window import slow_read_out
+from test_window import slow_readout
 
 from vos_umec.errors import ConfigError
-from vos_umec.models.colour import from_lab, to_lab
 from vos_umec.objectives.base import EncodedClip
 from vos_umec.objectives.photometric import PhotometricObjective
+from vos_umec.transforms.color import from_lab, to_lab
 
 
 def slow_photometric(E, frames, references, radius, tau):
@@ -16,17 +16,17 @@ def slow_photometric(E, frames, references, radius, tau):
     channel = torch.randint(1, 3, (B,)).tolist()
     losses = []
     for b in range(B):
-        keys, colours = [], []
+        keys, colors = [], []
         for t in range(T):
             lab = to_lab(frames[b, t])
             altered = lab * 3 / 2
             altered[channel[b]] = 0
             keys.append(E(from_lab(altered)[None]).key[0])
-            colours.append(F.avg_pool2d(lab[channel[b]][None], E.stride))
+            colors.append(F.avg_pool2d(lab[channel[b]][None], E.stride))
         for t in range(1, T):
             first = max(0, t - references)
-            r, c = torch.stack(keys[first:t])[None], torch.stack(colours[first:t])[None]
-            difference = 20 * (slow_read_out(keys[t][None], r, c, radius, tau)[0] - colours[t]).abs()
+            r, c = torch.stack(keys[first:t])[None], torch.stack(colors[first:t])[None]
+            difference = 20 * (slow_readout(keys[t][None], r, c, radius, tau)[0] - colors[t]).abs()
             losses.append(torch.where(difference < 1, difference**2 / 2, difference - 0.5))
     return torch.stack(losses).mean()
 
@@ -58,7 +58,7 @@ class Watching(PooledEncoder):
         return super().forward(x)
 
 
-def test_the_hidden_colour_is_hidden():
+def test_the_hidden_color_is_hidden():
     """Two clips that differ in nothing but the hidden channel look the same to E."""
     E = Watching()
     lab = to_lab(torch.randn(8, 1, 3, 16, 16, dtype=torch.float64)).expand(8, 2, 3, 16, 16)

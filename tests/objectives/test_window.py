@@ -3,15 +3,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vos_umec.models.affinity import affinity, read_out
-from vos_umec.objectives.window import window_read_out
+from vos_umec.matching.affinity import affinity, readout, window_readout
 
 
 def unit(*shape):
     return torch.nn.functional.normalize(torch.randn(*shape, dtype=torch.float64), dim=-3)
 
 
-def slow_read_out(q, r, values, radius, tau):
+def slow_readout(q, r, values, radius, tau):
     """Cell by cell: a softmax over the cells of all references no more than `radius` rows and columns away."""
     B, N, C, h, w = values.shape
     out = torch.zeros(B, C, h, w, dtype=values.dtype)
@@ -36,7 +35,7 @@ def slow_read_out(q, r, values, radius, tau):
 def test_equals_the_loop_with_gradients(h, w, radius):
     q, r = unit(2, 5, h, w).requires_grad_(), unit(2, 2, 5, h, w).requires_grad_()
     values = torch.randn(2, 2, 3, h, w, dtype=torch.float64, requires_grad=True)
-    fast, slow = window_read_out(q, r, values, radius, 0.2), slow_read_out(q, r, values, radius, 0.2)
+    fast, slow = window_readout(q, r, values, radius, 0.2), slow_readout(q, r, values, radius, 0.2)
     torch.testing.assert_close(fast, slow)
     probe = torch.randn_like(fast)
     got, expected = (torch.autograd.grad((o * probe).sum(), (q, r, values)) for o in (fast, slow))
@@ -49,21 +48,21 @@ def test_equals_the_loop_with_gradients(h, w, radius):
 def test_a_window_as_large_as_the_frame_is_the_whole_affinity(h, w, N):
     torch.manual_seed(h * 100 + w)
     q, r, values = unit(1, 4, h, w), unit(1, N, 4, h, w), torch.randn(1, N, 2, h, w, dtype=torch.float64)
-    whole = read_out(affinity(r, q, 0.1), values, (h, w))
+    whole = readout(affinity(r, q, 0.1), values, (h, w))
     torch.testing.assert_close(
-        window_read_out(q, r, values, max(h, w), 0.1).float(), whole.float(), atol=1e-5, rtol=0
+        window_readout(q, r, values, max(h, w), 0.1).float(), whole.float(), atol=1e-5, rtol=0
     )
 
 
 def test_gradcheck():
     q, r = unit(1, 3, 3, 2).requires_grad_(), unit(1, 2, 3, 3, 2).requires_grad_()
     values = torch.randn(1, 2, 1, 3, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda *x: window_read_out(*x, radius=1, tau=0.5), (q, r, values))
+    assert torch.autograd.gradcheck(lambda *x: window_readout(*x, radius=1, tau=0.5), (q, r, values))
 
 
-def test_under_autocast_what_is_read_out_is_fp32():
+def test_under_autocast_what_is_readout_is_fp32():
     keys = torch.ones(1, 4, 3, 3)
     values = torch.full((1, 1, 1, 3, 3), 0.998)
     with torch.autocast("cpu", torch.bfloat16):
-        out = window_read_out(keys, keys[:, None], values, radius=1)
+        out = window_readout(keys, keys[:, None], values, radius=1)
     torch.testing.assert_close(out, values[:, 0])

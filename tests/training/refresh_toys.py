@@ -9,10 +9,10 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from torch import nn
 
-from vos_umec.data.modules import VideoFolderModule
+from vos_umec.data.datamodules import VideoFolderDataModule
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.models.encoder import Encoder
-from vos_umec.training.refresh import PseudoMaskRefresh
+from vos_umec.training.callbacks.pseudo_mask_refresh import PseudoMaskRefresh
 
 FRAMES, SIZE = 10, (40, 56)
 
@@ -50,7 +50,7 @@ class Validated(Toy):
         pass
 
 
-class Clips(VideoFolderModule):
+class Clips(VideoFolderDataModule):
     def val_dataloader(self):
         return torch.utils.data.DataLoader([0])
 

@@ -50,7 +50,7 @@ def test_arguments_do_not_outlive_their_class():
     }
 
 
-def test_cells_that_differ_in_the_read_out_share_a_training_and_others_do_not(tmp_path):
+def test_cells_that_differ_in_the_readout_share_a_training_and_others_do_not(tmp_path):
     cells = {"all": {}, "rounds_0": ROUNDS, "M2": {"refresh": {"clusters": 2}}}
     runs = make_runs(make_setting(tmp_path), cells, seeds=(0, 1))
     assert [(run.cell, run.seed) for run in runs[:4]] == [("all", 0), ("rounds_0", 0), ("M2", 0), ("all", 1)]

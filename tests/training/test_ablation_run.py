@@ -35,7 +35,7 @@ def run_all(runs) -> int:
     return running.run_set(runs, "cpu", lambda: write_report(runs[0].setting))
 
 
-def test_one_training_serves_all_read_outs_and_what_is_finished_is_skipped(tmp_path, scored):
+def test_one_training_serves_all_readouts_and_what_is_finished_is_skipped(tmp_path, scored):
     runs = make_runs(make_setting(tmp_path), {"all": {}, "rounds_0": ROUNDS})
     assert run_all(runs) == 0
     assert scored == ["all", "rounds_0"]

@@ -11,7 +11,7 @@ from ablation_toys import BASE, make_setting, scores
 
 from vos_umec.training.ablation.plan import overlay
 from vos_umec.training.ablation.report import write_report
-from vos_umec.training.ablation.table import make_lines, natural, read_outcomes
+from vos_umec.training.ablation.table import make_lines, natural, readoutcomes
 
 
 def put(setting, cell, seed, result) -> None:
@@ -90,7 +90,7 @@ def test_without_matplotlib_the_log_says_so_and_the_rest_is_there(setting, monke
 def test_a_set_without_a_result_has_an_empty_table(tmp_path):
     setting = make_setting(tmp_path)
     write_report(setting)
-    assert make_lines(read_outcomes(setting.out, setting.fingerprint)) == []
+    assert make_lines(readoutcomes(setting.out, setting.fingerprint)) == []
     assert not (setting.out / "experiments.md").exists()
 
 

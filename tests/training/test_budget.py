@@ -8,9 +8,9 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from refresh_toys import Toy, Validated, fit, make, write_videos
 
 from vos_umec.errors import ConfigError
-from vos_umec.training import budget as budget_module
-from vos_umec.training.budget import TimeBudget
-from vos_umec.training.refresh import PseudoMaskRefresh
+from vos_umec.training.callbacks import time_budget as budget_module
+from vos_umec.training.callbacks.pseudo_mask_refresh import PseudoMaskRefresh
+from vos_umec.training.callbacks.time_budget import TimeBudget
 
 
 @pytest.fixture(scope="module")

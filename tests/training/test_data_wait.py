@@ -9,8 +9,8 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger
 
-from vos_umec.data.loading import ClipLoader
-from vos_umec.training.data_wait import DataWait
+from vos_umec.data.clips import ClipLoader
+from vos_umec.training.callbacks.data_wait import DataWait
 
 
 class Slow(torch.utils.data.Dataset):

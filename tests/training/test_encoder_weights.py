@@ -12,9 +12,9 @@ from torchvision.models import resnet18
 from vos_umec import EncodedClip, PropagationNetwork, UMECModule, VideoSegmenter, load_network
 from vos_umec.cli.main import main
 from vos_umec.errors import ConfigError
+from vos_umec.inference.load import load_module
 from vos_umec.io.masks import read_mask, write_mask
-from vos_umec.training.checkpoint import load_module
-from vos_umec.training.model_file import write_model
+from vos_umec.models.model_file import write_model
 
 ALONE = {"encoder": {"class_path": "vos_umec.TrunkEncoder"}}
 

@@ -6,7 +6,7 @@ import torch
 from vos_umec.data.layouts import VideoSequence
 from vos_umec.data.synthetic import SyntheticVOS
 from vos_umec.inference.segmenter import VideoSegmenter
-from vos_umec.models.presets import network_from_preset
+from vos_umec.models.factory import network_from_preset
 from vos_umec.training.evaluation import COPY, PROPAGATION, WHOLE, SequenceEvaluation
 
 
@@ -25,9 +25,9 @@ def test_what_the_baselines_share_with_the_model_changes_no_figure(sequences, se
         network.decoder.out.weight.normal_(std=0.1)
     settings = {"short_side": 48, "references": 3, "radius": 4, "top_k": 5, **settings}
     searches = []
-    read_out = VideoSegmenter._read_out
+    readout = VideoSegmenter._readout
     monkeypatch.setattr(
-        VideoSegmenter, "_read_out", lambda self, key: searches.append(self.rounds) or read_out(self, key)
+        VideoSegmenter, "_readout", lambda self, key: searches.append(self.rounds) or readout(self, key)
     )
     beside = SequenceEvaluation(network, settings, baselines=True)
     for sequence in sequences:

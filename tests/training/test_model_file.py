@@ -7,10 +7,10 @@ from safetensors.torch import save_file
 from vos_umec import UMECModule, load_network
 from vos_umec.cli.main import main
 from vos_umec.errors import CheckpointError, ConfigError
+from vos_umec.inference.load import load_module
 from vos_umec.inference.segmenter import VideoSegmenter
+from vos_umec.models.model_file import read_card, write_model
 from vos_umec.shipped import SHIPPED
-from vos_umec.training.checkpoint import load_module
-from vos_umec.training.model_file import read_card, write_model
 
 SEGMENTER = {"rounds": 1, "short_side": 32, "references": 2}
 
@@ -23,7 +23,7 @@ def module() -> UMECModule:
     return made
 
 
-def test_a_model_file_rebuilds_the_network_to_half_precision_and_its_read_out(module, tmp_path):
+def test_a_model_file_rebuilds_the_network_to_half_precision_and_its_readout(module, tmp_path):
     write_model(module, tmp_path / "m.safetensors", {"minutes": 30})
     again = load_module(tmp_path / "m.safetensors")
     assert again.hparams["segmenter"] == SEGMENTER
@@ -92,29 +92,29 @@ def test_training_starts_from_a_model_file_or_a_checkpoint(module, tmp_path):
     torch.save(state, tmp_path / "c.ckpt")
     for file, tolerance in (("m.safetensors", 1e-3), ("c.ckpt", 0.0)):
         other = UMECModule(
-            network="compact", network_args={"encoder": {"key_dim": 16}}, start_from=str(tmp_path / file)
+            network="compact", network_args={"encoder": {"key_dim": 16}}, init_from=str(tmp_path / file)
         )
         for old, new in zip(module.network.parameters(), other.network.parameters(), strict=True):
             torch.testing.assert_close(new, old, atol=1e-4 if tolerance else 0.0, rtol=tolerance)
     with pytest.raises(CheckpointError, match="another network"):
-        UMECModule(network="compact", start_from=str(tmp_path / "c.ckpt"))
+        UMECModule(network="compact", init_from=str(tmp_path / "c.ckpt"))
 
 
 def test_training_may_start_from_one_part_alone(module, tmp_path):
     torch.save(
         {"state_dict": {f"network.{k}": x for k, x in module.network.state_dict().items()}}, tmp_path / "c.ckpt"
     )
-    settings = {"network": "compact", "start_from": str(tmp_path / "c.ckpt")}
+    settings = {"network": "compact", "init_from": str(tmp_path / "c.ckpt")}
     changes = {"encoder": {"key_dim": 16}, "mask_encoder": {"mask_dim": 8}}  # V is another one
-    other = UMECModule(**settings, network_args=changes, start_parts=["encoder"])
+    other = UMECModule(**settings, network_args=changes, init_parts=["encoder"])
     for old, new in zip(module.network.encoder.parameters(), other.network.encoder.parameters(), strict=True):
         torch.testing.assert_close(new, old)
     with pytest.raises(CheckpointError, match="another network"):
-        UMECModule(**settings, start_parts=["encoder"])
+        UMECModule(**settings, init_parts=["encoder"])
     with pytest.raises(ConfigError, match=r"no part \['head'\].*encoder, mask_encoder, decoder"):
-        UMECModule(**settings, start_parts=["head"])
-    with pytest.raises(ConfigError, match="give start_from"):
-        UMECModule(network="compact", start_parts=["encoder"])
+        UMECModule(**settings, init_parts=["head"])
+    with pytest.raises(ConfigError, match="give init_from"):
+        UMECModule(network="compact", init_parts=["encoder"])
 
 
 def test_files_that_are_no_models_are_told(module, tmp_path):
@@ -156,14 +156,14 @@ def test_export_writes_what_a_checkpoint_holds(module, tmp_path, capsys):
     assert "NAME=TEXT" in capsys.readouterr().err
 
 
-def test_export_sets_the_read_out_and_the_levels_to_ship_with(module, tmp_path, capsys):
+def test_export_sets_the_readout_and_the_levels_to_ship_with(module, tmp_path, capsys):
     write_model(module, tmp_path / "a.safetensors")
     out = tmp_path / "b.safetensors"
     arguments = ["export", str(tmp_path / "a.safetensors"), "--out", str(out)]
     assert main([*arguments, "--short-side", "48", "--radius", "5", "--levels", "1", "0.5"]) == 0
     again = load_module(out)
     assert again.hparams["segmenter"] == {**SEGMENTER, "short_side": 48, "radius": 5.0}
-    assert again.hparams["network_args"] == {"encoder": {"key_dim": 16, "levels": [1.0, 0.5]}}
+    assert again.hparams["network_args"] == {"encoder": {"key_dim": 16, "pyramid_weights": [1.0, 0.5]}}
     assert again.network.encoder.key_dim == 32
     out.unlink()
     for wrong, words in ((["--levels", "1", "0"], "levels of the pyramid"), (["--top-k", "0"], "top_k")):

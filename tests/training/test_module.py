@@ -3,9 +3,9 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import StochasticWeightAveraging
 
-from vos_umec import CorrespondenceObjective, EncodedClip, SyntheticModule, UMECModule, load_network
+from vos_umec import CorrespondenceObjective, EncodedClip, SyntheticDataModule, UMECModule, load_network
 from vos_umec.errors import CheckpointError, ConfigError
-from vos_umec.training.instantiate import instantiate
+from vos_umec.models.factory import instantiate
 
 
 class Stillness(CorrespondenceObjective):
@@ -58,7 +58,7 @@ def test_a_wrong_class_path_says_what_is_wrong(spec, words):
 def test_segmentation_learns_to_carry_a_square():
     """A few steps on one batch lower L_seg, and the last round beats the coarse mask."""
     torch.manual_seed(0)
-    module = UMECModule(network="tiny", max_objects=1, queries=1, feedback=0.0)
+    module = UMECModule(network="tiny", max_objects=1, queries=1, own_mask_probability=0.0)
     frames = torch.rand(2, 4, 3, 32, 32)
     segments = squares()
     frames[segments[:, :, None].expand_as(frames) == 1] += 1.5
@@ -82,7 +82,7 @@ def test_without_a_fit_segment_there_is_no_segmentation_loss():
 
 def test_clips_without_masks_do_not_change_the_loss_of_the_others():
     """Batch norm aside, a clip of unknown segments is left out."""
-    module = UMECModule(network="tiny", max_objects=1, queries=1, feedback=0.0, references=1).eval()
+    module = UMECModule(network="tiny", max_objects=1, queries=1, own_mask_probability=0.0, references=1).eval()
     encoded, segments = clip(module), squares()
     torch.manual_seed(5)
     both = module.segmentation_step(encoded, segments)
@@ -160,12 +160,12 @@ def test_a_crop_of_cut_cells_is_told_at_the_first_step():
 def test_what_would_harm_later_is_refused_at_the_start(options, callbacks, told, tmp_path):
     trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, callbacks=callbacks, **options)
     with pytest.raises(ConfigError, match=told):
-        trainer.fit(UMECModule(network="tiny", joint=False), torch.utils.data.DataLoader([0]))
+        trainer.fit(UMECModule(network="tiny", freeze_encoder=True), torch.utils.data.DataLoader([0]))
 
 
 def test_a_compiled_module_validates(tmp_path):
     """Lightning compiles validation_step, too, and dynamo would follow it into decord and the metrics."""
-    data = SyntheticModule(str(tmp_path), train_videos=1, val_videos=1, frames=4, size=(40, 56))
+    data = SyntheticDataModule(str(tmp_path), train_videos=1, val_videos=1, frames=4, size=(40, 56))
     module = UMECModule(network="tiny", segmenter={"rounds": 1, "references": 2, "radius": 4, "top_k": 4})
     trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, enable_progress_bar=False)
     [scores] = trainer.validate(torch.compile(module, backend="eager"), data, verbose=False)
@@ -176,9 +176,9 @@ def test_an_encoder_alone_is_not_told_to_rest():
     alone = {"encoder": {"class_path": "vos_umec.TrunkEncoder", "init_args": {"blocks": [1, 1], "strides": [1, 1]}}}
     assert UMECModule("propagation", alone).hparams["joint"]
     with pytest.raises(
-        ConfigError, match=r"'propagation': an encoder alone has nothing to learn .*give joint: true"
+        ConfigError, match=r"'propagation': an encoder alone has nothing to learn .*give freeze_encoder: false"
     ):
-        UMECModule("propagation", alone, joint=False)
+        UMECModule("propagation", alone, freeze_encoder=True)
 
 
 def test_hooks_can_be_overridden():

@@ -14,7 +14,7 @@ from refresh_toys import SIZE, CutOff, Toy, Validated, contents, fit, make, writ
 
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.errors import ConfigError, DataError, MissingDependencyError
-from vos_umec.training.refresh import PseudoMaskRefresh
+from vos_umec.training.callbacks.pseudo_mask_refresh import PseudoMaskRefresh
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 
 from vos_umec.errors import ConfigError
-from vos_umec.inference.readout import top_k_affinity
-from vos_umec.training.rollout import ReadOut
+from vos_umec.matching.topk import top_k_affinity
+from vos_umec.objectives.propagation import Readout
 
 TAU = 0.1
 
 
-def slowly(keys_r, key_q, values, top_k, radius, anchor_radius):
+def slowly(keys_r, key_q, values, top_k, radius, permanent_radius):
     B, N, _, h, w = keys_r.shape
     out = []
     for b in range(B):
@@ -21,7 +21,7 @@ def slowly(keys_r, key_q, values, top_k, radius, anchor_radius):
             for x in range(w):
                 found = []
                 for n in range(N):
-                    reach = anchor_radius if n == 0 else radius
+                    reach = permanent_radius if n == 0 else radius
                     for v in range(h):
                         for u in range(w):
                             if reach is None or math.hypot(v - y, u - x) < reach:
@@ -33,15 +33,15 @@ def slowly(keys_r, key_q, values, top_k, radius, anchor_radius):
     return torch.stack(out).view(B, h, w, -1).permute(0, 3, 1, 2)
 
 
-@pytest.mark.parametrize(("top_k", "radius", "anchor_radius"), [(4, 2, 3), (3, 1.5, None), (100, None, None)])
-def test_values_and_gradients_are_those_of_the_equation(top_k, radius, anchor_radius):
+@pytest.mark.parametrize(("top_k", "radius", "permanent_radius"), [(4, 2, 3), (3, 1.5, None), (100, None, None)])
+def test_values_and_gradients_are_those_of_the_equation(top_k, radius, permanent_radius):
     torch.manual_seed(0)
     keys_r = F.normalize(torch.randn(2, 3, 6, 4, 5), dim=2).requires_grad_()
     key_q = F.normalize(torch.randn(2, 6, 4, 5), dim=1).requires_grad_()
     values = torch.rand(2, 3, 2, 4, 5).requires_grad_()
     inputs = (keys_r, key_q, values)
-    ours = ReadOut(top_k, radius, anchor_radius)(*inputs, TAU)
-    slow = slowly(*inputs, top_k, radius, anchor_radius)
+    ours = Readout(top_k, radius, permanent_radius)(*inputs, TAU)
+    slow = slowly(*inputs, top_k, radius, permanent_radius)
     torch.testing.assert_close(ours, slow, atol=1e-5, rtol=1e-4)
     weight = torch.rand_like(slow)
     for got, expected in zip(
@@ -57,7 +57,7 @@ def test_one_sided_matches_weigh_as_in_inference_and_their_loss_is_taken_as_give
     keys_r = F.normalize(torch.randn(2, 3, 6, 4, 5), dim=2)
     key_q = F.normalize(torch.randn(2, 6, 4, 5), dim=1).requires_grad_()
     values = torch.rand(2, 3, 2, 4, 5)
-    ours = ReadOut(4, 3, 3, mutual=0.2)(keys_r, key_q, values, TAU)
+    ours = Readout(4, 3, 3, mutual=0.2)(keys_r, key_q, values, TAU)
     slow = []
     for b in range(2):
         cells_q, cells_r = key_q[b].permute(1, 2, 0), keys_r[b].permute(0, 2, 3, 1)
@@ -86,4 +86,4 @@ def test_one_sided_matches_weigh_as_in_inference_and_their_loss_is_taken_as_give
 )
 def test_wrong_settings_are_told(wrong, told):
     with pytest.raises(ConfigError, match=told):
-        ReadOut(**wrong)
+        Readout(**wrong)

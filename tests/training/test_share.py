@@ -7,19 +7,19 @@ from refresh_toys import Network, write_videos
 
 from vos_umec.clustering.segments import SpaceTimeClusterer
 from vos_umec.clustering.video import cluster_video, frame_window, video_seed
+from vos_umec.clustering.videos import VideoShard
 from vos_umec.data.index import scan
 from vos_umec.data.pseudo_masks import PseudoMaskStore
-from vos_umec.training.share import VideoShare
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def share(tmp_path) -> VideoShare:
+def share(tmp_path) -> VideoShard:
     torch.manual_seed(0)
     store = PseudoMaskStore(tmp_path / "store")
     store.begin(1)
-    return VideoShare(store, 1, SpaceTimeClusterer(3), Network().encoder, CPU, 4, 1, 40)
+    return VideoShard(store, 1, SpaceTimeClusterer(3), Network().encoder, CPU, 4, 1, 40)
 
 
 def test_masks_are_those_of_one_video_after_another(share, tmp_path):
@@ -40,8 +40,8 @@ def test_one_video_is_read_ahead_and_no_more(share, tmp_path, monkeypatch):
     root = write_videos(tmp_path / "videos")
     entries = [entry for entry in scan(root).entries for _ in range(4)]
     read, encoded = [], []
-    reads, encodes = VideoShare._read, share.encoder.forward
-    monkeypatch.setattr(VideoShare, "_read", lambda self, entry: read.append(entry.id) or reads(self, entry))
+    reads, encodes = VideoShard._read, share.encoder.forward
+    monkeypatch.setattr(VideoShard, "_read", lambda self, entry: read.append(entry.id) or reads(self, entry))
 
     def encode(x):
         encoded.append(len(read))

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from vos_umec.cli.device import pick_device
+from vos_umec.device import pick_device
 from vos_umec.errors import VosUmecError
 from vos_umec.io.atomic import atomic_path
 from vos_umec.training.ablation.score import score_checkpoint

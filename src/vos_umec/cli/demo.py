@@ -42,9 +42,9 @@ def run(args: argparse.Namespace) -> int:
     from pytorch_lightning import seed_everything
 
     from vos_umec.cli.trainer import run_cli
+    from vos_umec.inference.load import load_module
     from vos_umec.inference.segmenter import VideoSegmenter
     from vos_umec.metrics.results import print_table
-    from vos_umec.training.checkpoint import load_module
     from vos_umec.training.evaluation import (
         COPY,
         PROPAGATION,
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     sequences = cli.datamodule.sequences
     settings = trained.hparams["segmenter"] or {}
     shipped = load_module()
-    quick = {"short_side": 240, "radius": 12, "anchor_radius": 30}  # its own takes four to five times as long
+    quick = {"short_side": 240, "radius": 12, "permanent_radius": 30}  # its own takes four to five times as long
     ready_settings = {**shipped.hparams["segmenter"], **quick}
     evaluations = (
         SequenceEvaluation(untrained.network, {**settings, "rounds": 0}, baselines=False),
@@ -109,8 +109,8 @@ def run(args: argparse.Namespace) -> int:
 def _show(out: Path, sequence: "VideoSequence", segmenters: "dict[str, VideoSegmenter]") -> tuple[Path, Path]:
     """Write a picture of one held-out video, the truth and a row a segmenter; and a video by the last of them."""
     from vos_umec.io.masks import read_mask
-    from vos_umec.io.overlay import overlay
-    from vos_umec.io.video import VideoWriter
+    from vos_umec.io.video_writer import VideoWriter
+    from vos_umec.viz.overlay import overlay
     from vos_umec.viz.sheets import contact_sheet, save_picture
 
     source = sequence.source()

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the scores of a folder of results, and write them as JSON where asked.
 
     Args:
-        args: What :func:`add_arguments` parsed.
+        args: What `add_arguments` parsed.
 
     Returns:
         0, the exit status.

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from vos_umec.cli.read_out import add_read_out, given_read_out
+from vos_umec.cli.options import add_readout, given_readout
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("checkpoint", type=Path, help="a .ckpt file that training wrote")
     parser.add_argument("--out", type=Path, required=True, help="the file to write, ending in .safetensors")
-    add_read_out(parser)
+    add_readout(parser)
     parser.add_argument(
         "--levels",
         type=float,
@@ -50,24 +50,24 @@ def run(args: argparse.Namespace) -> int:
         VosUmecError: If the checkpoint or a setting cannot be used, or a note is not of the form NAME=TEXT.
     """
     from vos_umec.errors import ConfigError
+    from vos_umec.inference.load import load_module
     from vos_umec.inference.segmenter import VideoSegmenter
-    from vos_umec.training.checkpoint import load_module
-    from vos_umec.training.model_file import write_model
+    from vos_umec.models.model_file import write_model
 
     wrong = [note for note in args.note if "=" not in note]
     if wrong:
         raise ConfigError(f"a note has the form NAME=TEXT; found {wrong[0]}")
     module = load_module(args.checkpoint)
-    given = given_read_out(args)
+    given = given_readout(args)
     own = {} if "protocol" in given else module.hparams["segmenter"] or {}
     module.hparams["segmenter"] = {**own, **given}
     VideoSegmenter.from_protocol(module.network, **module.hparams["segmenter"])  # wrong settings show here
-    if args.levels is not None:
+    if args.pyramid_weights is not None:
         parts = module.hparams["network_args"] or {}
         encoder = parts.get("encoder", {})
         if "class_path" in encoder:
             raise ConfigError(f"--levels are of a preset's encoder; this network has {encoder['class_path']}")
-        module.hparams["network_args"] = {**parts, "encoder": {**encoder, "levels": args.levels}}
+        module.hparams["network_args"] = {**parts, "encoder": {**encoder, "pyramid_weights": args.pyramid_weights}}
         module.build_network()  # as will whoever reads the file: levels of no use show here
     write_model(module, args.out, dict(note.split("=", 1) for note in args.note))
     print(f"{args.out}: {args.out.stat().st_size / 2**20:.1f} MiB")

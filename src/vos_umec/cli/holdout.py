@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the lists, and say what is in them and which commands take them.
 
     Args:
-        args: What :func:`add_arguments` parsed.
+        args: What `add_arguments` parsed.
 
     Returns:
         0, the exit status.

@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from vos_umec.cli.read_out import add_read_out, given_read_out
+from vos_umec.cli.options import add_readout, given_readout
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.shipped import SHIPPED
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for masks/*.png and overlay.mp4")
     parser.add_argument("--frame", type=int, default=0, help="index of the frame the mask is of (default: 0)")
-    add_read_out(parser)
+    add_readout(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
 
 
@@ -53,20 +53,20 @@ def run(args: argparse.Namespace) -> int:
     """
     from rich.progress import track
 
-    from vos_umec.cli.device import pick_device
-    from vos_umec.cli.given_mask import read_given_mask
+    from vos_umec.cli.options import read_given_mask
+    from vos_umec.device import pick_device
+    from vos_umec.inference.load import load_segmenter
     from vos_umec.io.masks import write_mask
-    from vos_umec.io.overlay import overlay
     from vos_umec.io.pipeline import WriteBehind, read_ahead
     from vos_umec.io.source import open_source
-    from vos_umec.io.video import VideoWriter
-    from vos_umec.training.checkpoint import load_segmenter
+    from vos_umec.io.video_writer import VideoWriter
+    from vos_umec.viz.overlay import overlay
 
     source = open_source(args.video)
     if not 0 <= args.frame < len(source):
         raise ConfigError(f"--frame {args.frame} is not in the video, which has frames 0 to {len(source) - 1}")
     mask = read_given_mask(args.mask, args.video, source)
-    segmenter = load_segmenter(args.checkpoint, pick_device(args.device), **given_read_out(args))
+    segmenter = load_segmenter(args.checkpoint, pick_device(args.device), **given_readout(args))
     names = source.names
     if args.frame:
         print(f"the mask is of frame {args.frame}: those before it show no object")

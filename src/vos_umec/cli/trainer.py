@@ -17,13 +17,13 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 
 from vos_umec.cli.commands import TRAINER_COMMANDS
 from vos_umec.cli.configs import find_config
+from vos_umec.device import multiplies_bf16
 from vos_umec.errors import CheckpointError, ConfigError, VosUmecError, first_sentence
-from vos_umec.models.precision import multiplies_bf16
 from vos_umec.models.weights import weights_from_checkpoint
-from vos_umec.training.budget import TimeBudget
-from vos_umec.training.data_wait import DataWait
+from vos_umec.training.callbacks.data_wait import DataWait
+from vos_umec.training.callbacks.pseudo_mask_refresh import PseudoMaskRefresh
+from vos_umec.training.callbacks.time_budget import TimeBudget
 from vos_umec.training.module import MODULE_CLASS, UMECModule
-from vos_umec.training.refresh import PseudoMaskRefresh
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class UMECCLI(LightningCLI):
         except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, OSError) as error:
             raise CheckpointError(
                 f"{path} is not a checkpoint that training wrote ({first_sentence(error)}); a model file of "
-                "`vos-umec export` goes to --model.start_from"
+                "`vos-umec export` goes to --model.init_from"
             ) from error
         self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)
 
@@ -96,9 +96,9 @@ class UMECCLI(LightningCLI):
                 log.warning("the checkpoint's own settings replace those given for: %s", ", ".join(replaced))
             return
         now.update({name: asked[name] for name in _PROTOCOL if asked.get(name) is not None})
-        weights = (self._get(self.config, "ckpt_path"), now.get("start_from"), now.get("encoder_weights"))
+        weights = (self._get(self.config, "ckpt_path"), now.get("init_from"), now.get("encoder_weights"))
         if weights == (None, None, None) and now.get("network") != "propagation":  # whose encoder names its own
-            log.warning("no --ckpt_path and no --model.start_from: the network is as it was drawn, untrained")
+            log.warning("no --ckpt_path and no --model.init_from: the network is as it was drawn, untrained")
 
     def instantiate_classes(self) -> None:
         """Build everything; an error of ours comes through as it is."""
@@ -112,7 +112,7 @@ class UMECCLI(LightningCLI):
             raise _own_error(error) or error from error
         if self.subcommand == "fit" and not hasattr(self.datamodule, "gap"):
             name = type(self.datamodule).__name__
-            log.warning("%s is no ClipModule: its videos are not clustered, masks are its own affair", name)
+            log.warning("%s is no ClipDataModule: its videos are not clustered, masks are its own affair", name)
             callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
             callbacks[:] = [each for each in callbacks if not isinstance(each, PseudoMaskRefresh)]
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vos_umec.clustering.segments import SegmentsResult, SpaceTimeClusterer
-from vos_umec.data.augment import normalize
+from vos_umec.device import multiplies_bf16
 from vos_umec.errors import ConfigError
 from vos_umec.io.frames import resized
 from vos_umec.io.source import FrameSource
 from vos_umec.models.encoder import Encoder
-from vos_umec.models.precision import multiplies_bf16
+from vos_umec.transforms.augment import normalize
 
 CPU_FRAMES, OTHER_FRAMES = 4, 32
 """Frames encoded at once; on a CPU more took up to 1.6 times longer a frame, being too much for its caches."""
@@ -99,7 +99,7 @@ def cluster_video(
         DataError: If the video has too few cells to cluster, or keys are not finite.
 
     Example:
-        >>> from vos_umec.models.presets import network_from_preset
+        >>> from vos_umec.models.factory import network_from_preset
         >>> class Grey:
         ...     size = (16, 24)
         ...     def read(self, indices, size):
@@ -126,7 +126,7 @@ def encode_frames(frames: NDArray[np.uint8], encoder: Encoder, device: torch.dev
         Keys (T, D, h, w).
 
     Example:
-        >>> from vos_umec.models.presets import network_from_preset
+        >>> from vos_umec.models.factory import network_from_preset
         >>> E = network_from_preset("tiny").encoder
         >>> tuple(encode_frames(np.zeros((2, 18, 27, 3), np.uint8), E, torch.device("cpu")).shape)
         (2, 64, 5, 7)

@@ -1,15 +1,19 @@
 """Training clips: a few frames of one video, cut to a square, with the pseudo masks in force."""
 
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import repeat
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from vos_umec.constants import IGNORE
 from vos_umec.data.index import VideoEntry, VideoIndex
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.errors import ConfigError, DataError
@@ -17,9 +21,6 @@ from vos_umec.io.frames import resized
 from vos_umec.io.source import FrameSource
 
 log = logging.getLogger(__name__)
-
-UNKNOWN = 255
-"""Segment id where nothing is known."""
 
 OPEN_VIDEOS = 16
 """Videos that each process keeps open: a decoder holds a few frames, at 480p about 10 MB."""
@@ -56,7 +57,7 @@ def clip_positions(frames: int, length: int, gap: int, rng: np.random.Generator)
 class ClipDataset(Dataset[dict[str, Any]]):
     """One random clip per item, the same for the same seed, epoch and item.
 
-    An item is a number, or a pair (epoch, number) as :class:`~vos_umec.data.loading.ClipSampler` gives it: the
+    An item is a number, or a pair (epoch, number) as `ClipSampler` gives it: the
     epoch travels with the item, so it reaches data-loader workers, persistent ones too, without shared state.
 
     Once the store has a generation, clips of a video that has segments are windows of its segmented frames. A
@@ -173,7 +174,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             segments = self.store.read(video.id, indices, generation)  # (T, h, w)
             clip["segments"] = torch.from_numpy(_nearest(segments, size, window))  # (T, S, S)
         elif self.store:
-            clip["segments"] = torch.full(frames.shape[:3], UNKNOWN, dtype=torch.uint8)
+            clip["segments"] = torch.full(frames.shape[:3], IGNORE, dtype=torch.uint8)
         return clip
 
     def _source(self, video: VideoEntry) -> FrameSource:
@@ -200,3 +201,103 @@ def _nearest(segments: NDArray[np.uint8], size: tuple[int, int], window: tuple[s
         for part, cells, pixels in zip(window, segments.shape[1:], size, strict=True)
     )
     return segments[:, rows[:, None], columns]
+
+
+class ClipSampler(DistributedSampler[Any]):
+    """Shuffles the items of an epoch, gives each process its share, and sends the epoch along with each item.
+
+    Lightning leaves a ``DistributedSampler`` in place and calls its ``set_epoch`` before each epoch, except for the
+    one it resumes in, whose first items are drawn before: give that one as ``epoch``.
+
+    Args:
+        dataset: Where the items are read.
+        world_size: Number of processes.
+        rank: This process.
+        seed: Start of the shuffling.
+        epoch: The epoch to begin with.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from vos_umec.data.index import VideoEntry, VideoIndex
+        >>> bear = VideoEntry("bear.mp4", Path("bear.mp4"), frames=82, size=(480, 854), fps=24.0)
+        >>> clips = ClipDataset(VideoIndex(Path("."), entries=(bear,)), clips_per_video=2)
+        >>> sorted(ClipSampler(clips, epoch=7))
+        [(7, 0), (7, 1)]
+    """
+
+    def __init__(
+        self, dataset: ClipDataset, world_size: int = 1, rank: int = 0, seed: int = 0, epoch: int = 0
+    ) -> None:
+        super().__init__(dataset, num_replicas=world_size, rank=rank, seed=seed)
+        self.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield (epoch, number) of this process's items."""
+        return zip(repeat(self.epoch), super().__iter__(), strict=False)
+
+
+class ClipLoader(DataLoader[dict[str, Any]]):
+    """A ``DataLoader`` that counts the time in which whoever asks for a batch has to wait for it.
+
+    Attributes:
+        waited: Seconds, over all epochs.
+
+    Example:
+        >>> loader = ClipLoader([{"video": "a"}, {"video": "b"}])
+        >>> len(list(loader)), loader.waited > 0
+        (2, True)
+    """
+
+    waited: float = 0.0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # torch names its own iterator class
+        """Begin an epoch."""
+        return self._counted(super().__iter__())
+
+    def _counted(self, batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        while True:
+            start = perf_counter()
+            batch = next(batches, None)
+            self.waited += perf_counter() - start
+            if batch is None:
+                return
+            yield batch
+
+
+def clip_loader(sampler: ClipSampler, batch_size: int, num_workers: int | None = None) -> ClipLoader:
+    """Batches of the clips a sampler names, read by workers that stay from epoch to epoch.
+
+    Args:
+        sampler: Names the clips; its data set reads them.
+        batch_size: B, clips of a batch. The rest of an epoch that fills no batch is left out, unless it is all.
+        num_workers: Processes that read, each with one decoder thread; None for one per core, at most 4.
+
+    Returns:
+        The loader.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from vos_umec.data.index import VideoEntry, VideoIndex
+        >>> bear = VideoEntry("bear.mp4", Path("bear.mp4"), frames=82, size=(480, 854), fps=24.0)
+        >>> clips = ClipDataset(VideoIndex(Path("."), entries=(bear,)), clips_per_video=5)
+        >>> len(clip_loader(ClipSampler(clips), batch_size=2, num_workers=0))
+        2
+    """
+    few = len(sampler) < batch_size
+    if few:
+        log.warning(
+            "an epoch has %d clips a device, less than batch_size %d: raise clips_per_video for full batches",
+            len(sampler),
+            batch_size,
+        )
+    workers = min(4, os.cpu_count() or 1) if num_workers is None else num_workers
+    return ClipLoader(
+        sampler.dataset,
+        batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        drop_last=not few,
+        generator=torch.Generator(),  # clips have their own; what an epoch draws besides must not depend on this
+    )

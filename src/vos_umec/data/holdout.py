@@ -85,7 +85,7 @@ def hold_out(meta: Meta, scorable: Collection[str], videos: int, unseen: Collect
         scorable: Names of the videos with masks to score by.
         videos: Number of videos to score.
         unseen: The categories to keep from training; what only their videos show becomes unseen as well.
-        seed: Of the draw, as in :func:`draw_unseen`.
+        seed: Of the draw, as in `draw_unseen`.
 
     Returns:
         The parts.

@@ -1,9 +1,9 @@
-"""The list of videos below a folder, with their length, size and rate, kept on disk between runs."""
+"""Finds the videos below a folder by name alone; nothing is opened."""
 
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
@@ -13,13 +13,81 @@ from rich.console import Console
 from rich.progress import track
 
 from vos_umec.data.probe import describe_all
-from vos_umec.data.search import VIDEO_SUFFIXES, find_videos
 from vos_umec.errors import DataError
 from vos_umec.io.atomic import atomic_path
+from vos_umec.io.folder import PICTURE_SUFFIXES
 from vos_umec.io.frames import SourceFacts
 from vos_umec.io.source import FrameSource, open_source
 
 log = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov",
+     ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"}
+)  # fmt: skip
+
+
+def find_videos(root: str | Path) -> Iterator[tuple[Path, list[int]]]:
+    """List video files and frame folders, recursively, sorted within each folder.
+
+    A folder of at least two images and no video file is one video and is not searched further. Hidden names and
+    other files are ignored. So is a folder ``Annotations...`` beside ``JPEGImages``: the masks there are images
+    too, but labels. Links are followed, each folder once. What may not be read is left out with a warning.
+
+    Args:
+        root: Folder to search; it may be a frame folder itself.
+
+    Yields:
+        The path, and a stamp that changes with the content: (time of change in ns, size in bytes) of a file, (last
+        time of change in ns, number of images, their size in bytes) of a frame folder.
+
+    Example:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> (root / "holiday").mkdir()
+        >>> for name in ("holiday/sea.mp4", "holiday/notes.txt", ".hidden.mp4"):
+        ...     _ = (root / name).write_bytes(b"")
+        >>> [path.name for path, stamp in find_videos(root)]
+        ['sea.mp4']
+    """
+    yield from _search(Path(root), seen=set())
+
+
+def _search(folder: Path, seen: set[tuple[int, int]]) -> Iterator[tuple[Path, list[int]]]:
+    try:
+        status = folder.stat()
+        with os.scandir(folder) as found:
+            entries = [entry for entry in found if not entry.name.startswith(".")]
+    except OSError as error:
+        log.warning("%s is left out: %s", folder, error.strerror)
+        return
+    if (status.st_dev, status.st_ino) in seen:  # a link back up, or a second link to the same folder
+        return
+    seen.add((status.st_dev, status.st_ino))
+    entries.sort(key=lambda entry: entry.name)
+    folders = [entry for entry in entries if _is(entry.is_dir)]
+    files = [entry for entry in entries if _is(entry.is_file)]
+    videos = [entry for entry in files if Path(entry.name).suffix.lower() in VIDEO_SUFFIXES]
+    images = [entry.stat() for entry in files if Path(entry.name).suffix.lower() in PICTURE_SUFFIXES]
+    if len(images) >= 2 and not videos:  # beside videos they are thumbnails
+        changed = max(status.st_mtime_ns, *(image.st_mtime_ns for image in images))
+        yield folder, [changed, len(images), sum(image.st_size for image in images)]
+        return
+    for entry in videos:
+        yield folder / entry.name, [entry.stat().st_mtime_ns, entry.stat().st_size]
+    labelled = any(entry.name == "JPEGImages" for entry in folders)
+    for entry in folders:
+        if not (labelled and entry.name.startswith("Annotations")):
+            yield from _search(folder / entry.name, seen)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """False also for a link that leads in a circle, or to where one may not look."""
+    try:
+        return kind()
+    except OSError:
+        return False
+
 
 _FACTS = tuple(field.name for field in fields(SourceFacts))
 _CACHE_NAME = ".vos_umec_index.json"
@@ -39,7 +107,7 @@ class VideoEntry:
         reader: The reader that is right for it; found out again when opened if None.
         step: Usual distance of the numbers in the frames' names; 5 if only every fifth frame is there.
         keys: Key frames of a video file.
-        stamps: Its time stamps, see :class:`~vos_umec.io.frames.SourceFacts`.
+        stamps: Its time stamps, see `SourceFacts`.
 
     Example:
         >>> VideoEntry("zoo/bear.mp4", Path("videos/zoo/bear.mp4"), frames=82, size=(480, 854), fps=24.0).step
@@ -104,7 +172,7 @@ class VideoIndex:
 
 
 def scan(root: str | Path, cache: bool = True, warn: bool = True) -> VideoIndex:
-    """List every video below a folder; see :func:`~vos_umec.data.search.find_videos` for what counts as one.
+    """List every video below a folder; see `find_videos` for what counts as one.
 
     A video that cannot be read is listed with its reason, skipped, and counted in one warning. Another warning
     tells when the names show that only every fifth frame is there (the usual YouTube-VOS download).

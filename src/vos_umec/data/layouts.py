@@ -9,8 +9,7 @@ import numpy as np
 
 from vos_umec.data.youtube_meta import ObjectMeta, youtube_vos_meta
 from vos_umec.errors import DataError
-from vos_umec.io.mask_values import Ids
-from vos_umec.io.masks import read_mask
+from vos_umec.io.masks import Ids, read_mask
 from vos_umec.io.source import FrameSource, open_source
 
 log = logging.getLogger(__name__)

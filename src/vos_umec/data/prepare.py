@@ -12,9 +12,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from vos_umec.data.index import VideoEntry, VideoIndex, scan
+from vos_umec.data.index import VideoEntry, VideoIndex, find_videos, scan
 from vos_umec.data.processes import ask_all, serve
-from vos_umec.data.search import find_videos
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.atomic import atomic_folder
 from vos_umec.io.frames import SourceFacts, resized
@@ -32,7 +31,7 @@ _SECONDS, _SECONDS_PER_FRAME = 60.0, 1.0  # time limit of one video; a frame tak
 
 @dataclass(frozen=True)
 class Prepared:
-    """What :func:`prepare` did.
+    """What `prepare` did.
 
     Attributes:
         copied: Ids of the videos copied now.

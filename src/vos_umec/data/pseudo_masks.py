@@ -25,16 +25,16 @@ _NAME_LIMIT = 200  # bytes; file systems stop at 255, and the temporary name is 
 class PseudoMaskStore:
     """Space-time segments of the training videos, one generation per clustering (UMEC section 3.1).
 
-    A refresh calls :meth:`begin`, :meth:`write` for each video, :meth:`commit`, then :meth:`reload`. Masks are
+    A refresh calls `begin`, `write` for each video, `commit`, then `reload`. Masks are
     gathered in a temporary folder; the manifest, replaced in one atomic step, names the generation in force.
     A process killed at any moment leaves the last whole generation in force. The generation before it stays on
     disk, so that a reader in the middle of a clip is never robbed.
 
-    The number of the generation lies in shared memory: data-loader workers see a :meth:`reload` made in
+    The number of the generation lies in shared memory: data-loader workers see a `reload` made in
     the process that started them, persistent workers too.
 
     Args:
-        root: Folder of the store; made by the first :meth:`begin`.
+        root: Folder of the store; made by the first `begin`.
 
     Raises:
         DataError: The manifest there is broken, or its generation is gone.
@@ -72,13 +72,13 @@ class PseudoMaskStore:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What :meth:`commit` was given, with ``generation`` and the number of ``videos``; as last reloaded."""
+        """What `commit` was given, with ``generation`` and the number of ``videos``; as last reloaded."""
         return dict(self._manifest)
 
     def begin(self, generation: int) -> None:
         """Make the temporary place of a new generation, free of what a killed run may have left there.
 
-        Call it before the first :meth:`write`, in one process, or in several with a barrier after it.
+        Call it before the first `write`, in one process, or in several with a barrier after it.
 
         Args:
             generation: Its number, above the one in force: ``store.next``.
@@ -97,7 +97,7 @@ class PseudoMaskStore:
         """Add the segments of one video to a generation that was begun; any process may write.
 
         Args:
-            generation: Number given to :meth:`begin`.
+            generation: Number given to `begin`.
             video_id: Id of the video in the index; any text.
             frame_indices: (T,) ascending frame numbers, T >= 1.
             segments: (T, h, w) uint8 segment ids, 255 where nothing is known; at any resolution.
@@ -124,7 +124,7 @@ class PseudoMaskStore:
         """Put a generation in force and drop all but the one before. One process only; then reload everywhere.
 
         Args:
-            generation: Number given to :meth:`begin`; all its videos are written.
+            generation: Number given to `begin`; all its videos are written.
             manifest: What to remember of it (checkpoint, M, weight of position, seed, ...), as JSON values.
 
         Raises:
@@ -218,8 +218,8 @@ class PseudoMaskStore:
         """Frames of a video that have segments.
 
         Args:
-            video_id: Id given to :meth:`write`.
-            generation: Number to read; the one in force if None. Pass it on to :meth:`read`, so that both
+            video_id: Id given to `write`.
+            generation: Number to read; the one in force if None. Pass it on to `read`, so that both
                 calls see the same one.
 
         Returns:
@@ -244,7 +244,7 @@ class PseudoMaskStore:
         """Segments of some frames of a video; only these are decompressed.
 
         Args:
-            video_id: Id given to :meth:`write`.
+            video_id: Id given to `write`.
             frame_indices: (T,) frame numbers, T >= 1, in any order, repeats allowed.
             generation: Number to read; the one in force if None.
 

@@ -168,7 +168,7 @@ class SyntheticVOS:
     def _write_video(self, split: str, index: int) -> None:
         from vos_umec.data.synthetic_scene import Scene
         from vos_umec.io.masks import write_mask
-        from vos_umec.io.video import VideoWriter
+        from vos_umec.io.video_writer import VideoWriter
 
         scene = Scene.sample([self.seed, _SPLITS.index(split), index], self.size, self.frames, self.objects)
         path = self._video_path(split, index)

@@ -50,7 +50,7 @@ class Camera:
             rng: Source of randomness.
             size: (H, W).
             frames: T.
-            scene: (3,) logarithm of the scene's middle colour.
+            scene: (3,) logarithm of the scene's middle color.
 
         Returns:
             The camera.

@@ -65,26 +65,26 @@ def compose(picture: Tensor, actors: Sequence[Actor], t: int) -> tuple[Tensor, T
         if x1 - x0 < 2 or y1 - y0 < 2:
             continue
         window = (slice(y0, y1), slice(x0, x1))
-        colour, coverage = _draw(actor, t, (y0, y1), (x0, x1))
+        color, coverage = _draw(actor, t, (y0, y1), (x0, x1))
         below = picture[:, *window]
         if actor.shadow > 0:
             below *= 1 - actor.shadow * _shadow(coverage, actor.motion.scale[t])
-        picture[:, *window] = below * (1 - coverage) + colour
+        picture[:, *window] = below * (1 - coverage) + color
         ids[window][coverage >= 0.5] = actor.label
     return picture, ids
 
 
 def _draw(actor: Actor, t: int, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Colour times coverage (3, h, w), and coverage (h, w), of an actor in a window of the frame."""
+    """Color times coverage (3, h, w), and coverage (h, w), of an actor in a window of the frame."""
     x, y = _object_coordinates(actor.motion, t, rows, columns)
-    colour = torch.zeros(3, *x.shape)
+    color = torch.zeros(3, *x.shape)
     coverage = torch.zeros(x.shape)
     for part in actor.body.parts:
         drawn = _sample(part, t, x, y)  # (4, h, w)
         share = _coverage(drawn[3])
-        colour = colour * (1 - share) + drawn[:3] * share
+        color = color * (1 - share) + drawn[:3] * share
         coverage = coverage * (1 - share) + share
-    return colour, coverage
+    return color, coverage
 
 
 def _object_coordinates(

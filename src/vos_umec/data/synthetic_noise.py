@@ -1,10 +1,10 @@
-"""Noise and colours with the statistics of photographs, the ground of the synthetic textures."""
+"""Noise and colors with the statistics of photographs, the ground of the synthetic textures."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-# Principal axes of the logarithm of natural colours: brightness, blue against yellow, red against green.
+# Principal axes of the logarithm of natural colors: brightness, blue against yellow, red against green.
 _AXES = np.array([[1, 1, 1], [1, 1, -2], [1, -1, 0]]) / np.sqrt([[3], [6], [2]])
 
 
@@ -54,17 +54,17 @@ def power_law_noise(
 
 @dataclass(frozen=True)
 class Palette:
-    """A family of colours that belong to one surface.
+    """A family of colors that belong to one surface.
 
     Args:
-        mean: (3,) logarithm of the middle colour, RGB.
+        mean: (3,) logarithm of the middle color, RGB.
         spread: (3,) deviations along brightness, blue-yellow, red-green.
 
     Source:
-        The decorrelated axes of natural colours (Ruderman, Cronin and Chiao, 1998).
+        The decorrelated axes of natural colors (Ruderman, Cronin and Chiao, 1998).
 
     Example:
-        >>> Palette(np.log([0.5, 0.25, 0.5]), np.zeros(3)).colour(np.zeros(3)).tolist()
+        >>> Palette(np.log([0.5, 0.25, 0.5]), np.zeros(3)).color(np.zeros(3)).tolist()
         [0.5, 0.25, 0.5]
     """
 
@@ -77,7 +77,7 @@ class Palette:
 
         Args:
             rng: Source of randomness.
-            scene: (3,) logarithm of the scene's middle colour; objects and backgrounds share it.
+            scene: (3,) logarithm of the scene's middle color; objects and backgrounds share it.
 
         Returns:
             The palette.
@@ -90,25 +90,25 @@ class Palette:
         middle = rng.normal([0, 0.1, -0.02], [0.45, 0.14 * vivid, 0.08 * vivid])  # earth and leaves prevail
         return cls(scene + middle @ _AXES, np.array([0.55, 0.08 * vivid, 0.06 * vivid]) * rng.uniform(0.5, 1.2))
 
-    def colour(self, coordinates: np.ndarray) -> np.ndarray:
-        """Colours at coordinates in units of the palette's deviations.
+    def color(self, coordinates: np.ndarray) -> np.ndarray:
+        """Colors at coordinates in units of the palette's deviations.
 
         Args:
-            coordinates: (..., 3), standard normal for typical colours.
+            coordinates: (..., 3), standard normal for typical colors.
 
         Returns:
             (..., 3) RGB in [0.02, 1], float32.
 
         Example:
-            >>> Palette(np.zeros(3), np.ones(3)).colour(np.full((2, 3), -9.0)).min().round(2)
+            >>> Palette(np.zeros(3), np.ones(3)).color(np.full((2, 3), -9.0)).min().round(2)
             np.float32(0.02)
         """
-        log_colour = self.mean + (coordinates * self.spread) @ _AXES
-        colour: np.ndarray = np.clip(np.exp(log_colour), 0.02, 1.0)
-        return colour.astype(np.float32)
+        log_color = self.mean + (coordinates * self.spread) @ _AXES
+        color: np.ndarray = np.clip(np.exp(log_color), 0.02, 1.0)
+        return color.astype(np.float32)
 
     def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
-        """Random colours of the palette.
+        """Random colors of the palette.
 
         Args:
             rng: Source of randomness.
@@ -121,4 +121,4 @@ class Palette:
             >>> Palette(np.zeros(3), np.ones(3)).draw(np.random.default_rng(0), 4).shape
             (4, 3)
         """
-        return self.colour(rng.standard_normal((n, 3)))
+        return self.color(rng.standard_normal((n, 3)))

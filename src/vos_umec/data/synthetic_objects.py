@@ -59,7 +59,7 @@ class Body:
         Args:
             rng: Source of randomness.
             frames: T.
-            scene: (3,) logarithm of the scene's middle colour.
+            scene: (3,) logarithm of the scene's middle color.
             resolution: Canvas cells per object unit.
             most_limbs: Largest number of limbs.
 
@@ -74,8 +74,8 @@ class Body:
         reach = 1.6
         n = _cells(reach, resolution)
         level = blob(rng, *canvas_grid(n, reach))
-        colour = _cloth(rng, n, palettes, two=rng.random() < 0.7)
-        trunk = Part(_canvas(rng, colour, level), reach, (0.0, 0.0), np.zeros(frames))
+        color = _cloth(rng, n, palettes, two=rng.random() < 0.7)
+        trunk = Part(_canvas(rng, color, level), reach, (0.0, 0.0), np.zeros(frames))
         limbs = [_limb(rng, frames, palettes, resolution) for _ in range(int(rng.integers(0, most_limbs + 1)))]
         behind = int(rng.integers(0, len(limbs) + 1))
         parts = (*limbs[:behind], trunk, *limbs[behind:])
@@ -108,7 +108,7 @@ class Body:
         Args:
             rng: Source of randomness.
             frames: T.
-            scene: (3,) logarithm of the scene's middle colour.
+            scene: (3,) logarithm of the scene's middle color.
             resolution: Canvas cells per object unit.
 
         Returns:
@@ -126,8 +126,8 @@ class Body:
         else:
             thickness = rng.uniform(0.05, 0.13)
             level = limb(y + 1.6, x, 3.2, (thickness, thickness * rng.uniform(0.7, 1.3)), rng.normal(0, 0.03))
-        colour = _cloth(rng, n, [Palette.sample(rng, scene)], two=False)
-        return cls((Part(_canvas(rng, colour, level), reach, (0.0, 0.0), np.zeros(frames)),), reach * 1.42)
+        color = _cloth(rng, n, [Palette.sample(rng, scene)], two=False)
+        return cls((Part(_canvas(rng, color, level), reach, (0.0, 0.0), np.zeros(frames)),), reach * 1.42)
 
 
 def _limb(rng: np.random.Generator, frames: int, palettes: list[Palette], resolution: float) -> Part:
@@ -158,15 +158,15 @@ def _cloth(rng: np.random.Generator, n: int, palettes: list[Palette], two: bool)
     return np.where(border[..., None] > rng.uniform(-0.25, 0.25), first, second)
 
 
-def _canvas(rng: np.random.Generator, colour: np.ndarray, level: np.ndarray) -> Tensor:
-    """Shade the colours as on a rounded surface and join them with the level; (4, n, n)."""
+def _canvas(rng: np.random.Generator, color: np.ndarray, level: np.ndarray) -> Tensor:
+    """Shade the colors as on a rounded surface and join them with the level; (4, n, n)."""
     rise_y, rise_x = np.gradient(np.clip(level, 0, 0.4))
     direction = rng.uniform(0, 2 * np.pi)
     lit = (np.cos(direction) * rise_x + np.sin(direction) * rise_y) / max(
         float(np.hypot(rise_x, rise_y).max()), 1e-6
     )
     shade = np.exp(rng.uniform(0, 0.45) * lit * np.exp(-np.clip(level, 0, None) / 0.2))
-    painted = np.concatenate([np.clip(colour * shade[..., None], 0, 1), level[..., None]], axis=-1)
+    painted = np.concatenate([np.clip(color * shade[..., None], 0, 1), level[..., None]], axis=-1)
     return torch.from_numpy(np.ascontiguousarray(painted.transpose(2, 0, 1), dtype=np.float32))
 
 

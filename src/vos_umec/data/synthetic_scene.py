@@ -65,7 +65,7 @@ class Scene:
         """
         rng = np.random.default_rng(np.random.SeedSequence(seed))
         height = size[0]
-        mood = np.log(0.38) + rng.normal(0, 0.15) + rng.normal(0, 0.08, 3)  # the middle colour, log RGB
+        mood = np.log(0.38) + rng.normal(0, 0.15) + rng.normal(0, 0.08, 3)  # the middle color, log RGB
         camera = Camera.sample(rng, size, frames, mood)
         count = int(rng.integers(objects[0], objects[1] + 1))
         radii = rng.uniform(0.16, 0.28, count) * height

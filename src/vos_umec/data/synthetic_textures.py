@@ -15,7 +15,7 @@ def texture(rng: np.random.Generator, size: Size, palette: Palette) -> np.ndarra
     Args:
         rng: Source of randomness.
         size: (H, W), at least 4 x 4.
-        palette: Colours of the surface.
+        palette: Colors of the surface.
 
     Returns:
         (H, W, 3) RGB in [0.01, 1], float32.
@@ -39,7 +39,7 @@ def dead_leaves(rng: np.random.Generator, size: Size, palette: Palette) -> np.nd
     Args:
         rng: Source of randomness.
         size: (H, W).
-        palette: Colours of the leaves.
+        palette: Colors of the leaves.
 
     Returns:
         (H, W, 3) RGB, float32.
@@ -81,12 +81,12 @@ def dead_leaves(rng: np.random.Generator, size: Size, palette: Palette) -> np.nd
 
 
 def grain(rng: np.random.Generator, size: Size, palette: Palette) -> np.ndarray:
-    """Coloured noise with the spectrum of photographs, often drawn out along one direction.
+    """Colored noise with the spectrum of photographs, often drawn out along one direction.
 
     Args:
         rng: Source of randomness.
         size: (H, W).
-        palette: Colours.
+        palette: Colors.
 
     Returns:
         (H, W, 3) RGB, float32.
@@ -98,16 +98,16 @@ def grain(rng: np.random.Generator, size: Size, palette: Palette) -> np.ndarray:
     """
     stretch = rng.choice([1.0, 3.0, 8.0])
     noise = power_law_noise(rng, (3, *size), rng.uniform(0.9, 2.2), stretch)
-    return palette.colour(np.moveaxis(noise, 0, -1) * rng.uniform(0.7, 1.3))
+    return palette.color(np.moveaxis(noise, 0, -1) * rng.uniform(0.7, 1.3))
 
 
 def stripes(rng: np.random.Generator, size: Size, palette: Palette) -> np.ndarray:
-    """Warped stripes of two colours.
+    """Warped stripes of two colors.
 
     Args:
         rng: Source of randomness.
         size: (H, W).
-        palette: Colours.
+        palette: Colors.
 
     Returns:
         (H, W, 3) RGB, float32.
@@ -125,12 +125,12 @@ def stripes(rng: np.random.Generator, size: Size, palette: Palette) -> np.ndarra
 
 
 def spots(rng: np.random.Generator, size: Size, palette: Palette) -> np.ndarray:
-    """Spots or a maze of one colour on another.
+    """Spots or a maze of one color on another.
 
     Args:
         rng: Source of randomness.
         size: (H, W).
-        palette: Colours.
+        palette: Colors.
 
     Returns:
         (H, W, 3) RGB, float32.
@@ -145,12 +145,12 @@ def spots(rng: np.random.Generator, size: Size, palette: Palette) -> np.ndarray:
 
 
 def patches(rng: np.random.Generator, size: Size, palette: Palette) -> np.ndarray:
-    """A few colours in irregular patches, as on clothes, rock and hides.
+    """A few colors in irregular patches, as on clothes, rock and hides.
 
     Args:
         rng: Source of randomness.
         size: (H, W).
-        palette: Colours.
+        palette: Colors.
 
     Returns:
         (H, W, 3) RGB, float32.
@@ -166,10 +166,10 @@ def patches(rng: np.random.Generator, size: Size, palette: Palette) -> np.ndarra
 
 
 def _between(rng: np.random.Generator, palette: Palette, position: np.ndarray) -> np.ndarray:
-    """Mix two clearly different colours of the palette; position -1 is the one, +1 the other."""
-    colours = palette.draw(rng, 6)
-    first = colours[0]
-    second = colours[np.abs(np.log(colours / first)).sum(axis=1).argmax()]
+    """Mix two clearly different colors of the palette; position -1 is the one, +1 the other."""
+    colors = palette.draw(rng, 6)
+    first = colors[0]
+    second = colors[np.abs(np.log(colors / first)).sum(axis=1).argmax()]
     share = (position[..., None] + 1) / 2
     picture: np.ndarray = first * (1 - share) + second * share
     return picture.astype(np.float32)

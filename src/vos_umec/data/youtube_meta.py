@@ -68,7 +68,7 @@ def unseen_categories(meta: Meta, held_out: Collection[str]) -> set[str]:
     """Categories that no video shows but the held-out ones.
 
     Args:
-        meta: What :func:`youtube_vos_meta` read.
+        meta: What `youtube_vos_meta` read.
         held_out: Names of the videos that are not trained on.
 
     Returns:
@@ -88,7 +88,7 @@ def require_categories(meta: Meta, categories: Collection[str]) -> None:
     """Refuse names that are no category of any object.
 
     Args:
-        meta: What :func:`youtube_vos_meta` read.
+        meta: What `youtube_vos_meta` read.
         categories: The names.
 
     Raises:

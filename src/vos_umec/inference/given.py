@@ -4,10 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from vos_umec.constants import IGNORE
 from vos_umec.errors import ConfigError, MaskError
-
-VOID = 255
-"""Nothing known here in DAVIS annotations, never an object."""
 
 
 def check_frame(frame: object) -> None:
@@ -54,9 +52,9 @@ def objects_of(mask: np.ndarray, size: tuple[int, int], ids: Iterable[int] | Non
     if mask.dtype.kind == "f" and (mask % 1).any():
         raise MaskError("the mask has values between whole numbers; give object ids, such as mask > 0.5")
     values = set(np.unique(mask).tolist())
-    if ids is None and VOID in values and values <= {0, VOID}:
+    if ids is None and IGNORE in values and values <= {0, IGNORE}:
         raise MaskError("the mask holds 0 and 255 alone, and 255 means unknown; give ids, such as mask > 0")
-    spoken = sorted({int(i) for i in (values if ids is None else ids)} - {0, VOID})
-    if spoken and not 1 <= spoken[0] <= spoken[-1] < VOID:
+    spoken = sorted({int(i) for i in (values if ids is None else ids)} - {0, IGNORE})
+    if spoken and not 1 <= spoken[0] <= spoken[-1] < IGNORE:
         raise MaskError(f"object ids must lie in 1 to 254; found {spoken[0]} to {spoken[-1]}")
     return spoken

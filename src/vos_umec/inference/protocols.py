@@ -23,7 +23,7 @@ def crw() -> Settings:
         "rounds": 0,
         "references": 20,
         "radius": 12,
-        "anchor_radius": None,
+        "permanent_radius": None,
         "top_k": 10,
         "tau": 0.05,
         "repeat_first": True,
@@ -40,7 +40,7 @@ def dino() -> Settings:
     Not repeated: the code's window is a square of 25 x 25 cells where ours is a disc; it scales the width down to
     a multiple of 64 where ours is padded; it stretches each object's mask to 0 to 1 before the largest wins.
     """
-    return {"rounds": 0, "references": 7, "radius": 12, "anchor_radius": 12, "top_k": 5, "tau": 0.1}
+    return {"rounds": 0, "references": 7, "radius": 12, "permanent_radius": 12, "top_k": 5, "tau": 0.1}
 
 
 def umec() -> Settings:
@@ -51,7 +51,7 @@ def umec() -> Settings:
     V and D were trained with (0.05 in the paper). The first frame is not repeated; whether the paper's was is open,
     and `repeat_first=True` gives that reading.
     """
-    return {"rounds": 3, "references": 20, "radius": 12, "anchor_radius": None, "top_k": 10, "crop_margin": None}
+    return {"rounds": 3, "references": 20, "radius": 12, "permanent_radius": None, "top_k": 10, "crop_margin": None}
 
 
 PROTOCOLS: Mapping[str, Callable[[], Settings]] = {"crw": crw, "dino": dino, "umec": umec}

@@ -1,16 +1,89 @@
-"""The frame-mask encoder and the decoder on one frame of a video, each object inside its window."""
+"""Windows around objects: where the frame-mask encoder and the decoder need to look."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vos_umec.inference.windows import Window
-from vos_umec.models.aggregation import soft_aggregate
 from vos_umec.models.encoder import Features
-from vos_umec.models.mask_encoder import FrameShare
+from vos_umec.models.layers import soft_aggregate
+from vos_umec.models.mask_encoder import FrameFeatures
 from vos_umec.models.umec import UMEC
+
+_SEEN = (
+    0.25  # a cell with less of an object than this does not stretch its window: top-k leaks a tenth here and there
+)
+_STEP = 4  # sides are multiples of so many cells, so that objects of like size share one batch
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of the feature grid, in cells.
+
+    Attributes:
+        top: First row.
+        left: First column.
+        height: Rows.
+        width: Columns.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def cut(self, x: Tensor, h: int) -> Tensor:
+        """The window's part of a map (..., H, W) that has H / h pixels to a side of a cell (a view).
+
+        Example:
+            >>> import torch
+            >>> Window(1, 0, 1, 2).cut(torch.arange(16).view(4, 4), h=2).tolist()
+            [[8, 9, 10, 11], [12, 13, 14, 15]]
+        """
+        s = x.shape[-2] // h
+        return x[..., self.top * s : (self.top + self.height) * s, self.left * s : (self.left + self.width) * s]
+
+
+def object_windows(masks: Tensor, margin: int | None) -> list[Window]:
+    """A window for each object: where it is seen, and some cells around.
+
+    Args:
+        masks: Soft masks (K, h, w).
+        margin: Cells around what is seen of an object; None for the whole grid.
+
+    Returns:
+        K windows inside the grid. An object that is hardly seen gets one around its most likely cell, one that is
+        not seen at all gets a corner.
+
+    Example:
+        >>> import torch
+        >>> mask = torch.zeros(1, 20, 30)
+        >>> mask[0, 5:9, 10:14] = 1
+        >>> object_windows(mask, margin=2), object_windows(mask, margin=None)
+        ([Window(top=3, left=8, height=8, width=8)], [Window(top=0, left=0, height=20, width=30)])
+    """
+    K, h, w = masks.shape
+    if margin is None:
+        return [Window(0, 0, h, w)] * K
+    least = masks.amax(dim=(1, 2), keepdim=True).clamp(max=_SEEN)  # (K, 1, 1)
+    seen = ((masks >= least) & (masks > 0)).cpu()
+    windows = []
+    for rows, columns in zip(seen.any(dim=2), seen.any(dim=1), strict=True):
+        top, height = _span(rows, margin, h)
+        left, width = _span(columns, margin, w)
+        windows.append(Window(top, left, height, width))
+    return windows
+
+
+def _span(seen: Tensor, margin: int, size: int) -> tuple[int, int]:
+    """Start and length of one side of a window."""
+    cells = seen.nonzero().flatten().tolist() or [0]
+    first, last = cells[0] - margin, cells[-1] + margin
+    length = min(-(-(last - first + 1) // _STEP) * _STEP, size)
+    return max(0, min(first, size - length)), length
+
 
 CPU_OBJECTS, OTHER_OBJECTS = 1, 8
 """Objects that go through V and D at once; on a CPU the convolutions alone were quickest one at a time."""
@@ -28,7 +101,7 @@ class FrameRefiner:
         features: E's features of it.
 
     Example:
-        >>> from vos_umec.models.presets import network_from_preset
+        >>> from vos_umec.models.factory import network_from_preset
         >>> network, image = network_from_preset("tiny").eval(), torch.rand(1, 3, 32, 32)
         >>> with torch.inference_mode():
         ...     refiner = FrameRefiner(network, image, network.encoder(image))
@@ -42,7 +115,7 @@ class FrameRefiner:
         self.most = CPU_OBJECTS if image.device.type == "cpu" else OTHER_OBJECTS
         self.skips = features.skips
         self.image = image
-        self.share = network.mask_encoder.share(image, features.trunk)
+        self.cached = network.mask_encoder.precompute(image, features.trunk)
         self.size = (image.shape[-2], image.shape[-1])
         self.grid = (features.trunk.shape[-2], features.trunk.shape[-1])
 
@@ -56,8 +129,8 @@ class FrameRefiner:
         Returns:
             Mask embeddings (h, w, K, Dv), zero outside an object's window.
         """
-        Dv = self.share.trunk.shape[1]
-        values = self.share.trunk.new_zeros(*self.grid, len(masks), Dv)
+        Dv = self.cached.trunk.shape[1]
+        values = self.cached.trunk.new_zeros(*self.grid, len(masks), Dv)
         for k in _groups(windows, self.most):
             found = self.network.mask_encoder.embed(self._share(windows, k), self._masks(masks, windows, k))
             for i, one in zip(k, found, strict=True):  # one (Dv, h', w')
@@ -85,7 +158,7 @@ class FrameRefiner:
         h, D = self.grid[0], self.network.decoder
         masks = F.interpolate(coarse[None].float(), size=self.size, mode="bilinear", align_corners=False)
         masks = masks[0].clamp(0, 1)
-        skips = D.share(self.skips, self.image)
+        skips = D.precompute(self.skips, self.image)
         fixed = []  # what no round changes
         for k in _groups(windows, self.most):
             V_q = torch.stack([carried(i, windows[i]) for i in k])
@@ -103,9 +176,9 @@ class FrameRefiner:
     def _masks(self, masks: Tensor, windows: Sequence[Window], k: Sequence[int]) -> Tensor:
         return torch.stack([windows[i].cut(masks[i : i + 1], self.grid[0]) for i in k])  # (n, 1, H', W')
 
-    def _share(self, windows: Sequence[Window], k: Sequence[int]) -> FrameShare:
-        rgb, trunk = (_rows(x, windows, k, self.grid[0]) for x in (self.share.rgb, self.share.trunk))
-        return FrameShare(rgb, trunk)
+    def _share(self, windows: Sequence[Window], k: Sequence[int]) -> FrameFeatures:
+        rgb, trunk = (_rows(x, windows, k, self.grid[0]) for x in (self.cached.rgb, self.cached.trunk))
+        return FrameFeatures(rgb, trunk)
 
 
 def _rows(x: Tensor, windows: Sequence[Window], k: Sequence[int], h: int) -> Tensor:

@@ -10,23 +10,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vos_umec.data.augment import normalize
+from vos_umec.constants import IGNORE
+from vos_umec.device import multiplies_bf16
 from vos_umec.errors import ConfigError
-from vos_umec.inference.copying import inference_copy
-from vos_umec.inference.given import VOID, check_frame, objects_of
-from vos_umec.inference.memory import ReferenceMemory
+from vos_umec.inference.fusion import fuse_for_inference
+from vos_umec.inference.given import check_frame, objects_of
+from vos_umec.inference.memory import MemoryReadout, ReferenceMemory, read_memory
+from vos_umec.inference.postprocess import remove_outliers
 from vos_umec.inference.protocols import protocol_settings
-from vos_umec.inference.recall import Recall, recall
-from vos_umec.inference.refinement import FrameRefiner
-from vos_umec.inference.strays import without_strays
-from vos_umec.inference.windows import object_windows
+from vos_umec.inference.refinement import FrameRefiner, object_windows
 from vos_umec.io.masks import read_mask
 from vos_umec.io.pipeline import read_ahead
 from vos_umec.io.source import FrameSource, resized
 from vos_umec.models.encoder import Features
-from vos_umec.models.precision import multiplies_bf16
-from vos_umec.models.propagation import PropagationNetwork
-from vos_umec.models.umec import UMEC
+from vos_umec.models.umec import UMEC, PropagationNetwork
+from vos_umec.transforms.augment import normalize
 
 
 class VideoSegmenter:
@@ -41,12 +39,12 @@ class VideoSegmenter:
         rounds: R, refinement rounds.
         references: The last frames kept beside the ones that introduced an object.
         radius: Window on those last frames, in cells (strictly smaller Euclidean distance).
-        anchor_radius: Window on the frames that introduced an object; None for no window.
+        permanent_radius: Window on the frames that introduced an object; None for no window.
         top_k: Cells read for each query cell, over all references jointly.
         tau: Temperature of the read-out; None for the network's own.
         mutual: Temperature at which a match loses weight whose reference cell is matched better elsewhere in the
             frame, see `top_k_affinity`; None for the paper's read-out.
-        spread: Drop what lies farther from an object's place than so many times its size, see `without_strays`;
+        max_extent: Drop what lies farther from an object's place than so many times its size, see `remove_outliers`;
             None to keep it.
         coarse_memory: Remember the coarse masks and not the refined ones, for comparison.
         repeat_first: Until `references` frames have passed, let the frame that introduced an object stand in for
@@ -63,7 +61,7 @@ class VideoSegmenter:
 
     Example:
         >>> import numpy as np
-        >>> from vos_umec.models.presets import network_from_preset
+        >>> from vos_umec.models.factory import network_from_preset
         >>> segmenter = VideoSegmenter(network_from_preset("tiny"), references=3)
         >>> frame = np.random.default_rng(0).integers(0, 255, (32, 48, 3), dtype=np.uint8)
         >>> mask = np.zeros((32, 48), np.uint8)
@@ -80,11 +78,11 @@ class VideoSegmenter:
         rounds: int = 3,
         references: int = 20,
         radius: float | None = 12,
-        anchor_radius: float | None = None,
+        permanent_radius: float | None = None,
         top_k: int = 10,
         tau: float | None = None,
         mutual: float | None = None,
-        spread: float | None = None,
+        max_extent: float | None = None,
         coarse_memory: bool = False,
         repeat_first: bool = False,
         short_side: int | None = None,
@@ -98,15 +96,15 @@ class VideoSegmenter:
                 raise ConfigError(f"{name} must be {least} or more; found {value}")
         if crop_margin is not None and crop_margin < 0:
             raise ConfigError(f"crop_margin must be 0 cells or more, or None for no cropping; found {crop_margin}")
-        for name, reach in (("radius", radius), ("anchor_radius", anchor_radius)):
+        for name, reach in (("radius", radius), ("permanent_radius", permanent_radius)):
             if reach is not None and reach <= 0:
                 raise ConfigError(f"{name} must be above 0 cells, or None for no window; found {reach}")
         if tau is not None and tau <= 0:
             raise ConfigError(f"tau must be above 0, or None for the network's own; found {tau}")
         if mutual is not None and mutual <= 0:
             raise ConfigError(f"mutual must be above 0, or None for no loss of one-sided matches; found {mutual}")
-        if spread is not None and spread <= 0:
-            raise ConfigError(f"spread must be above 0, or None to drop nothing; found {spread}")
+        if max_extent is not None and max_extent <= 0:
+            raise ConfigError(f"max_extent must be above 0, or None to drop nothing; found {max_extent}")
         if rounds and not isinstance(network, UMEC):
             raise ConfigError(
                 f"{rounds} rounds of refinement need a frame-mask encoder and a decoder, and this network is an "
@@ -114,14 +112,14 @@ class VideoSegmenter:
             )
         self.device = next(network.parameters()).device
         self.bf16 = multiplies_bf16(self.device) if bf16 is None else bf16
-        self.network = inference_copy(network, self.bf16)
+        self.network = fuse_for_inference(network, self.bf16)
         self.rounds = rounds
         self.radius = radius
-        self.anchor_radius = anchor_radius
+        self.permanent_radius = permanent_radius
         self.top_k = top_k
         self.tau = network.tau if tau is None else tau
         self.mutual = mutual
-        self.spread = spread
+        self.max_extent = max_extent
         self.repeat_first = repeat_first
         self.coarse_memory = coarse_memory
         self.short_side = short_side
@@ -144,7 +142,7 @@ class VideoSegmenter:
             ConfigError: If the protocol or an argument is unknown, or a setting is out of its range.
 
         Example:
-            >>> from vos_umec.models.presets import network_from_preset
+            >>> from vos_umec.models.factory import network_from_preset
             >>> segmenter = VideoSegmenter.from_protocol(network_from_preset("tiny"), "crw", top_k=5)
             >>> segmenter.rounds, segmenter.repeat_first, segmenter.top_k
             (0, True, 5)
@@ -201,11 +199,11 @@ class VideoSegmenter:
         p = plain = self._nothing(image)  # (K, H', W')
         masks = None  # (K, h, w), where they are not those of p
         if len(self.memory):
-            found = self._read_out(key)
-            coarse = self._without_strays(found.coarse(), found)  # (K', h, w), of the objects known before
+            found = self._readout(key)
+            coarse = self._remove_outliers(found.coarse(), found)  # (K', h, w), of the objects known before
             carried = plain = _enlarged(coarse, image)  # (K', H', W')
             if refiner is not None:
-                carried = self._without_strays(self._refine(refiner, found, coarse), found)
+                carried = self._remove_outliers(self._refine(refiner, found, coarse), found)
             if refiner is None or self.coarse_memory:
                 # What was carried is remembered as it is: through the image and back, it would blur every frame.
                 masks = coarse
@@ -278,19 +276,19 @@ class VideoSegmenter:
             features: Features = self.network.encoder(image)
         return features
 
-    def _read_out(self, key: Tensor) -> Recall:
-        reach = self.radius, self.anchor_radius
-        return recall(self.memory, key, self.top_k, self.tau, *reach, self.repeat_first, self.mutual)
+    def _readout(self, key: Tensor) -> MemoryReadout:
+        reach = self.radius, self.permanent_radius
+        return read_memory(self.memory, key, self.top_k, self.tau, *reach, self.repeat_first, self.mutual)
 
-    def _refine(self, refiner: FrameRefiner, found: Recall, coarse: Tensor) -> Tensor:
+    def _refine(self, refiner: FrameRefiner, found: MemoryReadout, coarse: Tensor) -> Tensor:
         """Masks of all objects carried from the memory, at image size (K, H', W')."""
         with self._autocast():
             return refiner.refine(coarse, object_windows(coarse, self.crop_margin), found.values, self.rounds)
 
-    def _without_strays(self, masks: Tensor, found: Recall) -> Tensor:
-        if self.spread is None:
+    def _remove_outliers(self, masks: Tensor, found: MemoryReadout) -> Tensor:
+        if self.max_extent is None:
             return masks
-        return without_strays(masks, self.spread, _enlarged(found.from_anchors(), masks))
+        return remove_outliers(masks, self.max_extent, _enlarged(found.from_anchors(), masks))
 
     def _refiner(self, image: Tensor, features: Features) -> FrameRefiner:
         with self._autocast():
@@ -320,7 +318,7 @@ class VideoSegmenter:
         label = torch.where(likeliest > 1 - p.sum(dim=0), object_ + 1, 0).to(torch.uint8).cpu().numpy()
         result: np.ndarray = np.array([0, *self.ids], np.uint8)[label]
         if mask is not None:  # what was given comes back to the pixel
-            told = (mask != 0) & (mask != VOID)
+            told = (mask != 0) & (mask != IGNORE)
             result[told] = mask[told]
         return result
 

@@ -167,7 +167,7 @@ class PictureMaker:
     Pillow the difference is at 45 to 51 dB; without scaling there is none.
 
     Args:
-        full_colours: Scale colours to every pixel of the result, not to every second one of a row: JPEG decoders
+        full_colors: Scale colors to every pixel of the result, not to every second one of a row: JPEG decoders
             do, FFmpeg does not for video.
 
     Example:
@@ -177,10 +177,10 @@ class PictureMaker:
         True
     """
 
-    def __init__(self, full_colours: bool = False) -> None:
+    def __init__(self, full_colors: bool = False) -> None:
         from av.video.reformatter import Interpolation, VideoReformatter
 
-        self._how = Interpolation.BILINEAR | (Interpolation.FULL_CHR_H_INT if full_colours else 0)
+        self._how = Interpolation.BILINEAR | (Interpolation.FULL_CHR_H_INT if full_colors else 0)
         self._reformatter = VideoReformatter()  # keeps its filters as long as sizes stay the same
 
     def make(self, frame: VideoFrame, size: tuple[int, int]) -> Frame:

@@ -12,9 +12,8 @@ from PIL import Image
 
 from vos_umec.errors import DataError, MaskError
 from vos_umec.io.atomic import atomic_path
-from vos_umec.io.indexed_png import plain_indices
-from vos_umec.io.mask_values import Ids
-from vos_umec.io.palette import davis_palette
+from vos_umec.io.masks import Ids
+from vos_umec.io.png import davis_palette, plain_indices
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +120,7 @@ def write_result_zip(
         Number of masks in the zip.
 
     Raises:
-        MaskError: A mask is missing or wrong; see :func:`find_problems` for the list of all that are.
+        MaskError: A mask is missing or wrong; see `find_problems` for the list of all that are.
         OSError: The zip cannot be written.
 
     Example:
@@ -159,7 +158,7 @@ def _checked(path: Path, video: RequiredVideo) -> tuple[Ids, set[int]]:
 
 
 def _indices(path: Path) -> Ids:
-    """Indices of an indexed PNG; grey and colour pictures, whose ids would be a guess, are refused."""
+    """Indices of an indexed PNG; grey and color pictures, whose ids would be a guess, are refused."""
     try:
         data = path.read_bytes()
         ids = plain_indices(data)

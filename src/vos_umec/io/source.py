@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from vos_umec.errors import VideoReadError
-from vos_umec.io.decord_source import DecordSource, decord_misreads
-from vos_umec.io.folder_source import PICTURE_SUFFIXES, FolderSource
+from vos_umec.io.decord import DecordSource, decord_misreads
+from vos_umec.io.folder import PICTURE_SUFFIXES, FolderSource
 from vos_umec.io.frames import Frame, SourceFacts
 from vos_umec.io.frames import resized as resized  # part of this module's surface
-from vos_umec.io.pyav_source import PyAVSource
+from vos_umec.io.pyav import PyAVSource
 from vos_umec.io.scan import scan_facts, scan_video
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from vos_umec.metrics.sequence import Row, SequenceScorer, overall
 class DavisScore(Metric):
     """J&F, and mean, recall and decay of J and F, over all objects of all sequences.
 
-    Each update takes one whole sequence; :meth:`update_rows` takes one that a ``SequenceScorer`` has scored
+    Each update takes one whole sequence; `update_rows` takes one that a ``SequenceScorer`` has scored
     frame by frame, so that no long video is held. Rows are kept by (sequence, object) and repeats are dropped
     (distributed samplers repeat sequences to fill the last batch), so the score does not depend on the
     number of processes.
@@ -24,7 +24,7 @@ class DavisScore(Metric):
     pass through every back end's all-gather unchanged.
 
     Args:
-        **kwargs: Arguments of :class:`torchmetrics.Metric`.
+        **kwargs: Arguments of `Metric`.
 
     Source:
         METHOD section 6, the semi-supervised task of DAVIS 2017.
@@ -118,14 +118,14 @@ class DavisScore(Metric):
             return self._unique_rows()
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Join the states of all processes; see :meth:`torchmetrics.Metric.sync`."""
+        """Join the states of all processes; see `sync`."""
         if not len(self.lines):
             # A process without a sequence has to send the type the others send; torchmetrics would send floats.
             self.lines = [torch.empty(0, dtype=torch.uint8, device=self.device)]
         super().sync(*args, **kwargs)
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
-        """Add the rows of another metric; see :meth:`torchmetrics.Metric.merge_state`."""
+        """Add the rows of another metric; see `merge_state`."""
         self._computed = None  # torchmetrics would go on giving the figures computed before the merge
         super().merge_state(incoming_state)
 

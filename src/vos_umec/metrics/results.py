@@ -108,7 +108,7 @@ def print_table(table: Table) -> None:
     """Print a table whole, also where the terminal is narrow or the output is a file (80 columns to rich).
 
     Args:
-        table: Such as :meth:`Scores.table` gives.
+        table: Such as `table` gives.
 
     Example:
         >>> table = Table("object", box=None)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vos_umec.errors import ConfigError
-from vos_umec.models.blocks import ResidualBlock, conv_part
+from vos_umec.models.layers import ResidualBlock, conv_part
 
 
 class Decoder(nn.Module):
@@ -26,7 +26,7 @@ class Decoder(nn.Module):
     Example:
         >>> import torch
         >>> D = Decoder(mask_dim=4, skip_dims=(6, 5), dims=(8, 8, 8))
-        >>> skips = D.share([torch.zeros(2, 6, 8, 8), torch.zeros(2, 5, 16, 16)], torch.zeros(2, 3, 64, 64))
+        >>> skips = D.precompute([torch.zeros(2, 6, 8, 8), torch.zeros(2, 5, 16, 16)], torch.zeros(2, 3, 64, 64))
         >>> V_q = Vbar_q = torch.zeros(2, 4, 8, 8)
         >>> tuple(D(D.carry(V_q), Vbar_q, skips, torch.full((2, 1, 64, 64), 0.5)).shape)
         (2, 1, 64, 64)
@@ -62,7 +62,7 @@ class Decoder(nn.Module):
             nn.init.zeros_(self.out.weight)
             nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
-    def share(self, skips: Sequence[Tensor], frame: Tensor) -> list[Tensor]:
+    def precompute(self, skips: Sequence[Tensor], frame: Tensor) -> list[Tensor]:
         """What E's skips and the frame give, the same for every object and round.
 
         Args:

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vos_umec.errors import ConfigError
-from vos_umec.models.colour import to_lab
 from vos_umec.models.resnet import ResNetTrunk
+from vos_umec.transforms.color import to_lab
 
 _SEEN: Mapping[str, Callable[[Tensor], Tensor]] = {
     "rgb": lambda x: x,
@@ -57,13 +57,13 @@ class Encoder(nn.Module):
         trunk_dim: Width to which a 1x1 conv reduces the trunk; None keeps the last stage's width.
         width: Channels of the first stage.
         pool: Max pooling of stride 2 at the end of the stem.
-        colour: What E sees of frames, which are given in RGB in any case: "rgb"; "lab", lightness apart from
-            colour; or "grey", lightness alone, as an E trained by colorization must be shown in inference too.
-        levels: Weight in the affinity, above 0, of each level of the pyramid that keys are made of, the frame
+        color: What E sees of frames, which are given in RGB in any case: "rgb"; "lab", lightness apart from
+            color; or "grey", lightness alone, as an E trained by colorization must be shown in inference too.
+        pyramid_weights: Weight in the affinity, above 0, of each level of the pyramid that keys are made of, the frame
             itself first; one level for no pyramid. The trunk features and skips are the first one's.
 
     Raises:
-        ConfigError: If there are too few stages, no level or one of no weight, or an unknown colour.
+        ConfigError: If there are too few stages, no level or one of no weight, or an unknown color.
 
     Example:
         >>> import torch
@@ -82,25 +82,25 @@ class Encoder(nn.Module):
         trunk_dim: int | None = None,
         width: int = 64,
         pool: bool = True,
-        colour: Literal["rgb", "lab", "grey"] = "rgb",
-        levels: Sequence[float] = (1.0,),
+        color: Literal["rgb", "lab", "grey"] = "rgb",
+        pyramid_weights: Sequence[float] = (1.0,),
     ) -> None:
         super().__init__()
         if len(blocks) < 2:
             raise ConfigError(f"the encoder needs at least 2 stages for its skips; found blocks {tuple(blocks)}")
-        if colour not in _SEEN:
-            raise ConfigError(f"an encoder sees {', '.join(_SEEN)}; found colour '{colour}'")
-        if not levels or min(levels) <= 0:
+        if color not in _SEEN:
+            raise ConfigError(f"an encoder sees {', '.join(_SEEN)}; found color '{color}'")
+        if not pyramid_weights or min(pyramid_weights) <= 0:
             raise ConfigError(
-                f"keys need levels of the pyramid, each with a weight above 0, as [1.0, 0.5]; found {levels}"
+                f"keys need levels of the pyramid, each with a weight above 0, as [1.0, 0.5]; found {pyramid_weights}"
             )
-        self.colour = colour
-        self.levels = tuple(levels)
+        self.color = color
+        self.pyramid_weights = tuple(pyramid_weights)
         self.net = ResNetTrunk(blocks, strides, bottleneck, width=width, pool=pool)
         channels = self.net.channels[-1]
         self.reduce = nn.Identity() if trunk_dim is None else _conv_bn_relu(channels, trunk_dim)
         self.stride = self.net.stride
-        self.key_dim = key_dim * len(levels)
+        self.key_dim = key_dim * len(pyramid_weights)
         self.trunk_dim = trunk_dim or channels
         self.skip_dims = (self.net.channels[1], self.net.channels[0])
         self.head = nn.Sequential(
@@ -116,13 +116,13 @@ class Encoder(nn.Module):
         Returns:
             Keys, trunk and skips; the skips are the second and the first stage (1/8 and 1/4 in ResNet-18).
         """
-        seen = _SEEN[self.colour](x)
+        seen = _SEEN[self.color](x)
         stages = self.net(seen)
         trunk = self.reduce(stages[-1])  # (B, C, h, w)
         key = self._key(trunk)
-        if len(self.levels) > 1:
+        if len(self.pyramid_weights) > 1:
             keys = [key, *self._wider_keys(seen, key)]
-            weighted = [weight**0.5 * each for weight, each in zip(self.levels, keys, strict=True)]
+            weighted = [weight**0.5 * each for weight, each in zip(self.pyramid_weights, keys, strict=True)]
             key = F.normalize(torch.cat(weighted, dim=1), dim=1)  # (B, D, h, w)
         return Features(key=key, trunk=trunk, skips=(stages[1], stages[0]))
 
@@ -131,7 +131,7 @@ class Encoder(nn.Module):
 
     def _wider_keys(self, seen: Tensor, like: Tensor) -> Iterator[Tensor]:
         """Keys of the frame at half the size, at a quarter and so on, enlarged to the grid of `like`."""
-        for _ in self.levels[1:]:
+        for _ in self.pyramid_weights[1:]:
             size = [max(1, round(n / 2 / self.stride)) * self.stride for n in seen.shape[-2:]]
             seen = F.interpolate(seen, size=size, mode="bilinear", align_corners=False)
             wider = self._key(self.reduce(self.net(seen)[-1]))
@@ -142,3 +142,29 @@ def _conv_bn_relu(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel_size=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
     )
+
+
+class TrunkEncoder(Encoder):
+    """E whose keys are the unit-norm features of the trunk's last stage.
+
+    CRW, VFS and DINO's ResNet are measured so (CRW: the third stage of ResNet-18, the default here; s = 8). Their
+    heads are for training; a head that was not trained would blur the features.
+
+    Args:
+        blocks: Residual blocks in each stage, up to the stage that is read; 2 to 4 stages.
+        strides: Stride of each stage on top of the stem's 4.
+        bottleneck: Bottleneck blocks, as ResNet-50 has.
+
+    Example:
+        >>> import torch
+        >>> E = TrunkEncoder(blocks=(1, 1), strides=(1, 2))
+        >>> tuple(E(torch.rand(1, 3, 32, 48)).key.shape), E.key_dim
+        ((1, 128, 4, 6), 128)
+    """
+
+    def __init__(
+        self, blocks: Sequence[int] = (2, 2, 2), strides: Sequence[int] = (1, 2, 1), bottleneck: bool = False
+    ) -> None:
+        super().__init__(blocks, strides, bottleneck)
+        self.head = nn.Sequential()
+        self.key_dim = self.trunk_dim

@@ -7,12 +7,12 @@ from typing import cast
 from torch import Tensor, nn
 
 from vos_umec.errors import ConfigError
-from vos_umec.models.blocks import ResidualBlock, conv_part
+from vos_umec.models.layers import ResidualBlock, conv_part
 from vos_umec.models.resnet import ResNetTrunk
 
 
 @dataclass(frozen=True)
-class FrameShare:
+class FrameFeatures:
     """The part of V's work that is the same for every mask of a frame; exact, because convs are linear.
 
     Attributes:
@@ -76,9 +76,9 @@ class MaskEncoder(nn.Module):
         Raises:
             ConfigError: If the trunk's stride is not that of E's features.
         """
-        return self.embed(self.share(frame, trunk), mask)
+        return self.embed(self.precompute(frame, trunk), mask)
 
-    def share(self, frame: Tensor, trunk: Tensor) -> FrameShare:
+    def precompute(self, frame: Tensor, trunk: Tensor) -> FrameFeatures:
         """What does not depend on the mask.
 
         Args:
@@ -86,13 +86,13 @@ class MaskEncoder(nn.Module):
             trunk: E's trunk features of the same frames (B, C, h, w).
         """
         rgb = conv_part(self._first, frame, start=0)
-        return FrameShare(rgb, conv_part(self.join, trunk, start=self.net.channels[-1]))
+        return FrameFeatures(rgb, conv_part(self.join, trunk, start=self.net.channels[-1]))
 
     @property
     def _first(self) -> nn.Conv2d:
         return cast(nn.Conv2d, self.net.stem[0])
 
-    def embed(self, share: FrameShare, mask: Tensor) -> Tensor:
+    def embed(self, share: FrameFeatures, mask: Tensor) -> Tensor:
         """Embed one mask a row, on what its frame shares.
 
         Args:

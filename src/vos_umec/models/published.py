@@ -64,7 +64,7 @@ def load_published(encoder: Encoder, path: str | Path) -> PublishedWeights:
     Example:
         >>> import tempfile, torch
         >>> from torchvision.models import resnet18
-        >>> from vos_umec.models.trunk_encoder import TrunkEncoder
+        >>> from vos_umec.models.encoder import TrunkEncoder
         >>> tensors = {f"module.{name}": x for name, x in resnet18().state_dict().items()}
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     torch.save({"state_dict": tensors}, f"{folder}/a.pth")

@@ -1,14 +1,211 @@
-"""Any backbone of timm as E."""
+"""timm's networks as readers of feature maps: by blocks where patches are tokens, else by stages."""
+
+import importlib
+import logging
+import sys
+from difflib import get_close_matches
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vos_umec.data.augment import IMAGENET_MEAN, IMAGENET_STD
-from vos_umec.errors import ConfigError
+from vos_umec.constants import IMAGENET_MEAN, IMAGENET_STD
+from vos_umec.errors import CheckpointError, ConfigError, MissingDependencyError
 from vos_umec.models.encoder import Features
-from vos_umec.models.timm_backbone import build_backbone
-from vos_umec.models.weights import declare_weights, weights_are_wanted
+from vos_umec.models.weights import declare_weights, misfits, read_tensors, strip_prefix, weights_are_wanted
+
+log = logging.getLogger(__name__)
+
+
+class Blocks(nn.Module):
+    """Feature maps of a ViT after some of its blocks, with its final norm, all at `stride`.
+
+    Args:
+        net: A VisionTransformer or Eva of timm, made for images of any size.
+        layer: The last block that is read; those behind it are dropped.
+        stride: s, 1 to the patch size; None for the patch size.
+
+    Raises:
+        ConfigError: If the layer or the stride does not exist.
+    """
+
+    def __init__(self, net: Any, layer: int, stride: int | None) -> None:
+        super().__init__()
+        layer = _counted(layer, len(net.blocks), "blocks")
+        # The decoder's skips: at two thirds and one third of the way.
+        earlier = {(layer + 1) // 3 - 1, 2 * (layer + 1) // 3 - 1} - {-1, layer}
+        self.layers = [*sorted(earlier), layer]
+        net.prune_intermediate_layers(self.layers, prune_norm=False, prune_head=True)
+        embed = net.patch_embed
+        patch = embed.patch_size[0]
+        self.stride = stride or patch
+        if not 1 <= self.stride <= patch:
+            raise ConfigError(f"a ViT of {patch} pixel patches takes a stride of 1 to {patch}; found {stride}")
+        embed.proj.stride = (self.stride, self.stride)
+        embed.img_size = None  # its test for whole patches knows no stride but the patch size
+        self.overlap = patch - self.stride
+        self.net = net
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Maps (B, C, H/s, W/s), the last block's at the end."""
+        h, w = x.shape[-2] // self.stride, x.shape[-1] // self.stride
+        before, after = self.overlap // 2, self.overlap - self.overlap // 2
+        if self.overlap:  # so that every cell is the middle of its patch
+            x = F.pad(x, (before, after, before, after), mode="replicate")
+        tokens = self.net.forward_intermediates(
+            x, indices=self.layers, norm=True, output_fmt="NLC", intermediates_only=True
+        )
+        return [one.transpose(1, 2).unflatten(2, (h, w)) for one in tokens]
+
+
+class Stages(nn.Module):
+    """Feature maps of a network after some of its stages.
+
+    `stride` is the coarsest map's.
+
+    Args:
+        net: A network of timm made with `features_only`.
+    """
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+        self.stride = int(max(net.feature_info.reduction()))
+        self.last = getattr(getattr(net, "output_fmt", None), "value", "NCHW") == "NHWC"
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Maps (B, C_i, h_i, w_i), fine to coarse."""
+        maps: list[Tensor] = self.net(x)
+        return [one.permute(0, 3, 1, 2) for one in maps] if self.last else maps
+
+
+def build_backbone(
+    name: str, layer: int = -1, stride: int | None = None, pretrained: bool = False, weights: str | None = None
+) -> tuple[Blocks | Stages, dict[str, Any]]:
+    """A backbone of timm that gives feature maps.
+
+    Args:
+        name: timm's name.
+        layer: The block or stage to read last.
+        stride: s, or None for the backbone's own.
+        pretrained: With the weights that timm downloads.
+        weights: With the weights of this file.
+
+    Returns:
+        The backbone, and what timm says of its input ("mean", "std").
+
+    Raises:
+        MissingDependencyError: If timm is not installed.
+        ConfigError: If there is no such backbone, or it does not take the layer or the stride.
+        CheckpointError: If the weights cannot be had or are not this backbone's.
+    """
+    timm = import_timm()
+    if not timm.is_model(name):
+        near = get_close_matches(name, timm.list_models(), cutoff=0.4)
+        raise ConfigError(
+            f"timm {timm.__version__} has no backbone '{name}'; the nearest names are {', '.join(near) or 'far'}, "
+            "and timm.list_models() gives all"
+        )
+    net = _create(timm, name, pretrained, dynamic_img_size=True)
+    if net is not None and hasattr(net, "blocks") and isinstance(net.patch_embed, timm.layers.PatchEmbed):
+        if weights is not None:
+            load_file(net, weights)
+        return Blocks(net, layer, stride), net.pretrained_cfg
+    options: dict[str, Any] = {} if net is None else {"dynamic_img_size": True}  # Swin's windows, for one
+    if stride is not None:
+        options["output_stride"] = stride
+    net = _create(timm, name, False, features_only=True, **options)
+    if net is None:
+        raise ConfigError(f"timm's '{name}' takes no output stride; leave stride out and take an earlier layer")
+    layer = _counted(layer, len(net.feature_info), "stages")
+    options["out_indices"] = list(range(max(0, layer - 2), layer + 1))
+    net = _create(timm, name, pretrained, features_only=True, **options)
+    if weights is not None:
+        full = _create(timm, name, False)
+        load_file(full, weights)
+        held = {key.replace(".", "_"): x for key, x in full.state_dict().items()}  # features_only joins names so
+        net.load_state_dict({key: held[key.removeprefix("model.").replace(".", "_")] for key in net.state_dict()})
+    return Stages(net), net.pretrained_cfg
+
+
+def import_timm() -> Any:
+    """The package timm.
+
+    Raises:
+        MissingDependencyError: If it is not installed.
+    """
+    try:
+        return importlib.import_module("timm")
+    except ImportError as error:
+        raise MissingDependencyError(
+            "backbones of timm need the package timm, which is not installed; pip install 'vos-umec[timm]'"
+        ) from error
+
+
+def load_file(net: nn.Module, path: str) -> None:
+    """Fill all of a network of timm from a file, in timm's names or those that timm converts itself.
+
+    Args:
+        net: The network, without classifier.
+        path: The file.
+
+    Raises:
+        CheckpointError: If it does not hold every tensor of the network.
+    """
+    expected = net.state_dict()
+    found = read_tensors(path)
+    total = len(found)
+    prefix, own = strip_prefix(found, next(iter(expected)), expected)
+    convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
+    found = own or found
+    if convert is not None:
+        found = convert(found, net)  # other codes' names, and embeddings of another grid
+    held = {key: x for key, x in found.items() if key in expected}
+    needed = {key: x for key, x in expected.items() if key in held or not key.endswith("num_batches_tracked")}
+    if problems := misfits(held, needed):
+        raise CheckpointError(
+            f"{path} is not of this backbone ({type(net).__name__}): {', '.join(problems)}; give the name it was "
+            "trained as"
+        )
+    net.load_state_dict({**expected, **held})
+    unused = [key for key in found if key not in expected]
+    log.info(
+        "%s: %d tensors, of which '%s*' fill the backbone; unused there: %s", path, total, prefix, unused or "none"
+    )
+
+
+def _create(timm: Any, name: str, pretrained: bool, **options: Any) -> Any:
+    """A network of timm, or None if it has no such option."""
+    if "features_only" not in options:
+        options["num_classes"] = 0
+    try:
+        return timm.create_model(name, pretrained=pretrained, **options)
+    except (
+        TypeError,
+        RuntimeError,
+        NotImplementedError,
+        AttributeError,
+        AssertionError,
+        ValueError,
+        OSError,
+    ) as error:
+        if isinstance(error, TypeError) and any(option in str(error) for option in options):
+            return None
+        if pretrained:
+            raise CheckpointError(
+                f"timm's weights of '{name}' cannot be had: {error}; give weights=PATH"
+            ) from error
+        raise ConfigError(
+            f"timm's '{name}' cannot be built with {options}: {error or type(error).__name__}; change the "
+            "name, the stride or the layer"
+        ) from error
+
+
+def _counted(layer: int, number: int, of: str) -> int:
+    if not -number <= layer < number:
+        raise ConfigError(f"this backbone has {number} {of}, 0 to {number - 1}; found layer {layer}")
+    return layer % number
 
 
 class TimmEncoder(nn.Module):

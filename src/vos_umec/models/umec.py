@@ -1,14 +1,45 @@
-"""UMEC, the network: encoder E, frame-mask encoder V, affinity A and decoder D joined (UMEC eq. 2 to 6)."""
+"""The encoder alone: masks are carried along its affinity and nothing refines them."""
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from vos_umec.models.aggregation import soft_aggregate
 from vos_umec.models.decoder import Decoder
 from vos_umec.models.encoder import Encoder, Features
-from vos_umec.models.mask_encoder import FrameShare, MaskEncoder
-from vos_umec.models.propagation import PropagationNetwork
+from vos_umec.models.layers import soft_aggregate
+from vos_umec.models.mask_encoder import FrameFeatures, MaskEncoder
+
+
+class PropagationNetwork(nn.Module):
+    """E and the temperature of its affinity: all that label propagation needs, and what UMEC is built on.
+
+    Args:
+        encoder: E. Any module with Encoder's attributes may stand here.
+        tau: Temperature of the affinity.
+
+    Example:
+        >>> import torch
+        >>> network = PropagationNetwork(Encoder(blocks=(1, 1), strides=(1, 2)))
+        >>> network.stride, tuple(network.to_grid(torch.ones(2, 32, 48)).shape)
+        (8, (2, 4, 6))
+    """
+
+    def __init__(self, encoder: Encoder, tau: float = 0.05) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.tau = tau
+
+    @property
+    def stride(self) -> int:
+        """s, pixels to a side of a cell."""
+        return self.encoder.stride
+
+    def to_grid(self, masks: Tensor) -> Tensor:
+        """Soft masks (..., H, W) averaged over the cells of the feature grid (..., h, w)."""
+        flat = masks.flatten(0, -3)[:, None].float() if masks.dim() > 2 else masks[None, None].float()
+        return F.avg_pool2d(flat, self.stride).reshape(
+            *masks.shape[:-2], masks.shape[-2] // self.stride, masks.shape[-1] // self.stride
+        )
 
 
 class UMEC(PropagationNetwork):
@@ -23,7 +54,7 @@ class UMEC(PropagationNetwork):
         tau: Temperature of the affinity.
 
     Example:
-        >>> from vos_umec.models.presets import network_from_preset
+        >>> from vos_umec.models.factory import network_from_preset
         >>> network = network_from_preset("tiny")
         >>> sum(p.numel() for p in network.parameters()) < 1_000_000
         True
@@ -45,7 +76,7 @@ class UMEC(PropagationNetwork):
         Returns:
             Mask embeddings (B, K, Dv, h, w).
         """
-        return self._embed(self.mask_encoder.share(frame, features.trunk), masks)
+        return self._embed(self.mask_encoder.precompute(frame, features.trunk), masks)
 
     def decode(
         self,
@@ -75,8 +106,8 @@ class UMEC(PropagationNetwork):
         if rounds == 0:
             return logits
         # What no round changes is computed once.
-        share = self.mask_encoder.share(frame, features.trunk)
-        skips = [skip.repeat_interleave(K, dim=0) for skip in self.decoder.share(features.skips, frame)]
+        share = self.mask_encoder.precompute(frame, features.trunk)
+        skips = [skip.repeat_interleave(K, dim=0) for skip in self.decoder.precompute(features.skips, frame)]
         carried = self.decoder.carry(values.flatten(0, 1))
         for _ in range(rounds):
             Vbar_q = self._embed(share, masks).flatten(0, 1)  # (B*K, Dv, h, w)
@@ -85,8 +116,8 @@ class UMEC(PropagationNetwork):
             masks = logits[-1].softmax(dim=1)[:, 1:]  # (B, K, H, W)
         return logits
 
-    def _embed(self, share: FrameShare, masks: Tensor) -> Tensor:
+    def _embed(self, share: FrameFeatures, masks: Tensor) -> Tensor:
         K = masks.shape[1]
-        rows = FrameShare(share.rgb.repeat_interleave(K, dim=0), share.trunk.repeat_interleave(K, dim=0))
+        rows = FrameFeatures(share.rgb.repeat_interleave(K, dim=0), share.trunk.repeat_interleave(K, dim=0))
         values: Tensor = self.mask_encoder.embed(rows, masks.flatten(0, 1)[:, None])  # (B*K, Dv, h, w)
         return values.reshape(-1, K, *values.shape[1:])

@@ -14,7 +14,7 @@ class EncodedClip:
     """A batch of clips beside the encoder E; E's features of all frames are computed on first use and shared.
 
     Args:
-        encoder: E, a module that takes frames (n, 3, H, W) to :class:`Features`.
+        encoder: E, a module that takes frames (n, 3, H, W) to `Features`.
         frames: Normalised frames (B, T, 3, H, W).
         frame_indices: Place of each frame in its video (B, T), in raw frames.
 

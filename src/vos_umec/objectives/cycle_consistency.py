@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vos_umec.data.geometry import GeometricTransform
 from vos_umec.errors import ConfigError
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
+from vos_umec.transforms.geometric import GeometricTransform
 
 
 class CycleConsistencyObjective(CorrespondenceObjective):

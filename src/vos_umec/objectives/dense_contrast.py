@@ -4,12 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vos_umec.data.geometry import GeometricTransform
 from vos_umec.errors import ConfigError
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 from vos_umec.objectives.cells import jittered_grid, read_cells
-from vos_umec.objectives.info_nce import info_nce
-from vos_umec.objectives.matching import matching_cross_entropy
+from vos_umec.objectives.info_nce import info_nce, matching_cross_entropy
+from vos_umec.transforms.geometric import GeometricTransform
 
 
 class DenseContrastObjective(CorrespondenceObjective):

@@ -4,12 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vos_umec.data.geometry import GeometricTransform
 from vos_umec.errors import ConfigError
-from vos_umec.models.affinity import affinity, read_out
+from vos_umec.matching.affinity import affinity, readout
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 from vos_umec.objectives.cells import random_cells, read_cells
 from vos_umec.objectives.info_nce import info_nce
+from vos_umec.transforms.geometric import GeometricTransform
 
 
 class EquivarianceObjective(CorrespondenceObjective):
@@ -126,7 +126,7 @@ class EquivarianceObjective(CorrespondenceObjective):
         A = affinity(transformed[:, None], x.transpose(1, 2), self.tau)  # (B, h*w, S)
         warped = F.normalize(phi.apply_features(keys), dim=1)
         values = warped if self.symmetric else warped.detach()
-        gathered = read_out(A, values[:, None], (cells.shape[1], 1)).squeeze(-1).transpose(1, 2)  # (B, S, D)
+        gathered = readout(A, values[:, None], (cells.shape[1], 1)).squeeze(-1).transpose(1, 2)  # (B, S, D)
         return self._match(F.normalize(gathered.to(x.dtype), dim=2), x, cells, valid, keys.shape[-1])
 
     def _match(self, x: Tensor, y: Tensor, cells: Tensor, valid: Tensor, width: int) -> tuple[Tensor, Tensor]:

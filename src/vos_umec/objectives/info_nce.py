@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 
 def info_nce(
@@ -54,3 +55,63 @@ def info_nce(
     count = valid.sum().clamp(min=1)
     right = (scores.detach().argmax(dim=1) == torch.arange(B * S, device=scores.device)) & valid.flatten()
     return loss.sum() / count, right.sum() / count
+
+
+CPU_SCORES, OTHER_SCORES = 2**20, 2**26
+"""Similarities held at once: as many as fit a core's cache; elsewhere a quarter of a gigabyte in fp32."""
+
+
+def matching_cross_entropy(x: Tensor, y: Tensor, labels: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+    """L = - mean_i log( exp(x_i y_l / tau) / sum_j exp(x_i y_j / tau) ), l = labels_i.
+
+    The scores of some rows at a time are made, turned into their share of the loss and of the gradients, and
+    forgotten, so that memory grows with n + A and not with n A. Products follow autocast, the softmax is fp32.
+
+    Args:
+        x: Vectors to classify (n, D).
+        y: One vector a class (A, D).
+        labels: Class of each row (n,), in [0, A).
+        tau: Temperature, above 0.
+
+    Returns:
+        The loss, which can be differentiated once by x and y, and the share of the rows to which no class is more
+        similar than their own.
+
+    Example:
+        >>> loss, right = matching_cross_entropy(torch.eye(2), torch.eye(2), torch.tensor([0, 0]), tau=0.5)
+        >>> round(loss.item(), 3), right.item()  # the mean of log(1 + e^-2) and log(1 + e^2)
+        (1.127, 0.5)
+    """
+    return _Matching.apply(x, y, labels, tau)  # type: ignore[no-any-return]
+
+
+class _Matching(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, y: Tensor, labels: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+        precise = torch.promote_types(x.dtype, torch.float32)
+        scaled = (y / tau).T  # (D, A); the few vectors take the division by tau, not the many scores
+        dx, dy = torch.empty_like(x), torch.zeros_like(y, dtype=precise)
+        loss, right = x.new_zeros((), dtype=precise), x.new_zeros((), dtype=precise)
+        rows = max(1, (CPU_SCORES if x.device.type == "cpu" else OTHER_SCORES) // len(y))
+        for part, d, label in zip(x.split(rows), dx.split(rows), labels.split(rows), strict=True):
+            scores = (part @ scaled).to(precise)  # (rows, A)
+            own = label[:, None]
+            right += (scores.gather(1, own)[:, 0] >= scores.amax(dim=1)).sum()
+            log_p = scores.log_softmax(dim=1)
+            loss -= log_p.gather(1, own).sum()
+            slope = log_p.exp_().scatter_add_(1, own, log_p.new_full((1, 1), -1.0).expand_as(own))
+            d.copy_(slope @ scaled.T)
+            dy += slope.T @ part
+        ctx.save_for_backward(dx, dy / tau)
+        n = max(len(x), 1)
+        ctx.n = n  # type: ignore[attr-defined]
+        share = right / n
+        ctx.mark_non_differentiable(share)
+        return loss / n, share
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        dx, dy = ctx.saved_tensors  # type: ignore[attr-defined]
+        share = grad / ctx.n  # type: ignore[attr-defined]
+        return (dx * share).to(dx.dtype), (dy * share).to(dy.dtype), None, None

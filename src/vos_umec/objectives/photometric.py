@@ -1,4 +1,4 @@
-"""Photometric reconstruction: a colour hidden from E, copied from frames before (METHOD section 3, after MAST)."""
+"""Photometric reconstruction: a color hidden from E, copied from frames before (METHOD section 3, after MAST)."""
 
 import torch
 import torch.nn.functional as F
@@ -6,12 +6,12 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from vos_umec.errors import ConfigError
-from vos_umec.models.colour import from_lab, to_lab
+from vos_umec.matching.affinity import window_readout
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
-from vos_umec.objectives.window import window_read_out
+from vos_umec.transforms.color import from_lab, to_lab
 
 SCALE = 20.0
-"""Colours are taken times 20, as in the source, so that smooth-L1 turns linear at a difference of 6 in a or b."""
+"""Colors are taken times 20, as in the source, so that smooth-L1 turns linear at a difference of 6 in a or b."""
 
 
 class PhotometricObjective(CorrespondenceObjective):
@@ -73,15 +73,15 @@ class PhotometricObjective(CorrespondenceObjective):
         altered, dropped = drop_channel(to_lab(clip.frames))
         keys = clip.encode(from_lab(altered).flatten(0, 1)).key.unflatten(0, (B, T))  # (B, T, D, h, w)
         grid = (int(keys.shape[-2]), int(keys.shape[-1]))
-        colour = SCALE * F.adaptive_avg_pool2d(dropped.to(keys.dtype), grid)[:, :, None]  # (B, T, 1, h, w)
+        color = SCALE * F.adaptive_avg_pool2d(dropped.to(keys.dtype), grid)[:, :, None]  # (B, T, 1, h, w)
         rebuilt = []
         for t in range(1, T):
             r = slice(max(0, t - self.references), t)
             # The scores of one query at a time are made, and made again for the gradients, instead of all kept.
-            inputs = (keys[:, t], keys[:, r], colour[:, r], self.radius, self.tau)
-            rebuilt.append(checkpoint(window_read_out, *inputs, use_reentrant=False, preserve_rng_state=False))
-        loss = F.smooth_l1_loss(torch.stack(rebuilt, dim=1), colour[:, 1:])
-        still = F.smooth_l1_loss(colour[:, :-1], colour[:, 1:])
+            inputs = (keys[:, t], keys[:, r], color[:, r], self.radius, self.tau)
+            rebuilt.append(checkpoint(window_readout, *inputs, use_reentrant=False, preserve_rng_state=False))
+        loss = F.smooth_l1_loss(torch.stack(rebuilt, dim=1), color[:, 1:])
+        still = F.smooth_l1_loss(color[:, :-1], color[:, 1:])
         return {"loss": loss, "photometric": loss.detach(), "photometric_still": still}
 
 

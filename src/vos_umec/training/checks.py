@@ -1,19 +1,38 @@
-"""What is told before a training starts, and not hours into it."""
+"""What the processes of a training decide together."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import StochasticWeightAveraging
 
 from vos_umec.errors import ConfigError
-from vos_umec.models.propagation import PropagationNetwork
+from vos_umec.models.umec import PropagationNetwork
 from vos_umec.training.evaluation import SequenceEvaluation
 
 
+def on_any_rank(here: bool, device: torch.device) -> bool:
+    """Whether something holds on one process at least; every process asks, and gets the same answer.
+
+    Args:
+        here: Whether it holds on this one.
+        device: The device that this process trains on.
+
+    Example:
+        >>> on_any_rank(True, torch.device("cpu"))
+        True
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return here
+    flag = torch.tensor(int(here), device=device)
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+    return bool(flag)
+
+
 def check_training(
-    trainer: Trainer, network: PropagationNetwork, segmenter: Mapping[str, Any] | None, joint: bool
+    trainer: Trainer, network: PropagationNetwork, segmenter: Mapping[str, Any] | None, freeze_encoder: bool
 ) -> None:
     """Refuse what would fail or do harm later on.
 
@@ -36,10 +55,10 @@ def check_training(
             "precision bf16-mixed or 16-mixed, which compute in half precision where that is safe"
         )
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    if not joint and any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
+    if freeze_encoder and any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
         raise ConfigError(
-            "StochasticWeightAveraging takes the running statistics of all batch norms anew, and with joint: false "
-            "those of E would stay empty, for it rests; give EMAWeightAveraging, or joint: true"
+            "StochasticWeightAveraging takes the running statistics of all batch norms anew, and with freeze_encoder: true "
+            "those of E would stay empty, for it rests; give EMAWeightAveraging, or freeze_encoder: false"
         )
 
 

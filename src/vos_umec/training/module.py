@@ -7,22 +7,24 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from vos_umec.errors import ConfigError
+from vos_umec.matching.readout import Readout
 from vos_umec.models.encoder import Encoder
-from vos_umec.models.presets import network_from_preset
-from vos_umec.models.propagation import PropagationNetwork
+from vos_umec.models.factory import instantiate, network_from_preset
 from vos_umec.models.published import load_published
 from vos_umec.models.resnet import keep_block_inputs_only
-from vos_umec.models.umec import UMEC
-from vos_umec.models.weights import declare_weights, weights_are_wanted, weights_from_checkpoint
+from vos_umec.models.umec import UMEC, PropagationNetwork
+from vos_umec.models.weights import (
+    check_fits,
+    declare_weights,
+    load_own_weights,
+    weights_are_wanted,
+    weights_from_checkpoint,
+)
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
-from vos_umec.objectives.segmentation import segmentation_loss
-from vos_umec.objectives.targets import choose_targets
-from vos_umec.training.checks import check_size, check_training
-from vos_umec.training.instantiate import instantiate
-from vos_umec.training.ranks import on_any_rank
-from vos_umec.training.rollout import ReadOut, carry_masks
+from vos_umec.objectives.propagation import propagate_masks
+from vos_umec.objectives.segmentation import choose_targets, segmentation_loss
+from vos_umec.training.checks import check_size, check_training, on_any_rank
 from vos_umec.training.scoring import ScoringModule
-from vos_umec.training.tensors import check_fits, load_own_weights
 
 Batch = dict[str, Any]
 MODULE_CLASS = "module_class"
@@ -35,11 +37,11 @@ class UMECModule(ScoringModule):
     Correspondence learns from the first step. L_seg joins in as soon as a batch brings pseudo masks, which
     `PseudoMaskRefresh` first makes at the end of `warmup_epochs`. All arguments are plain values, so a checkpoint
     rebuilds its module alone: `UMECModule.load_from_checkpoint(path)`. A training batch is a dictionary, as every
-    `ClipModule` gives it: "frames" (B, T, 3, H, W) normalised, "frame_indices" (B, T), and where there are pseudo
+    `ClipDataModule` gives it: "frames" (B, T, 3, H, W) normalised, "frame_indices" (B, T), and where there are pseudo
     masks "segments" (B, T, H, W) and "generation" (B,).
 
     The commands train in bf16 where the hardware multiplies in it; a Trainer of your own is told so by
-    `precision="bf16-mixed"`, and `vos_umec.models.precision.multiplies_bf16` says whether it pays.
+    `precision="bf16-mixed"`, and `vos_umec.device.multiplies_bf16` says whether it pays.
 
     To change a part, override one hook: `build_network`, `build_objectives`, `segmentation_step` or
     `configure_optimizers`.
@@ -57,13 +59,13 @@ class UMECModule(ScoringModule):
         queries: Query frames a clip on which L_seg is taken.
         references: N at most in training: the first frame and the query frames before, so never above `queries`.
         rounds: Refinement rounds unrolled in training.
-        feedback: Probability that a later reference carries the network's own prediction (open in the paper).
+        own_mask_probability: Probability that a later reference carries the network's own prediction (open in the paper).
         iou_weight: Weight of 1 - IoU beside the cross-entropy of L_seg.
         joint: Whether E learns on, from L_seg and L_corr, once there are pseudo masks, as the paper trains. If
             not, it stays as correspondence alone made it, in evaluation mode as inference has it, and only V and D
             learn: several times as many steps a minute.
-        read_out: Arguments of ReadOut, how training reads its references: {"top_k": 10, "radius": 12,
-            "anchor_radius": 30} as inference does; None for all of their cells, as the paper writes it.
+        readout: Arguments of Readout, how training reads its references: {"top_k": 10, "radius": 12,
+            "permanent_radius": 30} as inference does; None for all of their cells, as the paper writes it.
         tau: Temperature of the affinity.
         learning_rate: Of AdamW.
         weight_decay: Of AdamW, not on biases and norms.
@@ -75,9 +77,9 @@ class UMECModule(ScoringModule):
             the same, rather than keep them: less memory for more time.
         encoder_weights: A published ResNet file from which the encoder's trunk starts (models/published.py).
         weights_used_labels: Whether labels were used to train it; must be given with it.
-        start_from: A checkpoint or model file of the same network, from whose weights training starts; "shipped"
+        init_from: A checkpoint or model file of the same network, from whose weights training starts; "shipped"
             for the model that comes with this package.
-        start_parts: The parts of it that do, of "encoder", "mask_encoder" and "decoder"; None for all.
+        init_parts: The parts of it that do, of "encoder", "mask_encoder" and "decoder"; None for all.
 
     Raises:
         ConfigError: If a part cannot be built from its arguments.
@@ -98,10 +100,10 @@ class UMECModule(ScoringModule):
         queries: int = 3,
         references: int = 3,
         rounds: int = 2,
-        feedback: float = 0.5,
+        own_mask_probability: float = 0.5,
         iou_weight: float = 0.0,
-        joint: bool = True,
-        read_out: dict[str, Any] | None = None,
+        freeze_encoder: bool = False,
+        readout: dict[str, Any] | None = None,
         tau: float = 0.05,
         learning_rate: float = 1e-4,
         weight_decay: float = 5e-4,
@@ -111,8 +113,8 @@ class UMECModule(ScoringModule):
         gradient_checkpointing: bool = False,
         encoder_weights: str | None = None,
         weights_used_labels: bool | None = None,
-        start_from: str | None = None,
-        start_parts: list[str] | None = None,
+        init_from: str | None = None,
+        init_parts: list[str] | None = None,
     ) -> None:
         super().__init__()
         least = {"max_objects": max_objects, "queries": queries, "references": references}
@@ -123,28 +125,28 @@ class UMECModule(ScoringModule):
         self.save_hyperparameters()
         # Channels last: bf16 convolutions take a third less time in it.
         self.network = self.build_network().to(memory_format=torch.channels_last)
-        if not joint and not isinstance(self.network, UMEC):
+        if freeze_encoder and not isinstance(self.network, UMEC):
             raise ConfigError(
-                f"joint is false with network {network!r}: an encoder alone has nothing to learn while it rests; "
-                "give joint: true"
+                f"freeze_encoder is true with network {network!r}: an encoder alone has nothing to learn while it rests; "
+                "give freeze_encoder: false"
             )
         if encoder_weights is not None:
             declare_weights(encoder_weights, weights_used_labels)
-            if weights_are_wanted() and start_from is None:
+            if weights_are_wanted() and init_from is None:
                 load_published(self.network.encoder, encoder_weights)
-        if start_parts is not None and start_from is None:
-            raise ConfigError(f"start_parts {start_parts} of what? give start_from, a checkpoint or model file")
-        if start_from is not None and weights_are_wanted():
-            load_own_weights(self.network, start_from, start_parts)
+        if init_parts is not None and init_from is None:
+            raise ConfigError(f"init_parts {init_parts} of what? give init_from, a checkpoint or model file")
+        if init_from is not None and weights_are_wanted():
+            load_own_weights(self.network, init_from, init_parts)
         if gradient_checkpointing:
             keep_block_inputs_only(self.network)
         self.objectives = nn.ModuleList(self.build_objectives())
         self._idle: set[str] | None = None  # of E and V and D, what had no part since the optimizer's last step
         try:
-            self._read_out = ReadOut(**(read_out or {}))
+            self._readout = Readout(**(readout or {}))
         except TypeError as error:
-            settings = ", ".join(ReadOut.__dataclass_fields__)
-            raise ConfigError(f"read_out {read_out}: {error}; its settings are {settings}") from error
+            settings = ", ".join(Readout.__dataclass_fields__)
+            raise ConfigError(f"readout {readout}: {error}; its settings are {settings}") from error
 
     # --- hooks to override -------------------------------------------------------------------------------------
 
@@ -214,7 +216,7 @@ class UMECModule(ScoringModule):
         cells = (rows[:, None] * T + torch.tensor(chosen, device=rows.device)).flatten()
         masks, valid = masks[rows][:, chosen].float(), valid[rows]
         known = segments[rows][:, chosen] != 255  # (B', T', H, W)
-        outputs = carry_masks(
+        outputs = propagate_masks(
             self.network,
             clip.frames[rows][:, chosen],
             clip.features[cells],
@@ -222,8 +224,8 @@ class UMECModule(ScoringModule):
             valid,
             hp["rounds"],
             hp["references"],
-            hp["feedback"],
-            self._read_out,
+            hp["own_mask_probability"],
+            self._readout,
         )
         losses = [
             segmentation_loss(logits, masks[:, q], valid, known[:, q], hp["iou_weight"])
@@ -236,7 +238,7 @@ class UMECModule(ScoringModule):
 
     def on_fit_start(self) -> None:
         """Tell now what would fail later; processes that were seeded alike shall not crop, warp and draw alike."""
-        check_training(self.trainer, self.network, self.hparams["segmenter"], self.hparams["joint"])
+        check_training(self.trainer, self.network, self.hparams["segmenter"], self.hparams["freeze_encoder"])
         if self.trainer.world_size > 1:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
@@ -244,7 +246,7 @@ class UMECModule(ScoringModule):
         """L = L_seg + L_corr on a batch of clips; L_seg alone where E rests."""
         check_size(batch["frames"], self.network.stride)
         # On all ranks or on none: only one of them may have clips whose video has pseudo masks.
-        rests = not self.hparams["joint"] and on_any_rank(_has_masks(batch), self.device)
+        rests = self.hparams["freeze_encoder"] and on_any_rank(_has_masks(batch), self.device)
         self.network.encoder.train(not rests)
         clip = EncodedClip(self.network.encoder, batch["frames"], batch["frame_indices"])
         loss = clip.frames.new_zeros(())

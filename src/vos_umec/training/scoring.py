@@ -10,7 +10,7 @@ from vos_umec.data.layouts import VideoSequence
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.masks import write_mask
 from vos_umec.metrics.results import print_table
-from vos_umec.models.propagation import PropagationNetwork
+from vos_umec.models.umec import PropagationNetwork
 from vos_umec.training.evaluation import WHOLE, SequenceEvaluation, save_scores, score_table
 
 

@@ -1,4 +1,4 @@
-"""Space-time segments of a video as a picture: frames above, coloured segments below."""
+"""Space-time segments of a video as a picture: frames above, colored segments below."""
 
 import colorsys
 
@@ -7,30 +7,30 @@ import numpy.typing as npt
 
 from vos_umec.errors import ConfigError
 from vos_umec.io.frames import Frame
-from vos_umec.io.overlay import paint
-from vos_umec.io.palette import Colours
+from vos_umec.io.png import Colors
+from vos_umec.viz.overlay import paint
 from vos_umec.viz.sheets import contact_sheet
 
 _UNKNOWN = 255
 _GOLDEN = 0.618033988749895  # steps of the golden ratio never come close to a hue used just before
 
 
-def segment_colours() -> Colours:
-    """Colours of segment numbers, which count from 0 and have no background.
+def segment_colors() -> Colors:
+    """Colors of segment numbers, which count from 0 and have no background.
 
     Returns:
         (256, 3) uint8 RGB, neighbouring numbers far apart in hue.
 
     Example:
-        >>> len(np.unique(segment_colours()[:12], axis=0))
+        >>> len(np.unique(segment_colors()[:12], axis=0))
         12
     """
-    colours = np.zeros((256, 3), np.uint8)
+    colors = np.zeros((256, 3), np.uint8)
     for segment in range(256):
         value = (1.0, 0.8, 0.6)[segment // 8 % 3]
         red, green, blue = colorsys.hsv_to_rgb(segment * _GOLDEN % 1.0, 0.9, value)
-        colours[segment] = round(255 * red), round(255 * green), round(255 * blue)
-    return colours
+        colors[segment] = round(255 * red), round(255 * green), round(255 * blue)
+    return colors
 
 
 def segment_sheet(frames: Frame, segments: npt.NDArray[np.integer], max_frames: int = 6) -> Frame:
@@ -38,7 +38,7 @@ def segment_sheet(frames: Frame, segments: npt.NDArray[np.integer], max_frames: 
 
     Args:
         frames: (T, H, W, 3) uint8.
-        segments: (T, H, W) segment numbers from 0; 255 means unknown and stays uncoloured.
+        segments: (T, H, W) segment numbers from 0; 255 means unknown and stays uncolored.
         max_frames: Most frames shown, >= 1; the first, the last, and others evenly between them.
 
     Returns:
@@ -63,6 +63,6 @@ def segment_sheet(frames: Frame, segments: npt.NDArray[np.integer], max_frames: 
         raise ConfigError(f"max_frames is {max_frames}: expected at least 1")
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(max_frames, len(frames))).round().astype(int))
     labels = segments.astype(np.uint8)
-    colours = segment_colours()
-    painted = [paint(frames[t], labels[t], colours, labels[t] != _UNKNOWN, alpha=0.55) for t in chosen]
+    colors = segment_colors()
+    painted = [paint(frames[t], labels[t], colors, labels[t] != _UNKNOWN, alpha=0.55) for t in chosen]
     return contact_sheet([[frames[t] for t in chosen], painted])

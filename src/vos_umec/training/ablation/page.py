@@ -12,7 +12,7 @@ from vos_umec.metrics.sequence import FIGURES, Row
 from vos_umec.training.ablation.published import BENCHMARKS
 from vos_umec.training.ablation.record import read_record, without_paths
 from vos_umec.training.ablation.run import FAILED, RESULT
-from vos_umec.training.ablation.table import Line, make_lines, markdown, read_outcomes
+from vos_umec.training.ablation.table import Line, make_lines, markdown, readoutcomes
 
 _HEAD = """# Results
 
@@ -76,7 +76,7 @@ def set_section(title: str, folder: Path) -> str:
     if next(folder.glob(f"*/seed_*/{RESULT}"), None) is None:
         raise DataError(f"{folder} has no results: expected CELL/seed_N/{RESULT}; run `vos-umec ablate` into it")
     record = read_record(folder)
-    results = read_outcomes(folder, record.fingerprint)
+    results = readoutcomes(folder, record.fingerprint)
     if not results:
         raise DataError(
             f"{folder} has results, but none of what was run there last ({record.base}, --davis and the arguments "
@@ -91,7 +91,7 @@ def set_section(title: str, folder: Path) -> str:
         "seeds": _seeds(lines),
         "minutes of training": f"{mean(each['minutes'] for each in results):.1f}, mean of {len(results)} runs",
     }
-    failures = read_outcomes(folder, record.fingerprint, FAILED)
+    failures = readoutcomes(folder, record.fingerprint, FAILED)
     if failures:
         facts["failed"] = ", ".join(f"`{each['cell']}` with seed {each['seed']}" for each in failures)
     return f"### {title}\n\n{_listed(facts)}\n{markdown(lines)}"

@@ -14,7 +14,7 @@ from vos_umec.training.ablation.table import (
     comma_separated,
     make_lines,
     markdown,
-    read_outcomes,
+    readoutcomes,
 )
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,8 @@ def write_report(setting: Setting) -> None:
         setting: The setting. Where matplotlib is missing, the log says so, and the picture is left out.
     """
     write_record(setting)
-    results = read_outcomes(setting.out, setting.fingerprint)
-    lines = make_lines(results, read_outcomes(setting.out, setting.fingerprint, FAILED))
+    results = readoutcomes(setting.out, setting.fingerprint)
+    lines = make_lines(results, readoutcomes(setting.out, setting.fingerprint, FAILED))
     for name, text in (("table.md", markdown(lines)), ("table.csv", comma_separated(lines))):
         with atomic_path(setting.out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

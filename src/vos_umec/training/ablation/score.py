@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from vos_umec.data.layouts import davis_sequences
+from vos_umec.inference.load import load_module
 from vos_umec.io.atomic import atomic_path
 from vos_umec.metrics.sequence import Row, overall
 from vos_umec.training.ablation.plan import Config, fingerprint
 from vos_umec.training.ablation.repeatable import RepeatableEpochs
-from vos_umec.training.checkpoint import load_module
 from vos_umec.training.evaluation import COPY, PROPAGATION, WHOLE, SequenceEvaluation
 
 

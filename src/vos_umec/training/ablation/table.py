@@ -65,7 +65,7 @@ class Line:
     failures: dict[int, str]
 
 
-def read_outcomes(folder: Path, setting: str, name: str = RESULT) -> list[Result]:
+def readoutcomes(folder: Path, setting: str, name: str = RESULT) -> list[Result]:
     """The results in the folder of a set that are of its setting, other commands' as well; by cell and seed.
 
     Args:
@@ -84,7 +84,7 @@ def make_lines(results: Sequence[Result], failures: Sequence[Result] = ()) -> li
     """One line a cell, in the natural order of their names.
 
     Args:
-        results: What `read_outcomes` gave.
+        results: What `readoutcomes` gave.
         failures: What it gave of the runs that failed.
     """
     by_cell: dict[str, tuple[list[Result], list[Result]]] = defaultdict(lambda: ([], []))

@@ -1,0 +1,268 @@
+"""Lightning data modules that train: clips of any folder, of YouTube-VOS, of made video."""
+
+import logging
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Trainer
+from torch.utils.data import DataLoader
+
+from vos_umec.data.clips import ClipDataset, ClipSampler, clip_loader
+from vos_umec.data.evaluation_datamodules import EvaluationDataModule
+from vos_umec.data.index import VideoIndex, scan
+from vos_umec.data.layouts import VideoSequence, davis_sequences, youtube_vos_frames
+from vos_umec.data.pseudo_masks import PseudoMaskStore
+from vos_umec.data.synthetic import SyntheticVOS
+from vos_umec.data.youtube_meta import read_names
+from vos_umec.errors import ConfigError, DataError
+from vos_umec.transforms.augment import ClipAugment
+from vos_umec.transforms.copy_paste import CopyPaste
+
+log = logging.getLogger(__name__)
+
+
+class ClipDataModule(EvaluationDataModule):
+    """Base of the modules that train: clips of all videos below `train_root`, with their pseudo masks.
+
+    A batch holds ``frames`` (B, T, 3, crop, crop) float32 normalised, ``segments`` (B, T, crop, crop) uint8 with
+    255 where nothing is known, ``frame_indices`` (B, T) int64, ``video`` (B ids) and ``generation`` (B,) int64,
+    the generation of pseudo masks each clip was read with.
+
+    Args:
+        clip_length: T, frames of a clip.
+        gap: Steps from one frame of a clip to the next.
+        short_side: Short side in pixels to which frames are decoded.
+        crop: Side of the training square in pixels.
+        crop_scale: Smallest and largest part of the decoded square's side that is cut out for it.
+        copy_paste: Share of the clips that become composites, see `CopyPaste`.
+        batch_size: B, clips of a batch on each device.
+        clips_per_video: Clips drawn from each video in an epoch.
+        num_workers: Processes that read clips; None for one per core, at most 4.
+        store: Folder of the pseudo masks; None for ``pseudo_masks`` in the run's folder.
+        seed: Start of the drawing of clips, which depends on nothing but it, the epoch and the item.
+
+    Attributes:
+        index: The training videos, from ``setup("fit")`` on.
+        store: Their pseudo masks, likewise.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
+
+    index: VideoIndex
+    store: PseudoMaskStore
+
+    def __init__(
+        self,
+        clip_length: int = 5,
+        gap: int = 2,
+        short_side: int = 319,
+        crop: int = 256,
+        crop_scale: tuple[float, float] = (0.8, 1.0),
+        copy_paste: float = 0.0,
+        batch_size: int = 12,
+        clips_per_video: int = 1,
+        num_workers: int | None = None,
+        store: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()  # those of the subclass too
+        if batch_size < 1 or crop < 1:
+            raise ConfigError(f"batch_size is {batch_size} and crop is {crop}; expected at least 1")
+        self.gap = gap
+        self.short_side = short_side
+        self.augment = ClipAugment(crop, crop_scale)
+        self.copy_paste = CopyPaste(copy_paste)
+
+    def train_root(self) -> Path:
+        """Folder of the training videos."""
+        return Path(self.hparams["root"])
+
+    def find_videos(self) -> VideoIndex:
+        """The videos to train on."""
+        return scan(self.train_root(), warn=False)  # prepare_data warned
+
+    def prepare_data(self) -> None:
+        """Index the videos once per node; the other processes then find the index on disk."""
+        scan(self.train_root())
+
+    def setup(self, stage: str) -> None:
+        """List the sequences, and for training the videos and their pseudo masks."""
+        super().setup(stage)
+        if stage != "fit":
+            return
+        self.index = self.find_videos()
+        log.info("training on %d videos: %s", len(self.index), ", ".join(video.id for video in self.index))
+        folder = self.hparams["store"] or _run_folder(self.trainer) / "pseudo_masks"
+        self.store = PseudoMaskStore(folder)
+        if self.store.generation:
+            log.info("generation %d of pseudo masks in %s is in force", self.store.generation, folder)
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Shuffled clips, this process's share of an epoch."""
+        hp, trainer = self.hparams, self.trainer
+        options = ("clip_length", "gap", "short_side", "seed", "clips_per_video")
+        clips = ClipDataset(self.index, store=self.store, **{name: hp[name] for name in options})
+        place = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+        # Not `current_epoch`: resumed from a checkpoint of an epoch's end, that is still the epoch behind it.
+        progress: Any = trainer.fit_loop.epoch_progress.current if trainer else None
+        epoch = progress.processed if progress else 0
+        sampler = ClipSampler(clips, *place, seed=hp["seed"], epoch=epoch)
+        return clip_loader(sampler, hp["batch_size"], hp["num_workers"])
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Augment training clips, on the device; validation passes through."""
+        return self.copy_paste(self.augment(batch)) if self.trainer and self.trainer.training else batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the pseudo masks are, so that a resumed run finds them."""
+        if not hasattr(self, "store"):  # not set up to train
+            return {}
+        return {"store": str(self.store.root.resolve()), "generation": self.store.generation}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Put in force the pseudo masks that the checkpoint was written with; those on disk may be later ones."""
+        trainer = self.trainer
+        if trainer is None or trainer.state.fn != "fit":
+            return
+        generation = state_dict["generation"]
+        if trainer.is_global_zero:
+            if self.store.generation:
+                self.store.rewind(generation)
+            elif generation:
+                self.store.adopt(PseudoMaskStore(state_dict["store"]), generation)
+        trainer.strategy.barrier("pseudo masks")
+        if self.store.reload() < generation:
+            log.warning("pseudo masks %d of the resumed run are no longer in %s", generation, state_dict["store"])
+
+
+class VideoFolderDataModule(ClipDataModule):
+    """Training on any folder of videos and frame folders, validation on a DAVIS folder if there is one.
+
+    Args:
+        root: Folder of videos, searched at any depth.
+        val_root: DAVIS 2017 folder to validate and test on.
+        val_split: Its list of sequences.
+        **clip_options: How clips are drawn, see `ClipDataModule`.
+
+    Raises:
+        DataError: In ``prepare_data`` or ``setup``, if something is missing.
+
+    Example:
+        >>> module = VideoFolderDataModule("videos", batch_size=4, gap=1)
+        >>> module.hparams["root"], module.hparams["batch_size"], module.gap
+        ('videos', 4, 1)
+    """
+
+    def __init__(self, root: str, val_root: str | None = None, val_split: str = "val", **clip_options: Any) -> None:
+        super().__init__(**clip_options)
+        self.split_name = val_split
+
+    def find_sequences(self) -> list[VideoSequence]:
+        """The DAVIS sequences of ``val_root``."""
+        val_root = self.hparams["val_root"]
+        return [] if val_root is None else davis_sequences(val_root, self.split_name)
+
+
+class YouTubeVOSDataModule(VideoFolderDataModule):
+    """Training on YouTube-VOS, whose labels are never read; validation on a DAVIS folder if there is one.
+
+    Args:
+        root: Folder that holds ``train/JPEGImages``.
+        all_frames: Train on ``train_all_frames/JPEGImages``, the separate download that has every frame.
+        held_out: Text file of the names of videos that are not trained on, one a line.
+        **folder_options: Validation and clips, see `VideoFolderDataModule`.
+
+    Raises:
+        DataError: In ``prepare_data`` or ``setup``, if something is missing, or a held-out video is none.
+
+    Example:
+        >>> YouTubeVOSDataModule("ytvos", all_frames=True, batch_size=4).hparams["batch_size"]
+        4
+    """
+
+    def __init__(
+        self, root: str, all_frames: bool = False, held_out: str | None = None, **folder_options: Any
+    ) -> None:
+        super().__init__(root, **folder_options)
+
+    def train_root(self) -> Path:
+        """``train/JPEGImages``, or the one of the all-frames download."""
+        return youtube_vos_frames(self.hparams["root"], "train", self.hparams["all_frames"])
+
+    def find_videos(self) -> VideoIndex:
+        """All but the held-out ones."""
+        held_out = self.hparams["held_out"]
+        every = super().find_videos()
+        return every if held_out is None else _without(every, read_names(held_out))
+
+
+class SyntheticDataModule(ClipDataModule):
+    """Training and validation on synthetic videos, made on the spot.
+
+    Args:
+        root: Folder for the videos.
+        train_videos: Videos to train on.
+        val_videos: Videos with masks to validate and test on.
+        frames: Frames of each video.
+        size: Height and width.
+        video_seed: Start of all that is drawn in the videos.
+        **clip_options: How clips are drawn, see `ClipDataModule`.
+
+    Raises:
+        ConfigError: A setting is out of range.
+
+    Example:
+        >>> SyntheticDataModule("data/synthetic", train_videos=3).train_root().name
+        'train'
+    """
+
+    def __init__(
+        self,
+        root: str = "data/synthetic",
+        train_videos: int = 24,
+        val_videos: int = 6,
+        frames: int = 40,
+        size: tuple[int, int] = (192, 320),
+        video_seed: int = 0,
+        **clip_options: Any,
+    ) -> None:
+        super().__init__(**clip_options)
+        self.videos = SyntheticVOS(root, train_videos, val_videos, frames, size, video_seed)
+
+    def train_root(self) -> Path:
+        """Folder of the training videos."""
+        return self.videos.train_root
+
+    def find_sequences(self) -> list[VideoSequence]:
+        """The held-out videos."""
+        return self.videos.val_sequences()
+
+    def prepare_data(self) -> None:
+        """Make the videos and index them."""
+        self.videos.prepare()
+        super().prepare_data()
+
+
+def _without(index: VideoIndex, names: Collection[str]) -> VideoIndex:
+    """The videos but those of some names."""
+    entries = tuple(entry for entry in index if entry.id not in names)
+    absent = sorted(set(names) - {entry.id for entry in index})
+    if absent or not entries:
+        found = f"{absent[0]} is not there" if absent else "that is all of them"
+        raise DataError(f"{len(set(names))} videos of {index.root} are to be held out: {found}; check the list")
+    return replace(index, entries=entries)
+
+
+def _run_folder(trainer: Trainer | None) -> Path:
+    """Folder of this run, the same on every process: where its checkpoints go, too."""
+    if trainer is None:
+        return Path()
+    folder, logger = Path(trainer.default_root_dir), trainer.logger
+    if logger is not None:
+        version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+        folder = Path(logger.save_dir or folder, str(logger.name), version)
+    return Path(trainer.strategy.broadcast(folder))

@@ -1,0 +1,53 @@
+"""What the hardware multiplies in, asked without Lightning."""
+
+from typing import Any
+
+import torch
+
+from vos_umec.errors import ConfigError
+
+
+def multiplies_bf16(device: torch.device | str) -> bool:
+    """Whether a device multiplies bf16 in hardware, so that convolutions in it are faster and not just smaller.
+
+    Args:
+        device: Any device of torch.
+
+    Returns:
+        True for CPUs with AVX512-BF16 or AMX and for CUDA GPUs with native bf16; False elsewhere.
+
+    Example:
+        >>> multiplies_bf16("mps")
+        False
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind == "cpu":
+        # Newer than our floor of torch: without it we cannot know, and fp32 is right everywhere.
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False))
+    return False
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of a name; "auto" takes CUDA, else MPS, else the CPU.
+
+    Args:
+        name: "auto", "cpu", "cuda", "cuda:1" or "mps".
+
+    Raises:
+        ConfigError: If there is no such device here.
+
+    Example:
+        >>> pick_device("cpu")
+        device(type='cpu')
+    """
+    if name == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device(kind)
+    try:
+        torch.empty(0, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:  # torch raises the latter where it is built without CUDA
+        raise ConfigError(f"device '{name}' cannot be used here: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,68 @@
+"""What lies too far from an object to be a part of it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def remove_outliers(masks: Tensor, max_extent: float, given: Tensor) -> Tensor:
+    """Masks without what lies far from an object, for its size, and is no part of it by its looks.
+
+    A stray match becomes a region, which memory keeps and carries on like the object itself, until it stands far
+    off on the background it came from. Along each axis an object's place is the median of its pixels and its size
+    their median distance from it, which strays hardly move as long as they are the lesser part; where they are the
+    greater, they are taken for the object and the rest is dropped. A disc reaches 2.5 times its size, a bar 2
+    times, a swan's raised neck nearly 7 times: what is far stays if it is joined to what is near and looks like the
+    object in the frames that introduced an object, in the first of which it is as it was given.
+
+    Args:
+        masks: Soft masks (K, H, W) in [0, 1]; what is above a half counts as the object.
+        max_extent: How far from its place is near along each axis, as a multiple of the object's size; the size is
+            taken as two cells of the mask more than it is, so that small objects are not cut.
+        given: What the frames that introduced the objects say, alone, of this one (K, H, W) in [0, 1]; above a
+            half, a cell looks like the object.
+
+    Returns:
+        The masks (K, H, W), zero elsewhere. An object that is seen nowhere stays as it is.
+
+    Example:
+        >>> masks = torch.zeros(1, 40, 40)
+        >>> masks[0, 10:18, 4:12] = 1  # the object
+        >>> masks[0, 10:13, 36:40] = 1  # a stray
+        >>> given = torch.ones_like(masks)
+        >>> int(masks.sum()), int(remove_outliers(masks, max_extent=5, given=given).sum())
+        (76, 64)
+    """
+    solid = torch.where(masks > 0.5, masks, 0).float()
+    down, across = _near(solid.sum(dim=2), max_extent), _near(solid.sum(dim=1), max_extent)  # (K, H), (K, W)
+    near = down[:, :, None] & across[:, None, :]
+    return masks * (near | (_joined(near, solid > 0) & (given > 0.5)))
+
+
+def _joined(near: Tensor, solid: Tensor) -> Tensor:
+    """What is joined through the object to a part of it that is near, and a pixel around it: (K, H, W) bool."""
+    joined = near & solid
+    while True:
+        around = F.max_pool2d(joined.float(), kernel_size=3, stride=1, padding=1) > 0
+        grown = _whole_runs(around & solid, solid)
+        grown = _whole_runs(grown.mT, solid.mT).mT
+        if torch.equal(grown, joined):
+            return around
+        joined = grown
+
+
+def _whole_runs(joined: Tensor, solid: Tensor) -> Tensor:
+    """Every unbroken run along a row of `solid` (K, H, W) in which something is joined: a long step at once."""
+    run = (~solid).cumsum(dim=2)  # a number for each run and the gap before it; gaps have nothing joined
+    touched = torch.zeros(*run.shape[:2], run.shape[2] + 1, device=run.device).scatter_add_(2, run, joined.float())
+    return solid & (touched.gather(2, run) > 0)
+
+
+def _near(weight: Tensor, max_extent: float) -> Tensor:
+    """Which places along one axis are near an object of such weight at each of them (K, n)."""
+    half = weight.sum(dim=1, keepdim=True) / 2  # (K, 1)
+    median = (weight.cumsum(dim=1) < half).sum(dim=1, keepdim=True)
+    distance = (torch.arange(weight.shape[1], device=weight.device) - median).abs()  # (K, n)
+    at_distance = torch.zeros_like(weight).scatter_add_(1, distance, weight)
+    size = (at_distance.cumsum(dim=1) < half).sum(dim=1, keepdim=True)
+    return (distance <= max_extent * (size + 2)) | (half == 0)

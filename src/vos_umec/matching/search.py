@@ -1,0 +1,221 @@
+"""The search behind the read-out: the k best reference cells of every query cell, exact, in bounded memory.
+
+Two ideas carry it. A cell among the k best of a query lies in one of the k *groups of cells* whose best cell scores
+highest, so that only the groups' maxima are sorted in full; a group is one position in all reference frames. And a
+tile of query cells shares one matrix product against the tile's haloed window, whose parts outside each query's
+own disc are discarded after the maximum, where there is one N-th as much to discard.
+"""
+
+from collections.abc import Iterator
+from math import ceil
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Scratch:
+    """One block of memory, lent out again and again: fresh pages cost a read-out more than filling them.
+
+    Whoever borrows it may overwrite it until the next one borrows it; one owner, one thread.
+
+    Example:
+        >>> scratch = Scratch()
+        >>> first = scratch.borrow(6, like=torch.zeros(1))
+        >>> scratch.borrow(4, like=torch.zeros(1)).data_ptr() == first.data_ptr()
+        True
+    """
+
+    def __init__(self) -> None:
+        self._block: Tensor | None = None
+
+    def borrow(self, size: int, like: Tensor) -> Tensor:
+        """Values of any content (size,), of the type and on the device of `like`."""
+        block = self._block
+        if block is None or len(block) < size or block.dtype != like.dtype or block.device != like.device:
+            self._block = None  # given back before more is asked for
+            with torch.inference_mode(False):  # a block made inside could not be written outside
+                block = self._block = torch.empty(size, dtype=like.dtype, device=like.device)
+        return block[:size]
+
+
+_TILE = 8  # cells to a side of a query tile; its window at radius 12 is 30 cells wide, twice the disc's area
+_BAND = 72  # query rows that share one copy of the references' columns, a multiple of _TILE
+_COPY_BYTES = 48 * 2**20  # columns of the references held at a time: frames beyond that take turns
+_QUERIES, _GROUPS, _GROUP = 128, 256, 32  # at a time where there is no window: products of 4 MiB
+
+
+def search_window(
+    key_q: Tensor, keys: Tensor, top_k: int, radius: float, scratch: Scratch
+) -> tuple[Tensor, Tensor]:
+    """The best cells within a disc around the query's own position.
+
+    Args:
+        key_q: Key of the query (h, w, D).
+        keys: Keys of the references (N, h, w, D), N at least 1.
+        top_k: k, cells to find for each query cell.
+        radius: Cells nearer than this count (strictly), in cells, above 0.
+        scratch: Working memory.
+
+    Returns:
+        Scores (h*w, k) fp32, the best first, -inf where there are fewer than k cells; their positions
+        n*h*w + y*w + x (h*w, k), int64.
+
+    Example:
+        >>> keys = torch.eye(6).view(1, 2, 3, 6)
+        >>> scores, index = search_window(keys[0], keys, top_k=1, radius=2, scratch=Scratch())
+        >>> index[:, 0].tolist()
+        [0, 1, 2, 3, 4, 5]
+    """
+    N, h, w, D = keys.shape
+    halo = ceil(radius) - 1  # the largest offset strictly inside the disc
+    band_rows, window_columns = min(h, _BAND + 2 * halo), min(w, _TILE + 2 * halo)
+    turns = ceil(N * band_rows * window_columns * D * keys.element_size() / _COPY_BYTES)
+    if turns > 1 and N > 1:
+        parts = keys.chunk(turns)
+        starts = range(0, N, len(parts[0]))
+        found = [search_window(key_q, part, top_k, radius, scratch) for part in parts]
+        return merge([(s, i + n * h * w) for (s, i), n in zip(found, starts, strict=True)], top_k)
+
+    outside = _outside(halo, radius, keys.device)
+    scores = torch.empty(h, w, top_k, device=keys.device)
+    index = torch.empty(h, w, top_k, dtype=torch.int64, device=keys.device)
+    copy = scratch.borrow(band_rows * N * window_columns * D, like=keys)
+    for band in _spans(0, h, _BAND):
+        above, below = max(band.start - halo, 0), min(band.stop + halo, h)
+        for columns in _spans(0, w, _TILE):
+            left, right = max(columns.start - halo, 0), min(columns.stop + halo, w)
+            width = right - left
+            # Rows outermost, so that every tile's window in these columns is one contiguous piece; copied row by
+            # row as the tiles come to need them, while they are still in the processor's cache.
+            strip = copy[: (below - above) * N * width * D].view(below - above, N, width, D)
+            ready, found = above, []
+            for rows in _spans(band.start, band.stop, _TILE):
+                top, bottom = max(rows.start - halo, 0), min(rows.stop + halo, h)
+                strip[ready - above : bottom - above] = keys[:, ready:bottom, left:right].transpose(0, 1)
+                ready = bottom
+                y, x = top - rows.start + halo, left - columns.start + halo  # of this window in a whole one
+                far = outside[: rows.stop - rows.start, : columns.stop - columns.start]
+                candidates, place = _candidates(
+                    strip[top - above : bottom - above],
+                    key_q[rows, columns].flatten(0, 1),
+                    top_k,
+                    far[:, :, y : y + bottom - top, x : x + width],
+                )
+                found.append((candidates, (place // width + top) * w + place % width + left))
+            candidates, cells = (torch.cat(part) for part in zip(*found, strict=True))
+            best, order = candidates.flatten(1).topk(top_k, dim=1)
+            tile = (band.stop - band.start, columns.stop - columns.start, top_k)
+            scores[band, columns] = best.view(tile)
+            index[band, columns] = (cells.gather(1, order // N) + order % N * (h * w)).view(tile)
+    return scores.flatten(0, 1), index.flatten(0, 1)
+
+
+def search_all(key_q: Tensor, keys: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """The best cells of the whole grid.
+
+    Args:
+        key_q: Key of the query (h, w, D).
+        keys: Keys of the references (N, h, w, D), N at least 1.
+        top_k: k, cells to find for each query cell.
+
+    Returns:
+        Scores and positions as of `search_window`.
+
+    Example:
+        >>> keys = torch.eye(6).view(1, 2, 3, 6)
+        >>> search_all(keys[0], keys, top_k=1)[1][:, 0].tolist()
+        [0, 1, 2, 3, 4, 5]
+    """
+    cells = keys.reshape(-1, keys.shape[-1])
+    whole = len(cells) - len(cells) % _GROUP
+    blocks = [*_spans(0, whole, _GROUPS * _GROUP), *_spans(whole, len(cells), _GROUP)]
+    out = []
+    for queries in key_q.flatten(0, 1).split(_QUERIES):
+        found = []
+        for block in blocks:
+            length = block.stop - block.start
+            size = (1, _GROUP, length // _GROUP) if block.stop <= whole else (1, 1, length)
+            candidates, place = _candidates(cells[block].view(*size, -1), queries, top_k)
+            best, order = candidates.flatten(1).topk(top_k, dim=1)
+            found.append((best, place.gather(1, order // size[1]) + order % size[1] * size[2] + block.start))
+        out.append(merge(found, top_k))
+    return torch.cat([s for s, _ in out]), torch.cat([i for _, i in out])
+
+
+def merge(found: list[tuple[Tensor, Tensor]], top_k: int) -> tuple[Tensor, Tensor]:
+    """The k best of several findings.
+
+    Args:
+        found: Scores and positions (n, any number) of each.
+        top_k: k; together they have at least as many columns.
+
+    Returns:
+        Scores and positions (n, k), the best first.
+
+    Example:
+        >>> first = (torch.tensor([[0.9, 0.1]]), torch.tensor([[7, 8]]))
+        >>> second = (torch.tensor([[0.5]]), torch.tensor([[3]]))
+        >>> merge([first, second], 2)[1].tolist()
+        [[7, 3]]
+    """
+    if len(found) == 1:
+        return found[0]
+    scores, order = torch.cat([s for s, _ in found], dim=1).topk(top_k, dim=1)
+    return scores, torch.cat([i for _, i in found], dim=1).gather(1, order)
+
+
+def _spans(start: int, stop: int, step: int) -> Iterator[slice]:
+    for first in range(start, stop, step):
+        yield slice(first, min(first + step, stop))
+
+
+def _outside(halo: int, radius: float, device: torch.device) -> Tensor:
+    """-inf where a cell of a tile's window lies outside a query's disc, else 0 (tile, tile, window, window)."""
+    offset = (
+        torch.arange(_TILE + 2 * halo, device=device) - torch.arange(halo, halo + _TILE, device=device)[:, None]
+    )
+    outside = (offset**2)[:, None, :, None] + (offset**2)[None, :, None, :] >= radius**2
+    return torch.zeros(outside.shape, device=device).masked_fill_(outside, -torch.inf)
+
+
+def _products(cells: Tensor, queries: Tensor) -> Tensor:
+    """Products (Y, G, X, n) of reference cells (Y, G, X, D) and queries (n, D)."""
+    Y, G, X, D = cells.shape
+    if cells.device.type == "cpu" and cells.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+        # The same product, with the queries as filters of one pixel: oneDNN's convolutions are written for the
+        # CPU at hand, where the BLAS behind `@` ran at a third of their speed.
+        picture = cells.view(1, Y * G, X, D).permute(0, 3, 1, 2)
+        return F.conv2d(picture, queries[:, :, None, None]).permute(0, 2, 3, 1).reshape(Y, G, X, -1)
+    return (cells.view(-1, D) @ queries.T).view(Y, G, X, -1)
+
+
+def _candidates(cells: Tensor, queries: Tensor, top_k: int, outside: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """What can be among the k best: all G cells of the k groups whose best cell is best.
+
+    Args:
+        cells: Keys of reference cells (Y, G, X, D): the G cells of one y, x are a group.
+        queries: Keys of query cells (n, D).
+        top_k: k.
+        outside: What is added to a group's scores for each query (th, tw, Y, X), th*tw = n: 0 or -inf.
+
+    Returns:
+        Scores (n, k, G) fp32, and the groups y*X + x that they are of (n, k).
+    """
+    Y, G, X, _ = cells.shape
+    n = len(queries)
+    products = _products(cells, queries)  # (Y, G, X, n)
+    best = products.amax(dim=1).float()  # (Y, X, n)
+    if outside is None:
+        best = best.flatten(0, 1).T  # (n, Y*X)
+    else:
+        best = (best.view(Y, X, *outside.shape[:2]).permute(2, 3, 0, 1) + outside).flatten(2).flatten(0, 1)
+    if (missing := top_k - Y * X) > 0:
+        best = F.pad(best, (0, missing), value=-torch.inf)
+    highest, group = best.topk(top_k, dim=1, sorted=False)
+    group.clamp_(max=Y * X - 1)
+    query = torch.arange(n, device=cells.device)[:, None]
+    first = (group + group // X * ((G - 1) * X)) * n + query  # (n, k), where a group begins in `products`
+    members = torch.arange(G, device=cells.device) * (X * n)
+    scores = products.flatten()[first[:, :, None] + members].float()
+    return scores.masked_fill_(highest.isneginf()[:, :, None], -torch.inf), group

@@ -1,0 +1,101 @@
+"""The residual block that the frame-mask encoder's fusion and the decoder are made of, and convs by parts."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv_part(conv: nn.Conv2d, x: Tensor, start: int) -> Tensor:
+    """What some of the input channels give to a conv's output.
+
+    A conv is linear: over inputs joined along the channels it is the sum of its parts. A part that stays the
+    same, for all objects of a frame or all rounds of refinement, need be computed only once.
+
+    Args:
+        conv: The conv over all channels, with zero padding.
+        x: Some of its input channels (B, C', H, W).
+        start: Position of the first of them; the part at position 0 carries the bias.
+
+    Returns:
+        The part of the output (B, C_out, H', W').
+
+    Example:
+        >>> import torch
+        >>> conv, x = nn.Conv2d(5, 2, kernel_size=3, padding=1), torch.rand(1, 5, 6, 6)
+        >>> parts = conv_part(conv, x[:, :3], start=0) + conv_part(conv, x[:, 3:], start=3)
+        >>> torch.allclose(parts, conv(x), atol=1e-5)
+        True
+    """
+    if x.shape[1] == conv.in_channels:
+        whole: Tensor = conv(x)
+        return whole
+    weight = conv.weight[:, start : start + x.shape[1]]
+    bias = conv.bias if start == 0 else None
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding)
+
+
+class ResidualBlock(nn.Module):
+    """Pre-activation block of two 3x3 convs without normalisation, as STM's decoder has.
+
+    Args:
+        inputs: Channels in.
+        outputs: Channels out; a 1x1 conv carries the shortcut where they differ.
+
+    Example:
+        >>> import torch
+        >>> tuple(ResidualBlock(8, 4)(torch.zeros(1, 8, 5, 6)).shape)
+        (1, 4, 5, 6)
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.conv1 = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv2d(outputs, outputs, kernel_size=3, padding=1)
+        self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, h, w) to (B, outputs, h, w)."""
+        return self.finish(*self.part(x))
+
+    def part(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
+        """What some input channels, from `start` on, give to the first conv and to the shortcut; parts add up."""
+        first = conv_part(self.conv1, F.relu(x), start)
+        if isinstance(self.shortcut, nn.Conv2d):
+            return first, conv_part(self.shortcut, x, start)
+        return first, F.pad(x, (0, 0, 0, 0, start, self.inputs - start - x.shape[1]))
+
+    def finish(self, first: Tensor, shortcut: Tensor) -> Tensor:
+        """The output (B, outputs, h, w), from what all parts together gave."""
+        residual: Tensor = self.conv2(F.relu(first))
+        return shortcut + residual
+
+
+_ABSENT = -1e4  # a logit that is nothing after any softmax, yet finite, so that interpolation keeps it
+
+
+def soft_aggregate(p: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Join K object probabilities: p_bg = prod_k (1 - p_k), then logits log(p / (1 - p)) for K + 1 channels.
+
+    Args:
+        p: Probabilities (B, K, H, W) in [0, 1].
+        valid: (B, K) bool, which objects exist; None means all.
+
+    Returns:
+        Logits (B, K+1, H, W), fp32, channel 0 the background; a softmax over dimension 1 gives the map. The
+        channel of an object that does not exist gets a logit of -10000 and leaves the background alone.
+
+    Example:
+        >>> import torch
+        >>> probabilities = torch.softmax(soft_aggregate(torch.tensor([0.9, 0.2]).view(1, 2, 1, 1)), dim=1)
+        >>> [round(p, 3) for p in probabilities.flatten().tolist()]
+        [0.009, 0.964, 0.027]
+    """
+    p = p.float()
+    if valid is not None:
+        p = p * valid[:, :, None, None]
+    background = (1 - p).prod(dim=1, keepdim=True)  # (B, 1, H, W)
+    logits = torch.logit(torch.cat([background, p], dim=1), eps=1e-7)  # (B, K+1, H, W)
+    if valid is not None:
+        logits = torch.cat([logits[:, :1], logits[:, 1:].masked_fill(~valid[:, :, None, None], _ABSENT)], dim=1)
+    return logits

@@ -1,0 +1,84 @@
+"""Augmentation of whole batches on the device, and the normalisation every network input goes through."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vos_umec.constants import IMAGENET_MEAN, IMAGENET_STD
+from vos_umec.errors import ConfigError
+from vos_umec.transforms.geometric import GeometricTransform
+
+
+def normalize(frames: Tensor) -> Tensor:
+    """Turn bytes into the numbers a network takes: (x / 255 - mean) / std, channel by channel.
+
+    Args:
+        frames: (..., 3, H, W) uint8 RGB.
+
+    Returns:
+        (..., 3, H, W) float32 on the same device, about -2.1 to 2.6.
+
+    Raises:
+        ConfigError: The frames are not uint8 RGB.
+
+    Source:
+        Mean and standard deviation as torchvision documents them for its ImageNet networks.
+
+    Example:
+        >>> white = normalize(torch.full((3, 1, 1), 255, dtype=torch.uint8))
+        >>> [round(value, 3) for value in white.flatten().tolist()]
+        [2.249, 2.429, 2.64]
+    """
+    if frames.dtype != torch.uint8 or frames.dim() < 3 or frames.shape[-3] != 3:
+        raise ConfigError(f"frames are {tuple(frames.shape)} {frames.dtype}; expected (..., 3, H, W) uint8 RGB")
+    mean, std = (torch.tensor(v, device=frames.device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return (
+        frames.float().sub_(255 * mean).div_(255 * std)
+    )  # mean and std (3, 1, 1); in place, for it is much memory
+
+
+class ClipAugment:
+    """Random crop, resize and horizontal flip of a batch of clips, one for all frames of a clip; then normalise.
+
+    Args:
+        crop: Side of the result in pixels.
+        scale: Smallest and largest part of the side that is cut out, within (0, 1].
+        flip: Probability of a horizontal flip.
+
+    Example:
+        >>> batch = {"frames": torch.zeros(2, 5, 3, 40, 40, dtype=torch.uint8)}
+        >>> ClipAugment(crop=32)(batch)["frames"].shape
+        torch.Size([2, 5, 3, 32, 32])
+    """
+
+    def __init__(self, crop: int = 256, scale: Sequence[float] = (0.8, 1.0), flip: float = 0.5) -> None:
+        self.crop = crop
+        self.scale = scale
+        self.flip = flip
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Augment one batch where it lies.
+
+        Args:
+            batch: ``frames`` (B, T, 3, S, S) uint8; ``segments`` (B, T, S, S) uint8 if there are any; the rest is
+                passed on.
+
+        Returns:
+            A new dictionary: ``frames`` (B, T, 3, crop, crop) float32 normalised, ``segments`` (B, T, crop, crop)
+            uint8, cut the same way by the nearest pixel.
+        """
+        frames = batch["frames"]  # (B, T, 3, S, S)
+        phi = GeometricTransform.sample(
+            frames.shape[0],
+            size=(frames.shape[-2], frames.shape[-1]),
+            output_size=(self.crop, self.crop),
+            scale=self.scale,
+            flip=self.flip,
+            device=frames.device,
+        )
+        augmented = {**batch, "frames": phi.apply_image(normalize(frames))}  # (B, T, 3, crop, crop)
+        if "segments" in batch:
+            augmented["segments"] = phi.apply_mask(batch["segments"])  # (B, T, crop, crop)
+        return augmented

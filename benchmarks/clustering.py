@@ -26,7 +26,7 @@ from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.data.synthetic import SyntheticVOS
 from vos_umec.io.frames import resized
 from vos_umec.models.encoder import Encoder
-from vos_umec.models.factory import network_from_preset
+from vos_umec.models.factory import build_network
 from vos_umec.transforms.augment import normalize
 
 M, FRAMES, GAP, SHORT_SIDE = 5, 24, 2, 256
@@ -45,7 +45,7 @@ def real_points(entries: list[VideoEntry], n: int = 81_920, D: int = 256, frames
     """Keys of one clip, a row a cell, of an untrained ResNet-18 whose norms have seen the clip."""
     source = next((source for entry in entries if len(source := entry.source()) >= frames), entries[0].source())
     clip = source.read(range(min(frames, len(source))), resized(source.size, SHORT_SIDE))
-    encoder = network_from_preset("resnet18", encoder={"key_dim": D}).encoder
+    encoder = build_network({"preset": "resnet18", "encoder": {"key_dim": D}}).encoder
     for norm in encoder.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
             norm.momentum = None  # plain means over what it sees
@@ -230,7 +230,7 @@ def run() -> list[Result]:
     """All of it."""
     torch.manual_seed(0)
     with videos() as (entries, folder):
-        tiny, compact, r18 = (network_from_preset(name).encoder.eval() for name in ("tiny", "compact", "resnet18"))
+        tiny, compact, r18 = (build_network(name).encoder.eval() for name in ("tiny", "compact", "resnet18"))
         for encoder in (tiny, compact, r18):
             encoder.to(memory_format=torch.channels_last)
         copies = folder / "copies"

@@ -41,7 +41,7 @@ from segmenting import (
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.masks import write_mask
 from vos_umec.io.video_writer import VideoWriter
-from vos_umec.models.factory import network_from_preset
+from vos_umec.models.factory import build_network
 from vos_umec.viz.overlay import overlay
 
 RADIUS, TOP_K = 12, 10
@@ -173,7 +173,7 @@ def curves() -> list[Curve]:
 
         return work
 
-    small = network_from_preset("tiny").eval()
+    small = build_network("tiny").eval()
 
     def references(N: int) -> Callable[[], np.ndarray]:
         return stepping(full(VideoSegmenter(net, rounds=0, references=N)))

@@ -14,7 +14,7 @@ from vos_umec.data.synthetic import SyntheticVOS
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.masks import read_mask
 from vos_umec.io.source import open_source
-from vos_umec.models.factory import network_from_preset
+from vos_umec.models.factory import build_network
 from vos_umec.models.umec import UMEC
 
 REFERENCES, TAU = 20, 0.05
@@ -29,7 +29,7 @@ def network(Dv: int = 512, dims: tuple[int, ...] = (512, 256, 128)) -> UMEC:
     all of a window. Its arithmetic is the same.
     """
     torch.manual_seed(0)
-    return network_from_preset(
+    return build_network(
         "resnet18",
         TAU,
         encoder={"blocks": (2, 2, 2), "strides": (1, 2, 1), "key_dim": 256},

@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader
 
 from vos_umec import UMECModule
 from vos_umec.models import umec
-from vos_umec.models.encoder import Encoder
-from vos_umec.objectives import dense_contrast, equivariance
+from vos_umec.models.encoder import ResNetEncoder
+from vos_umec.objectives import dense_contrast, equivariance, propagation
 from vos_umec.training import module as steps
 from vos_umec.transforms.geometric import GeometricTransform
 
@@ -181,7 +181,7 @@ def layouts() -> Comparison:
     def way(bf16: bool, last: bool) -> Callable[[], None]:
         torch.manual_seed(0)
         layout = torch.channels_last if last else torch.contiguous_format
-        encoder = Encoder(blocks=(2, 2, 2), strides=(1, 2, 1)).to(memory_format=layout)
+        encoder = ResNetEncoder(blocks=(2, 2, 2), strides=(1, 2, 1)).to(memory_format=layout)
         frames = x.contiguous(memory_format=layout)
 
         def work() -> None:

@@ -40,7 +40,7 @@ SURFACE = [
     "load_network",
     "load_published",
     "load_segmenter",
-    "network_from_preset",
+    "build_network",
     "open_source",
 ]
 ROOMS = [

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from vos_umec.inference.segmenter import VideoSegmenter as VideoSegmenter
     from vos_umec.io.source import open_source as open_source
     from vos_umec.metrics.davis import DavisScore as DavisScore
+    from vos_umec.models.encoder import Encoder as Encoder
+    from vos_umec.models.encoder import ResNetEncoder as ResNetEncoder
     from vos_umec.models.encoder import TrunkEncoder as TrunkEncoder
-    from vos_umec.models.factory import network_from_preset as network_from_preset
-    from vos_umec.models.published import load_published as load_published
+    from vos_umec.models.factory import build_network as build_network
     from vos_umec.models.timm_encoder import TimmEncoder as TimmEncoder
     from vos_umec.models.umec import UMEC as UMEC
     from vos_umec.models.umec import PropagationNetwork as PropagationNetwork
@@ -52,10 +53,11 @@ _PLACES = {
     "VideoSegmenter": "inference.segmenter",
     "open_source": "io.source",
     "DavisScore": "metrics.davis",
-    "network_from_preset": "models.factory",
+    "build_network": "models.factory",
     "PropagationNetwork": "models.umec",
-    "load_published": "models.published",
     "TimmEncoder": "models.timm_encoder",
+    "Encoder": "models.encoder",
+    "ResNetEncoder": "models.encoder",
     "TrunkEncoder": "models.encoder",
     "UMEC": "models.umec",
     "CorrespondenceObjective": "objectives.base",

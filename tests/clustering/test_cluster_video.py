@@ -15,7 +15,7 @@ from vos_umec.clustering.segments import SpaceTimeClusterer
 from vos_umec.clustering.video import cluster_video, encode_frames, frame_window, video_seed
 from vos_umec.errors import ConfigError
 from vos_umec.models.encoder import Features
-from vos_umec.models.factory import network_from_preset
+from vos_umec.models.factory import build_network
 
 CPU = torch.device("cpu")
 
@@ -133,7 +133,7 @@ def test_frames_are_encoded_in_bf16_where_the_hardware_has_it(monkeypatch):
 
 
 def test_the_encoder_is_left_as_it_came():
-    encoder = network_from_preset("tiny").encoder
+    encoder = build_network("tiny").encoder
     encoder.train()
     encoder.head.eval()  # frozen by the user
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
@@ -150,7 +150,7 @@ def test_real_videos(real_data: Path):
     from vos_umec.io.source import open_source
 
     source = open_source(real_data / "videos" / "davis_train" / "boat.avi")
-    encoder = network_from_preset("tiny").encoder
+    encoder = build_network("tiny").encoder
     indices = frame_window(len(source), 4, 2, seed=0).tolist()
     result, frames = cluster_video(source, encoder, SpaceTimeClusterer(), indices, 96, 0, CPU)
     assert result.segments.shape == frames.shape[:3] == (4, 96, 171)

@@ -6,13 +6,13 @@ from torch import nn
 
 from vos_umec.device import multiplies_bf16
 from vos_umec.inference.fusion import fuse_for_inference
-from vos_umec.models.factory import network_from_preset
+from vos_umec.models.factory import build_network
 
 
 def used(preset):
     """A network whose batch norms have seen something."""
     torch.manual_seed(0)
-    network = network_from_preset(preset, decoder={"residual": False})
+    network = build_network({"preset": preset, "decoder": {"residual": False}})
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)

@@ -9,7 +9,7 @@ from vos_umec.errors import ConfigError
 from vos_umec.inference.protocols import PROTOCOLS, protocol_settings
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.models.encoder import TrunkEncoder
-from vos_umec.models.factory import network_from_preset
+from vos_umec.models.factory import build_network
 from vos_umec.models.umec import PropagationNetwork
 from vos_umec.transforms.augment import normalize
 
@@ -113,13 +113,13 @@ def test_each_protocol_says_what_it_repeats():
     assert list(PROTOCOLS) == ["crw", "dino", "umec"]
     for name, protocol in PROTOCOLS.items():
         assert len(protocol.__doc__) > 200
-        VideoSegmenter.from_protocol(network_from_preset("tiny"), name)
+        VideoSegmenter.from_protocol(build_network("tiny"), name)
     assert protocol_settings("crw")["references"] == protocol_settings("umec")["references"] == 20
     assert (protocol_settings("umec")["rounds"], protocol_settings("crw")["rounds"]) == (3, 0)
 
 
 def test_changes_beat_the_protocol_and_its_temperature_the_networks():
-    network = network_from_preset("tiny", tau=0.3)
+    network = build_network({"preset": "tiny", "tau": 0.3})
     assert VideoSegmenter.from_protocol(network).tau == 0.3
     assert VideoSegmenter.from_protocol(network, "umec").tau == 0.3
     assert VideoSegmenter.from_protocol(network, "dino").tau == 0.1

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from vos_umec.inference import refinement
 from vos_umec.inference.refinement import FrameRefiner, Window, object_windows
-from vos_umec.models.factory import network_from_preset
+from vos_umec.models.factory import build_network
 
 
 @settings(max_examples=60, deadline=None)
@@ -36,7 +36,7 @@ def test_an_object_seen_nowhere_has_a_window_where_it_is_likeliest():
 @pytest.fixture(params=[0, 8], ids=["coarse decoder", "decoder that sees the frame"])
 def scene(request):
     torch.manual_seed(0)
-    network = network_from_preset("tiny", decoder={"residual": False, "image_dim": request.param}).eval()
+    network = build_network({"preset": "tiny", "decoder": {"residual": False, "image_dim": request.param}}).eval()
     frame, coarse, V_q = torch.rand(1, 3, 64, 96), torch.rand(1, 3, 16, 24), torch.rand(1, 3, 48, 16, 24)
     with torch.inference_mode():
         return network, frame, network.encoder(frame), coarse, V_q

@@ -10,7 +10,7 @@ from vos_umec import UMECModule
 from vos_umec.errors import ConfigError, MaskError
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.models.encoder import Features
-from vos_umec.models.factory import network_from_preset
+from vos_umec.models.factory import build_network
 
 SIZE = (48, 64)
 COLORS = {0: (40, 40, 40), 3: (220, 30, 30), 9: (30, 220, 30), 200: (30, 30, 220)}
@@ -29,7 +29,7 @@ class ColorEncoder(nn.Module):
 
 @pytest.fixture
 def network():
-    network = network_from_preset("tiny")
+    network = build_network("tiny")
     network.encoder = ColorEncoder()
     return network
 
@@ -280,7 +280,7 @@ def test_of_a_mask_that_shows_more_only_the_named_objects_are_taken(network):
 def test_coarse_masks_may_be_remembered_in_place_of_the_refined_ones():
     """What is in memory after a frame is then what label propagation has there, whatever the decoder made of it."""
     torch.manual_seed(0)
-    network = network_from_preset("tiny", decoder={"residual": False})
+    network = build_network({"preset": "tiny", "decoder": {"residual": False}})
     network.encoder = ColorEncoder()
     plain = VideoSegmenter(network, rounds=0, bf16=False)
     coarse = VideoSegmenter(network, rounds=1, bf16=False, coarse_memory=True)

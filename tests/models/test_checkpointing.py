@@ -6,7 +6,7 @@ from torch import nn
 
 from vos_umec import UMECModule
 from vos_umec.errors import ConfigError
-from vos_umec.models.resnet import ResNetTrunk, keep_block_inputs_only
+from vos_umec.models.resnet import ResNetTrunk, checkpoint_blocks
 from vos_umec.objectives.propagation import propagate_masks
 
 
@@ -24,7 +24,7 @@ def train_step(module, frames, masks):
 def test_gradients_and_running_statistics_stay_the_same():
     torch.manual_seed(0)
     plain = UMECModule(network="tiny")
-    lean = UMECModule(network="tiny", gradient_checkpointing=True)
+    lean = UMECModule(network={"preset": "tiny", "gradient_checkpointing": True})
     lean.load_state_dict(plain.state_dict())
     frames, masks = torch.rand(2, 3, 3, 32, 32), torch.rand(2, 3, 2, 32, 32)
     assert train_step(plain, frames, masks) == train_step(lean, frames, masks)
@@ -40,7 +40,7 @@ def test_fewer_activations_are_kept():
     for lean in (False, True):
         trunk = ResNetTrunk(blocks=(2, 2), strides=(1, 2))
         if lean:
-            keep_block_inputs_only(trunk)
+            checkpoint_blocks(trunk)
         saved = {}
         with torch.autograd.graph.saved_tensors_hooks(
             lambda t, s=saved: s.setdefault(t.data_ptr(), t), lambda t: t
@@ -53,7 +53,7 @@ def test_fewer_activations_are_kept():
 
 def test_frozen_norms_and_evaluation_are_left_as_they_are():
     trunk = ResNetTrunk(blocks=(1, 1), strides=(1, 2))
-    keep_block_inputs_only(trunk)
+    checkpoint_blocks(trunk)
     trunk.stages[0].eval()
     before = copy.deepcopy(trunk.state_dict())
     trunk(torch.rand(2, 3, 32, 32))[-1].sum().backward()
@@ -67,4 +67,4 @@ def test_frozen_norms_and_evaluation_are_left_as_they_are():
 
 def test_a_network_without_trunks_is_refused():
     with pytest.raises(ConfigError, match="Conv2d has none"):
-        keep_block_inputs_only(nn.Conv2d(3, 3, 1))
+        checkpoint_blocks(nn.Conv2d(3, 3, 1))

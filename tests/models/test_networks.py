@@ -5,8 +5,8 @@ from torch import nn
 from torchvision.models import resnet18, resnet50
 
 from vos_umec.errors import ConfigError
-from vos_umec.models.encoder import Encoder
-from vos_umec.models.factory import network_from_preset
+from vos_umec.models.encoder import ResNetEncoder
+from vos_umec.models.factory import build_network
 from vos_umec.models.resnet import ResNetTrunk
 from vos_umec.objectives.propagation import propagate_masks
 from vos_umec.transforms.color import from_lab
@@ -14,7 +14,7 @@ from vos_umec.transforms.color import from_lab
 
 @pytest.mark.parametrize(("preset", "stride", "D", "C"), [("resnet18", 8, 128, 512), ("resnet50", 8, 128, 512)])
 def test_the_papers_encoders_have_stride_8_and_its_widths(preset, stride, D, C):
-    network = network_from_preset(preset).eval()
+    network = build_network(preset).eval()
     with torch.no_grad():
         features = network.encoder(torch.rand(1, 3, 64, 96))
     assert network.stride == stride
@@ -54,8 +54,8 @@ def test_a_trunk_starts_from_torchvisions_distribution():
 def test_keys_of_a_pyramid_are_those_of_each_level_joined(size):
     torch.manual_seed(0)
     weights = (1.0, 0.5, 0.25)
-    one = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=16).eval()
-    three = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=16, pyramid_weights=weights).eval()
+    one = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=16).eval()
+    three = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=16, pyramid_weights=weights).eval()
     three.load_state_dict(one.state_dict())  # levels have no weights of their own
     frame = torch.rand(2, 3, *size)
     with torch.no_grad():
@@ -99,7 +99,7 @@ def test_altered_strides_keep_what_a_stride_1_network_computes():
 
 
 def test_objects_do_not_see_each_other_in_embeddings():
-    network = network_from_preset("tiny").eval()
+    network = build_network("tiny").eval()
     frame, masks = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         features = network.encoder(frame)
@@ -109,7 +109,7 @@ def test_objects_do_not_see_each_other_in_embeddings():
 
 
 def test_round_0_is_the_coarse_mask_and_a_fresh_residual_decoder_keeps_it():
-    network = network_from_preset("tiny").eval()
+    network = build_network("tiny").eval()
     frame, coarse = torch.rand(1, 3, 32, 32), torch.zeros(1, 2, 8, 8)
     coarse[0, 0, :4], coarse[0, 1, 4:, 4:] = 1, 1
     with torch.no_grad():
@@ -127,7 +127,9 @@ def test_round_0_is_the_coarse_mask_and_a_fresh_residual_decoder_keeps_it():
 def test_what_is_computed_once_changes_nothing(mask_dim):
     """Equations 3, 5 and 6 written out, every conv over all of its input, against the network's shared parts."""
     torch.manual_seed(0)
-    network = network_from_preset("tiny", mask_encoder={"mask_dim": mask_dim}, decoder={"residual": False}).eval()
+    network = build_network(
+        {"preset": "tiny", "mask_encoder": {"mask_dim": mask_dim}, "decoder": {"residual": False}}
+    ).eval()
     V, D = network.mask_encoder, network.decoder
     frame, coarse, V_q = torch.rand(1, 3, 32, 48), torch.rand(1, 1, 8, 12), torch.rand(1, 1, mask_dim, 8, 12)
 
@@ -149,7 +151,7 @@ def test_what_is_computed_once_changes_nothing(mask_dim):
 
 
 def test_gradients_of_segmentation_reach_encoder_mask_encoder_and_decoder():
-    network = network_from_preset("tiny", decoder={"residual": False})
+    network = build_network({"preset": "tiny", "decoder": {"residual": False}})
     frames, masks = torch.rand(1, 3, 3, 32, 32), torch.rand(1, 3, 2, 32, 32).round()
     outputs = propagate_masks(
         network, frames, network.encoder(frames[0]), masks, torch.ones(1, 2, dtype=torch.bool)
@@ -162,7 +164,7 @@ def test_gradients_of_segmentation_reach_encoder_mask_encoder_and_decoder():
 
 def test_feedback_is_detached():
     """With feedback 1 nothing of the second query's loss flows through the first query's prediction."""
-    network = network_from_preset("tiny", decoder={"residual": False})
+    network = build_network({"preset": "tiny", "decoder": {"residual": False}})
     frames = torch.rand(1, 3, 3, 32, 32)
     masks = torch.rand(1, 3, 1, 32, 32).round().requires_grad_()
     outputs = propagate_masks(
@@ -182,7 +184,7 @@ def test_feedback_is_detached():
     ("arguments", "words"),
     [
         ({"preset": "resnet19"}, "unknown network 'resnet19'"),
-        ({"preset": "tiny", "encodr": {}}, "unknown part"),
+        ({"preset": "tiny", "encodr": {}}, "encodr"),
         ({"preset": "tiny", "encoder": {"key_dims": 3}}, "key_dims"),
         ({"preset": "tiny", "encoder": {"strides": (1, 2)}}, "stride"),
         ({"preset": "tiny", "encoder": {"pyramid_weights": ()}}, "each with a weight above 0"),
@@ -192,12 +194,12 @@ def test_feedback_is_detached():
 )
 def test_wrong_settings_say_what_is_wrong(arguments, words):
     with pytest.raises(ConfigError, match=words):
-        network_from_preset(**arguments)
+        build_network(arguments)
 
 
 def test_an_encoder_in_grey_does_not_see_colors():
     torch.manual_seed(0)
-    grey, lab = (Encoder((1, 1), (1, 1), key_dim=8, color=color).eval() for color in ("grey", "lab"))
+    grey, lab = (ResNetEncoder((1, 1), (1, 1), key_dim=8, color=color).eval() for color in ("grey", "lab"))
     light = torch.rand(1, 1, 16, 16) * 1.6 - 0.8
     channels = [[light, torch.full_like(light, a), torch.full_like(light, b)] for a, b in [(0.2, 0), (0, -0.2)]]
     red, blue = (torch.cat(each, dim=1) for each in channels)
@@ -205,4 +207,4 @@ def test_an_encoder_in_grey_does_not_see_colors():
         torch.testing.assert_close(grey(from_lab(red)).key, grey(from_lab(blue)).key, atol=1e-4, rtol=0)
         assert (lab(from_lab(red)).key - lab(from_lab(blue)).key).abs().max() > 0.01
     with pytest.raises(ConfigError, match="found color 'pink'"):
-        Encoder((1, 1), (1, 1), color="pink")
+        ResNetEncoder((1, 1), (1, 1), color="pink")

@@ -15,7 +15,6 @@ from vos_umec.models.decoder import Decoder
 from vos_umec.models.mask_encoder import MaskEncoder
 from vos_umec.models.timm_encoder import TimmEncoder
 from vos_umec.models.umec import UMEC, PropagationNetwork
-from vos_umec.models.weights import weights_from_checkpoint
 
 SMALL = "vit_tiny_patch16_224"
 NAMES = {
@@ -105,27 +104,11 @@ def test_weights_of_a_file_fill_all_of_it_and_are_named(name, tmp_path, caplog):
     net = timm.create_model(name, num_classes=5)
     torch.save({"model": {f"module.{key}": x for key, x in net.state_dict().items()}}, tmp_path / "a.pth")
     with caplog.at_level(logging.INFO, "vos_umec"):
-        E = TimmEncoder(name, weights=str(tmp_path / "a.pth"), weights_used_labels=False)
-    assert "a.pth, trained without labels" in caplog.text
+        E = TimmEncoder(name)
+        E.load_weights(tmp_path / "a.pth")
     assert "unused there" in caplog.text  # the classifier
     values = {x.double().sum().item() for x in net.state_dict().values()}
     assert all(x.double().sum().item() in values for x in E.net.state_dict().values())
-
-
-def test_labelled_weights_warn_and_silence_about_labels_is_an_error(tmp_path, caplog):
-    torch.save(timm.create_model(SMALL, num_classes=0).state_dict(), tmp_path / "a.pth")
-    TimmEncoder(SMALL, weights=str(tmp_path / "a.pth"), weights_used_labels=True)
-    assert "trained WITH labels" in caplog.text
-    assert caplog.records[0].levelname == "WARNING"
-    with pytest.raises(ConfigError, match="weights_used_labels"):
-        TimmEncoder(SMALL, weights=str(tmp_path / "a.pth"))
-    with pytest.raises(ConfigError, match="weights_used_labels"):
-        TimmEncoder(SMALL, pretrained=True)
-
-
-def test_a_checkpoint_that_holds_the_weights_does_not_want_the_file():
-    with weights_from_checkpoint():
-        assert TimmEncoder(SMALL, weights="gone.pth", weights_used_labels=False).stride == 16
 
 
 @pytest.mark.parametrize(
@@ -140,7 +123,6 @@ def test_a_checkpoint_that_holds_the_weights_does_not_want_the_file():
         ({"name": "resnet18", "stride": 5}, "cannot be built with .*'output_stride': 5"),
         ({"name": SMALL, "layer": 12}, "has 12 blocks, 0 to 11; found layer 12"),
         ({"name": "resnet18", "layer": -7}, "has 5 stages"),
-        ({"name": SMALL, "pretrained": True, "weights": "a.pth"}, "not both"),
     ],
 )
 def test_what_cannot_be_an_encoder_is_one_clear_line(arguments, words):
@@ -152,7 +134,7 @@ def test_what_cannot_be_an_encoder_is_one_clear_line(arguments, words):
 def test_weights_of_another_backbone_are_one_clear_line(tmp_path):
     torch.save(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="is not of this backbone") as error:
-        TimmEncoder(SMALL, weights=str(tmp_path / "a.pth"), weights_used_labels=False)
+        TimmEncoder(SMALL).load_weights(tmp_path / "a.pth")
     assert "\n" not in str(error.value)
 
 

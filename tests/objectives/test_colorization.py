@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from objective_toys import PooledEncoder, gradcheck_weights, moving_clip
 
 from vos_umec.errors import ConfigError
-from vos_umec.models.encoder import Encoder
+from vos_umec.models.encoder import ResNetEncoder
 from vos_umec.objectives.base import EncodedClip
 from vos_umec.objectives.cells import random_cells
 from vos_umec.objectives.colorization import ColorizationObjective, color_clusters, nearest_color
@@ -126,7 +126,7 @@ def test_settings_and_clips_that_cannot_work_are_refused():
 
 @pytest.mark.slow
 def test_a_small_encoder_learns():
-    E, objective = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=32), ColorizationObjective()
+    E, objective = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=32), ColorizationObjective()
     optimiser = torch.optim.Adam(E.parameters(), lr=1e-3)
     history = []
     for _ in range(25):

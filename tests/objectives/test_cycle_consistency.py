@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from objective_toys import PooledEncoder, gradcheck_weights, moving_clip, still_clip
 
 from vos_umec.errors import ConfigError
-from vos_umec.models.encoder import Encoder
+from vos_umec.models.encoder import ResNetEncoder
 from vos_umec.objectives.base import EncodedClip
 from vos_umec.objectives.cycle_consistency import CycleConsistencyObjective
 from vos_umec.transforms.geometric import GeometricTransform
@@ -133,7 +133,7 @@ def test_settings_and_clips_that_cannot_work_are_refused():
 
 @pytest.mark.slow
 def test_a_small_encoder_learns():
-    E, objective = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=32), CycleConsistencyObjective(grid=4)
+    E, objective = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=32), CycleConsistencyObjective(grid=4)
     optimiser = torch.optim.Adam(E.parameters(), lr=1e-3)
     losses, found = [], []
     for _ in range(30):

@@ -3,7 +3,7 @@ import torch
 from objective_toys import PooledEncoder, moving_clip, still_clip
 
 from vos_umec.errors import ConfigError
-from vos_umec.models.encoder import Encoder, Features
+from vos_umec.models.encoder import Features, ResNetEncoder
 from vos_umec.objectives.base import EncodedClip
 from vos_umec.objectives.frame_similarity import FrameSimilarityObjective
 from vos_umec.training.module import UMECModule
@@ -93,7 +93,7 @@ def test_settings_and_clips_that_cannot_work_are_refused():
 
 def test_the_optimiser_trains_the_predictor():
     spec = {"class_path": "vos_umec.FrameSimilarityObjective"}  # no key_dim: that of E
-    module = UMECModule(network="tiny", network_args={"encoder": {"key_dim": 24}}, objectives=[spec])
+    module = UMECModule(network={"preset": "tiny", "encoder": {"key_dim": 24}}, objectives=[spec])
     trained = {id(p) for group in module.configure_optimizers()["optimizer"].param_groups for p in group["params"]}
     predictor = list(module.objectives[0].predictor.parameters())
     assert len(predictor) == 5
@@ -103,7 +103,7 @@ def test_the_optimiser_trains_the_predictor():
 
 @pytest.mark.slow
 def test_a_small_encoder_learns_and_does_not_collapse():
-    E, objective = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=32), FrameSimilarityObjective(key_dim=32)
+    E, objective = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=32), FrameSimilarityObjective(key_dim=32)
     optimiser = torch.optim.Adam([*E.parameters(), *objective.parameters()], lr=3e-3)
     similarity, deviation = [], []
     for _ in range(30):

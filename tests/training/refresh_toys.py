@@ -11,7 +11,7 @@ from torch import nn
 
 from vos_umec.data.datamodules import VideoFolderDataModule
 from vos_umec.data.pseudo_masks import PseudoMaskStore
-from vos_umec.models.encoder import Encoder
+from vos_umec.models.encoder import ResNetEncoder
 from vos_umec.training.callbacks.pseudo_mask_refresh import PseudoMaskRefresh
 
 FRAMES, SIZE = 10, (40, 56)
@@ -20,7 +20,7 @@ FRAMES, SIZE = 10, (40, 56)
 class Network(nn.Module):
     def __init__(self):
         super().__init__()
-        self.encoder = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=8)
+        self.encoder = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=8)
 
 
 class Toy(LightningModule):

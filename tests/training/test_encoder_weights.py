@@ -12,9 +12,9 @@ from torchvision.models import resnet18
 from vos_umec import EncodedClip, PropagationNetwork, UMECModule, VideoSegmenter, load_network
 from vos_umec.cli.main import main
 from vos_umec.errors import ConfigError
-from vos_umec.inference.load import load_module
 from vos_umec.io.masks import read_mask, write_mask
 from vos_umec.models.model_file import write_model
+from vos_umec.training.checkpoint import load_module
 
 ALONE = {"encoder": {"class_path": "vos_umec.TrunkEncoder"}}
 
@@ -36,7 +36,7 @@ def save(module, path):
 def test_weights_are_in_the_network_and_named_in_log_and_checkpoint(weights, tmp_path, caplog):
     file, conv = weights
     with caplog.at_level(logging.INFO, "vos_umec"):
-        module = UMECModule("propagation", ALONE, encoder_weights=str(file), weights_used_labels=False)
+        module = UMECModule(ALONE, init_from={"encoder": str(file), "used_labels": False})
     assert torch.equal(module.network.encoder.net.stages[2][1].conv2.weight, conv)
     assert "net.pth, trained without labels" in caplog.text
     save(module, tmp_path / "a.ckpt")
@@ -44,29 +44,30 @@ def test_weights_are_in_the_network_and_named_in_log_and_checkpoint(weights, tmp
     network = load_network(tmp_path / "a.ckpt")
     assert isinstance(network, PropagationNetwork)
     assert torch.equal(network.encoder.net.stages[2][1].conv2.weight, conv)
-    hp = UMECModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True).hparams
-    assert (hp["encoder_weights"], hp["weights_used_labels"]) == (str(file), False)
+    again = UMECModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert again.started_from == [{"encoder": str(file), "used_labels": False}]
 
 
-def test_a_whole_model_may_start_from_them_too(weights):
-    module = UMECModule("resnet18", encoder_weights=str(weights[0]), weights_used_labels=True)
+def test_a_whole_model_may_start_from_them_too(weights, caplog):
+    module = UMECModule("resnet18", init_from={"encoder": str(weights[0]), "used_labels": True})
     assert torch.equal(module.network.encoder.net.stages[2][1].conv2.weight, weights[1])
+    assert [r.levelname for r in caplog.records if "trained WITH labels" in r.message] == ["WARNING"]
 
 
 def test_whether_labels_were_used_must_be_said(weights):
-    with pytest.raises(ConfigError, match="weights_used_labels=true"):
-        UMECModule("propagation", ALONE, encoder_weights=str(weights[0]))
+    with pytest.raises(ConfigError, match="net.pth.*used_labels: true"):
+        UMECModule(ALONE, init_from={"encoder": str(weights[0])})
 
 
-@pytest.mark.parametrize("changes", [None, {}, {"encoder": {}, "decoder": {}}])
+@pytest.mark.parametrize("changes", [{}, {"encoder": {}}, {"encoder": ALONE["encoder"], "decoder": {}}])
 def test_an_encoder_alone_is_named_by_its_class(changes):
-    with pytest.raises(ConfigError, match="network 'propagation' is one encoder by its class"):
-        UMECModule("propagation", changes)
+    with pytest.raises(ConfigError, match="vos_umec.TrunkEncoder"):
+        UMECModule(changes)
 
 
 def test_an_encoder_alone_trains_on_correspondence_only():
     small = {"encoder": {"class_path": "vos_umec.TrunkEncoder", "init_args": {"blocks": [1, 1], "strides": [1, 1]}}}
-    module = UMECModule("propagation", small)
+    module = UMECModule(small)
     clip = EncodedClip(module.network.encoder, torch.rand(2, 4, 3, 32, 32), torch.arange(4).expand(2, 4))
     assert module.segmentation_step(clip, torch.ones(2, 4, 32, 32, dtype=torch.uint8)) is None
     assert module.objectives[0](clip)["loss"].requires_grad
@@ -74,18 +75,20 @@ def test_an_encoder_alone_trains_on_correspondence_only():
 
 def test_the_whole_model_takes_an_encoder_by_its_class(tmp_path):
     own = {"class_path": "vos_umec.TimmEncoder", "init_args": {"name": "resnet18", "stride": 8, "key_dim": 16}}
-    module = UMECModule("compact", {"encoder": own, "mask_encoder": {"blocks": [1, 1, 1], "strides": [1, 2, 2]}})
+    module = UMECModule(
+        {"preset": "compact", "encoder": own, "mask_encoder": {"blocks": [1, 1, 1], "strides": [1, 2, 2]}}
+    )
     assert type(module.network).__name__ == "UMEC"
     assert module.network.encoder.key_dim == 16
     clip = EncodedClip(module.network.encoder, torch.rand(2, 4, 3, 32, 32), torch.arange(4).expand(2, 4))
     square = torch.zeros(2, 4, 32, 32, dtype=torch.uint8)
     square[..., 8:24, 8:24] = 1
     assert module.segmentation_step(clip, square).requires_grad
-    write_model(module, tmp_path / "m.safetensors")  # rebuilt by its class
+    write_model(module.network, tmp_path / "m.safetensors", module.description(module.hparams["network"]))
     again = load_module(tmp_path / "m.safetensors").network.state_dict()
     assert again.keys() == module.network.state_dict().keys()
     with pytest.raises(ConfigError, match="the encoder has stride 8 and the frame-mask encoder 4"):
-        UMECModule("compact", {"encoder": own})
+        UMECModule({"preset": "compact", "encoder": own})
 
 
 @pytest.fixture
@@ -107,14 +110,14 @@ def test_the_test_command_scores_a_published_file_without_training(weights, davi
     monkeypatch.chdir(davis)
     arguments = ["--config", "configs/propagation.yaml", f"--data.root={davis}", "--trainer.logger.save_dir=runs"]
     arguments += ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
-    given = [f"--model.encoder_weights={weights[0]}", "--model.weights_used_labels=false"]
+    given = [f"--model.init_from.encoder={weights[0]}", "--model.init_from.used_labels=false"]
     assert main(["test", *arguments, *given]) == 0
     (table,) = davis.glob("runs/propagation/version_0/metrics.csv")
     columns = table.read_text().splitlines()[0]
     assert "val/J&F" in columns
     assert "val/copy_first_mask/J&F" in columns
 
-    module = UMECModule("propagation", ALONE, encoder_weights=str(weights[0]), weights_used_labels=False)
+    module = UMECModule(ALONE, init_from={"encoder": str(weights[0]), "used_labels": False})
     save(module, "a.ckpt")
     weights[0].unlink()
     assert main(["test", *arguments, *given, "--ckpt_path=a.ckpt"]) == 0  # from the checkpoint, the file gone
@@ -131,9 +134,9 @@ def test_the_test_command_scores_a_published_file_without_training(weights, davi
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ("--model.segmenter.protocol=crv", "unknown protocol 'crv'; the protocols are crw, dino, umec"),
-        ("--model.segmenter.protocol=umec", "rounds of refinement need a frame-mask encoder"),
-        ("--model.encoder_weights=no.pth", "weights_used_labels"),
+        ("--model.evaluation.segmenter.protocol=crv", "unknown protocol 'crv'; the protocols are crw, dino, umec"),
+        ("--model.evaluation.segmenter.protocol=umec", "rounds of refinement need a frame-mask encoder"),
+        ("--model.init_from.encoder=no.pth", "used_labels"),
     ],
 )
 def test_what_cannot_be_tested_ends_in_one_line(wrong, words, davis, capsys, monkeypatch):

@@ -6,7 +6,7 @@ import torch
 from vos_umec.data.layouts import VideoSequence
 from vos_umec.data.synthetic import SyntheticVOS
 from vos_umec.inference.segmenter import VideoSegmenter
-from vos_umec.models.factory import network_from_preset
+from vos_umec.models.factory import build_network
 from vos_umec.training.evaluation import COPY, PROPAGATION, WHOLE, SequenceEvaluation
 
 
@@ -20,7 +20,7 @@ def sequences(tmp_path_factory) -> list[VideoSequence]:
 @pytest.mark.parametrize("settings", [{"rounds": 2}, {"rounds": 1, "coarse_memory": True, "repeat_first": True}])
 def test_what_the_baselines_share_with_the_model_changes_no_figure(sequences, settings, monkeypatch):
     torch.manual_seed(0)
-    network = network_from_preset("tiny").eval()
+    network = build_network("tiny").eval()
     with torch.no_grad():  # an untrained decoder hands the coarse mask on
         network.decoder.out.weight.normal_(std=0.1)
     settings = {"short_side": 48, "references": 3, "radius": 4, "top_k": 5, **settings}

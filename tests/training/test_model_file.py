@@ -7,26 +7,30 @@ from safetensors.torch import save_file
 from vos_umec import UMECModule, load_network
 from vos_umec.cli.main import main
 from vos_umec.errors import CheckpointError, ConfigError
-from vos_umec.inference.load import load_module
 from vos_umec.inference.segmenter import VideoSegmenter
-from vos_umec.models.model_file import read_card, write_model
+from vos_umec.models.model_file import read_card, read_description, write_model
 from vos_umec.shipped import SHIPPED
+from vos_umec.training.checkpoint import load_module
 
 SEGMENTER = {"rounds": 1, "short_side": 32, "references": 2}
+
+
+def write(module, path, card=None):
+    write_model(module.network, path, module.description(module.hparams["network"]), card)
 
 
 @pytest.fixture
 def module() -> UMECModule:
     torch.manual_seed(0)
-    made = UMECModule(network="compact", network_args={"encoder": {"key_dim": 16}}, segmenter=SEGMENTER)
+    made = UMECModule({"preset": "compact", "encoder": {"key_dim": 16}}, evaluation={"segmenter": SEGMENTER})
     made.network.train().encoder(torch.rand(2, 3, 32, 32))  # so that the norms have seen something
     return made
 
 
 def test_a_model_file_rebuilds_the_network_to_half_precision_and_its_readout(module, tmp_path):
-    write_model(module, tmp_path / "m.safetensors", {"minutes": 30})
+    write(module, tmp_path / "m.safetensors", {"minutes": 30})
     again = load_module(tmp_path / "m.safetensors")
-    assert again.hparams["segmenter"] == SEGMENTER
+    assert again.evaluation.segmenter == SEGMENTER
     assert not again.training
     assert read_card(tmp_path / "m.safetensors") == {"minutes": 30}
     for (name, old), new in zip(
@@ -65,15 +69,15 @@ def test_a_checkpoint_comes_back_as_the_class_that_wrote_it(tmp_path, caplog):
     assert type(load_module(path)) is Grey
     frames = torch.rand(1, 3, 32, 32)
     assert torch.equal(load_network(path).encoder(frames).key, module.eval().network.encoder(frames).key)
-    with pytest.raises(CheckpointError, match=r"Grey builds a network of its own.*keep the checkpoint"):
-        write_model(module, tmp_path / "grey.safetensors")
+    with pytest.raises(CheckpointError, match=r"Grey .*keep the checkpoint"):
+        write_model(module.network, tmp_path / "grey.safetensors", read_description(path))
 
 
 def test_a_class_that_cannot_be_imported_is_named(tmp_path):
     class Local(UMECModule):
         pass
 
-    with pytest.raises(CheckpointError, match=r"a class of its own: .*Local.*load_from_checkpoint of that"):
+    with pytest.raises(CheckpointError, match=r"Local.*load_from_checkpoint"):
         load_module(saved(Local(network="tiny"), tmp_path / "local.ckpt"))
 
 
@@ -87,13 +91,10 @@ def test_a_checkpoint_of_another_library_is_told_in_one_line(tmp_path, capsys):
 
 
 def test_training_starts_from_a_model_file_or_a_checkpoint(module, tmp_path):
-    write_model(module, tmp_path / "m.safetensors")
-    state = {"state_dict": {f"network.{name}": x for name, x in module.network.state_dict().items()}}
-    torch.save(state, tmp_path / "c.ckpt")
+    write(module, tmp_path / "m.safetensors")
+    saved(module, tmp_path / "c.ckpt")
     for file, tolerance in (("m.safetensors", 1e-3), ("c.ckpt", 0.0)):
-        other = UMECModule(
-            network="compact", network_args={"encoder": {"key_dim": 16}}, init_from=str(tmp_path / file)
-        )
+        other = UMECModule({"preset": "compact", "encoder": {"key_dim": 16}}, init_from=str(tmp_path / file))
         for old, new in zip(module.network.parameters(), other.network.parameters(), strict=True):
             torch.testing.assert_close(new, old, atol=1e-4 if tolerance else 0.0, rtol=tolerance)
     with pytest.raises(CheckpointError, match="another network"):
@@ -101,25 +102,22 @@ def test_training_starts_from_a_model_file_or_a_checkpoint(module, tmp_path):
 
 
 def test_training_may_start_from_one_part_alone(module, tmp_path):
-    torch.save(
-        {"state_dict": {f"network.{k}": x for k, x in module.network.state_dict().items()}}, tmp_path / "c.ckpt"
-    )
-    settings = {"network": "compact", "init_from": str(tmp_path / "c.ckpt")}
+    saved(module, tmp_path / "c.ckpt")
+    start = {"path": str(tmp_path / "c.ckpt"), "parts": ["encoder"]}
     changes = {"encoder": {"key_dim": 16}, "mask_encoder": {"mask_dim": 8}}  # V is another one
-    other = UMECModule(**settings, network_args=changes, init_parts=["encoder"])
+    other = UMECModule({"preset": "compact", **changes}, init_from=start)
+    assert other.started_from == [start]
     for old, new in zip(module.network.encoder.parameters(), other.network.encoder.parameters(), strict=True):
         torch.testing.assert_close(new, old)
     with pytest.raises(CheckpointError, match="another network"):
-        UMECModule(**settings, init_parts=["encoder"])
-    with pytest.raises(ConfigError, match=r"no part \['head'\].*encoder, mask_encoder, decoder"):
-        UMECModule(**settings, init_parts=["head"])
-    with pytest.raises(ConfigError, match="give init_from"):
-        UMECModule(network="compact", init_parts=["encoder"])
+        UMECModule("compact", init_from=start)
+    with pytest.raises(ConfigError, match=r"head.*encoder, mask_encoder, decoder"):
+        UMECModule("compact", init_from={**start, "parts": ["head"]})
 
 
 def test_files_that_are_no_models_are_told(module, tmp_path):
     with pytest.raises(CheckpointError, match=r"ends in \.safetensors"):
-        write_model(module, tmp_path / "m.bin")
+        write(module, tmp_path / "m.bin")
     (tmp_path / "broken.safetensors").write_bytes(b"nonsense")
     save_file({"w": torch.zeros(2)}, tmp_path / "other.safetensors")
     for name, words in (("broken", "cannot be read"), ("other", "not how to build"), ("none", "no checkpoint")):
@@ -131,12 +129,12 @@ def test_the_shipped_model_is_small_and_follows_a_square():
     assert SHIPPED.stat().st_size <= 10 * 2**20
     card = read_card(SHIPPED)
     assert {"data", "minutes", "recipe"} <= card.keys()
-    module = load_module()
+    settings = read_description(SHIPPED).segmenter
     ramp = np.linspace(60, 160, 192)
     ground = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], 90.0), axis=-1).astype(np.uint8)
     square = np.full((48, 48, 3), (200, 40, 60), np.uint8)
     square[::8] = 250  # stripes
-    segmenter = VideoSegmenter.from_protocol(load_network(), **module.hparams["segmenter"])
+    segmenter = VideoSegmenter.from_protocol(load_network(), **settings)
     for t in range(5):
         frame, mask = ground.copy(), np.zeros((192, 192), np.uint8)
         at = slice(40 + 8 * t, 88 + 8 * t), slice(60, 108)
@@ -147,26 +145,26 @@ def test_the_shipped_model_is_small_and_follows_a_square():
 
 
 def test_export_writes_what_a_checkpoint_holds(module, tmp_path, capsys):
-    write_model(module, tmp_path / "a.safetensors")
+    write(module, tmp_path / "a.safetensors")
     arguments = ["export", str(tmp_path / "a.safetensors"), "--out", str(tmp_path / "b.safetensors")]
     assert main([*arguments, "--rounds", "0", "--note", "data=two clips"]) == 0
-    assert load_module(tmp_path / "b.safetensors").hparams["segmenter"] == {**SEGMENTER, "rounds": 0}
+    assert load_module(tmp_path / "b.safetensors").evaluation.segmenter == {**SEGMENTER, "rounds": 0}
     assert read_card(tmp_path / "b.safetensors") == {"data": "two clips"}
     assert main([*arguments, "--note", "nonsense"]) == 1
     assert "NAME=TEXT" in capsys.readouterr().err
 
 
 def test_export_sets_the_readout_and_the_levels_to_ship_with(module, tmp_path, capsys):
-    write_model(module, tmp_path / "a.safetensors")
+    write(module, tmp_path / "a.safetensors")
     out = tmp_path / "b.safetensors"
     arguments = ["export", str(tmp_path / "a.safetensors"), "--out", str(out)]
-    assert main([*arguments, "--short-side", "48", "--radius", "5", "--levels", "1", "0.5"]) == 0
+    assert main([*arguments, "--short-side", "48", "--radius", "5", "--pyramid-weights", "1", "0.5"]) == 0
     again = load_module(out)
-    assert again.hparams["segmenter"] == {**SEGMENTER, "short_side": 48, "radius": 5.0}
-    assert again.hparams["network_args"] == {"encoder": {"key_dim": 16, "pyramid_weights": [1.0, 0.5]}}
+    assert again.evaluation.segmenter == {**SEGMENTER, "short_side": 48, "radius": 5.0}
+    assert again.hparams["network"]["encoder"] == {"key_dim": 16, "pyramid_weights": [1.0, 0.5]}
     assert again.network.encoder.key_dim == 32
     out.unlink()
-    for wrong, words in ((["--levels", "1", "0"], "levels of the pyramid"), (["--top-k", "0"], "top_k")):
+    for wrong, words in ((["--pyramid-weights", "1", "0"], "weight"), (["--top-k", "0"], "top_k")):
         assert main([*arguments, *wrong]) == 1
         assert words in capsys.readouterr().err
         assert not out.exists()

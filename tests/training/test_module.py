@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from pytorch_lightning import Trainer
@@ -46,7 +48,7 @@ def test_objectives_are_built_from_plain_values():
         ({"class_path": "no.such.Module"}, "names no class that can be imported"),
         ({"class_path": "vos_umec.UMEC"}, "must name a subclass of CorrespondenceObjective"),
         ({"class_path": STILL["class_path"], "init_args": {"wait": 1}}, "its arguments are: weight"),
-        ({"init_args": {}}, "expected a dictionary with 'class_path'"),
+        ({"init_args": {}}, "expected a mapping with 'class_path'"),
         ({**STILL, "args": {}}, "unknown keys"),
     ],
 )
@@ -58,7 +60,7 @@ def test_a_wrong_class_path_says_what_is_wrong(spec, words):
 def test_segmentation_learns_to_carry_a_square():
     """A few steps on one batch lower L_seg, and the last round beats the coarse mask."""
     torch.manual_seed(0)
-    module = UMECModule(network="tiny", max_objects=1, queries=1, own_mask_probability=0.0)
+    module = UMECModule("tiny", segmentation={"max_objects": 1, "queries": 1, "own_mask_probability": 0.0})
     frames = torch.rand(2, 4, 3, 32, 32)
     segments = squares()
     frames[segments[:, :, None].expand_as(frames) == 1] += 1.5
@@ -82,7 +84,9 @@ def test_without_a_fit_segment_there_is_no_segmentation_loss():
 
 def test_clips_without_masks_do_not_change_the_loss_of_the_others():
     """Batch norm aside, a clip of unknown segments is left out."""
-    module = UMECModule(network="tiny", max_objects=1, queries=1, own_mask_probability=0.0, references=1).eval()
+    module = UMECModule(
+        "tiny", segmentation={"max_objects": 1, "queries": 1, "own_mask_probability": 0.0, "references": 1}
+    ).eval()
     encoded, segments = clip(module), squares()
     torch.manual_seed(5)
     both = module.segmentation_step(encoded, segments)
@@ -104,44 +108,44 @@ def test_decay_spares_biases_and_norms():
     assert sum(len(group["params"]) for group in groups) == len(list(module.parameters()))
 
 
-@pytest.mark.parametrize("joint", [True, False])
-def test_e_rests_once_there_are_masks_unless_training_is_joint(joint):
+class Store:
+    """What a module asks of a data module's pseudo masks."""
+
+    generation = 0
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_a_frozen_encoder_stands_still_once_pseudo_masks_are_in_force(freeze):
     """Not one weight or statistic of E moves, momentum and weight decay or not; V and D learn."""
     torch.manual_seed(0)
-    module = UMECModule(network="tiny", objectives=[STILL], max_objects=1, joint=joint, learning_rate=1e-2)
+    module = UMECModule(
+        "tiny", objectives=[STILL], segmentation={"max_objects": 1}, freeze_encoder=freeze, learning_rate=1e-2
+    )
     module.log = module.log_dict = lambda *args, **kwargs: None
     module.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    module.trainer.datamodule = SimpleNamespace(store=Store())
     optimizer = module.configure_optimizers()["optimizer"]
     batch = {"frames": torch.rand(2, 4, 3, 32, 32), "frame_indices": torch.arange(4).expand(2, 4)}
     unknown = torch.full((2, 4, 32, 32), 255, dtype=torch.uint8)
 
     def step(segments, generation):
+        module.trainer.datamodule.store.generation = generation
+        module.train()
+        module.on_train_epoch_start()
         before = {name: x.clone() for name, x in module.network.state_dict().items()}
-        generation = torch.full((2,), generation)
-        loss = module.training_step({**batch, "segments": segments, "generation": generation}, 0)
+        loss = module.training_step({**batch, "segments": segments}, 0)
         optimizer.zero_grad()
-        loss.backward()
-        module.on_before_optimizer_step(optimizer)
+        if loss is not None:
+            loss.backward()
         optimizer.step()
         after = module.network.state_dict()
         return {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])}
 
-    assert step(unknown, generation=0) == {"encoder"}  # the optimizer does not so much as decay V and D
-    assert step(unknown, generation=1) == ({"encoder"} if joint else set())  # nor after an empty batch
+    assert step(unknown, generation=0) == {"encoder"}  # V and D do not even decay
+    assert step(unknown, generation=1) == (set() if freeze else {"encoder"})
     moved = step(squares(), generation=1)
     assert {"mask_encoder", "decoder"} <= moved
-    assert ("encoder" in moved) == joint
-
-
-def test_a_training_step_of_ones_own_moves_what_it_wants():
-    class Own(UMECModule):
-        def training_step(self, batch, batch_idx):
-            return sum(p.square().sum() for p in self.parameters())
-
-    module = Own(network="tiny")
-    module.training_step({}, 0).backward()
-    module.on_before_optimizer_step(module.configure_optimizers()["optimizer"])
-    assert all(p.grad is not None for p in module.parameters())
+    assert ("encoder" in moved) != freeze
 
 
 def test_a_crop_of_cut_cells_is_told_at_the_first_step():
@@ -166,19 +170,34 @@ def test_what_would_harm_later_is_refused_at_the_start(options, callbacks, told,
 def test_a_compiled_module_validates(tmp_path):
     """Lightning compiles validation_step, too, and dynamo would follow it into decord and the metrics."""
     data = SyntheticDataModule(str(tmp_path), train_videos=1, val_videos=1, frames=4, size=(40, 56))
-    module = UMECModule(network="tiny", segmenter={"rounds": 1, "references": 2, "radius": 4, "top_k": 4})
+    module = UMECModule(
+        network="tiny",
+        evaluation={"segmenter": {"rounds": 1, "references": 2, "readout": {"radius": 4, "top_k": 4}}},
+    )
     trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, enable_progress_bar=False)
     [scores] = trainer.validate(torch.compile(module, backend="eager"), data, verbose=False)
     assert 0 < scores["val/J&F"] <= 1
 
 
-def test_an_encoder_alone_is_not_told_to_rest():
+def test_an_encoder_alone_cannot_be_frozen():
     alone = {"encoder": {"class_path": "vos_umec.TrunkEncoder", "init_args": {"blocks": [1, 1], "strides": [1, 1]}}}
-    assert UMECModule("propagation", alone).hparams["joint"]
-    with pytest.raises(
-        ConfigError, match=r"'propagation': an encoder alone has nothing to learn .*give freeze_encoder: false"
-    ):
-        UMECModule("propagation", alone, freeze_encoder=True)
+    assert not UMECModule(alone).hparams["freeze_encoder"]
+    with pytest.raises(ConfigError, match="freeze_encoder: false"):
+        UMECModule(alone, freeze_encoder=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"segmentation": {"round": 2}}, "segmentation .*rounds"),
+        ({"segmentation": {"queries": 0}}, "queries"),
+        ({"evaluation": {"segmenters": {}}}, "evaluation .*segmenter"),
+        ({"init_from": {"file": "a"}}, "init_from"),
+    ],
+)
+def test_wrong_settings_name_themselves_and_what_there_is(wrong, words):
+    with pytest.raises(ConfigError, match=words):
+        UMECModule("tiny", **wrong)
 
 
 def test_hooks_can_be_overridden():

@@ -26,7 +26,7 @@ class Watched(UMECModule):
     """Fails where another part has moved than expected, or the processes' weights are no longer the same."""
 
     def __init__(self, moves: set[str], **options) -> None:
-        super().__init__(network="tiny", max_objects=1, learning_rate=1e-2, **options)
+        super().__init__("tiny", learning_rate=1e-2, **options)
         self.moves = moves
 
     def train_dataloader(self):
@@ -51,8 +51,8 @@ class Watched(UMECModule):
 @pytest.mark.parametrize(
     ("options", "moves"),
     [
-        ({"joint": False}, {"mask_encoder", "decoder"}),
-        ({"rounds": 0}, {"encoder", "mask_encoder", "decoder"}),  # V and D have no loss, but decay
+        ({"segmentation": {"max_objects": 1}, "freeze_encoder": True}, {"mask_encoder", "decoder"}),
+        ({"segmentation": {"max_objects": 1, "rounds": 0}}, {"encoder"}),  # V and D take no part
     ],
 )
 def test_two_processes_move_the_same_parts_alike(options, moves, tmp_path):

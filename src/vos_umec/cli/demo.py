@@ -42,9 +42,9 @@ def run(args: argparse.Namespace) -> int:
     from pytorch_lightning import seed_everything
 
     from vos_umec.cli.trainer import run_cli
-    from vos_umec.inference.load import load_module
     from vos_umec.inference.segmenter import VideoSegmenter
     from vos_umec.metrics.results import print_table
+    from vos_umec.training.checkpoint import load_module
     from vos_umec.training.evaluation import (
         COPY,
         PROPAGATION,
@@ -72,10 +72,10 @@ def run(args: argparse.Namespace) -> int:
     own = {name: value for name, value in trained.hparams.items() if not name.startswith("_")}  # not the CLI's
     untrained = UMECModule(**own)
     sequences = cli.datamodule.sequences
-    settings = trained.hparams["segmenter"] or {}
+    settings = trained.evaluation.segmenter or {}
     shipped = load_module()
     quick = {"short_side": 240, "radius": 12, "permanent_radius": 30}  # its own takes four to five times as long
-    ready_settings = {**shipped.hparams["segmenter"], **quick}
+    ready_settings = {**(shipped.evaluation.segmenter or {}), **quick}
     evaluations = (
         SequenceEvaluation(untrained.network, {**settings, "rounds": 0}, baselines=False),
         SequenceEvaluation(trained.network, settings, baselines=True),

@@ -55,24 +55,23 @@ def run(args: argparse.Namespace) -> int:
     """
     from vos_umec.cli.options import read_given_mask
     from vos_umec.cli.trainer import run_cli
-    from vos_umec.inference.load import load_module
     from vos_umec.io.source import open_source
-    from vos_umec.models.model_file import SETTINGS, write_model
+    from vos_umec.models.model_file import write_model
+    from vos_umec.training.checkpoint import load_module
 
     before = load_module(args.checkpoint)
     mask = None
     if args.mask is not None:  # whatever is wrong with it shows before the minutes are spent
         source = open_source(args.videos)
         mask = read_given_mask(args.mask, args.videos, source)
-    settings = {name: before.hparams[name] for name in SETTINGS}  # null too, or two_cores.yaml's would stay
-    mutual = (before.hparams["segmenter"] or {}).get("mutual")  # V and D go on with the read-out they know
+    # null too, or two_cores.yaml's would stay
+    settings = {"network": before.hparams["network"], "evaluation.segmenter": before.evaluation.segmenter}
     cli = run_cli(
         [
             "fit",
             "--config=configs/two_cores.yaml",
             "--config=configs/finetune.yaml",
             *(f"--model.{name}={_plain(value)}" for name, value in settings.items()),
-            *([] if mutual is None else [f"--model.readout.mutual={mutual}"]),
             f"--model.init_from={args.checkpoint}",
             f"--data.root={_folder(args.videos, args.out)}",
             f"--trainer.logger.save_dir={args.out}",
@@ -82,9 +81,8 @@ def run(args: argparse.Namespace) -> int:
     )
     after = cli.model
     path = args.out / "finetuned.safetensors"
-    write_model(
-        after, path, {"started_from": args.checkpoint.name, "minutes": args.minutes, "videos": args.videos.name}
-    )
+    card = {"finetuned_from": args.checkpoint.name, "minutes": args.minutes, "videos": args.videos.name}
+    write_model(after.network, path, after.description(after.hparams["network"]), card)
     if mask is not None:
         print(f"look at {_show(args.out, source, mask, before, after)}")
     else:
@@ -121,7 +119,7 @@ def _show(out: Path, source: "FrameSource", mask: "np.ndarray", *modules: "UMECM
     frames = dict(zip(shown, source.read(shown), strict=True))
     rows = []
     for module in modules:
-        segmenter = VideoSegmenter.from_protocol(module.network.eval(), **(module.hparams["segmenter"] or {}))
+        segmenter = VideoSegmenter.from_protocol(module.network.eval(), **(module.evaluation.segmenter or {}))
         found = segmenter.segment(source, {0: mask})
         rows.append([overlay(frames[i], ids) for i, ids in found if i in frames])
     picture = out / "before_and_after.png"

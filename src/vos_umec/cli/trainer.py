@@ -4,13 +4,12 @@ import copy
 import logging
 import pickle
 from collections.abc import Sequence
-from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
-from jsonargparse import set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
@@ -19,16 +18,13 @@ from vos_umec.cli.commands import TRAINER_COMMANDS
 from vos_umec.cli.configs import find_config
 from vos_umec.device import multiplies_bf16
 from vos_umec.errors import CheckpointError, ConfigError, VosUmecError, first_sentence
-from vos_umec.models.weights import weights_from_checkpoint
+from vos_umec.models.model_file import KEY
 from vos_umec.training.callbacks.data_wait import DataWait
 from vos_umec.training.callbacks.pseudo_mask_refresh import PseudoMaskRefresh
 from vos_umec.training.callbacks.time_budget import TimeBudget
-from vos_umec.training.module import MODULE_CLASS, UMECModule
+from vos_umec.training.module import UMECModule
 
 log = logging.getLogger(__name__)
-
-# How a checkpoint is scored is the command's choice, where it makes one.
-_PROTOCOL = ("segmenter", "baselines")
 
 
 class _Parser(LightningArgumentParser):
@@ -79,7 +75,7 @@ class UMECCLI(LightningCLI):
             raise ConfigError(f"no checkpoint at {path}; give a .ckpt file that training wrote")
         try:
             checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-            model = {"class_path": checkpoint[MODULE_CLASS], "dict_kwargs": checkpoint["hyper_parameters"]}
+            model = {"class_path": checkpoint[KEY]["module_class"], "init_args": checkpoint["hyper_parameters"]}
         except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, OSError) as error:
             raise CheckpointError(
                 f"{path} is not a checkpoint that training wrote ({first_sentence(error)}); a model file of "
@@ -88,24 +84,25 @@ class UMECCLI(LightningCLI):
         self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)
 
     def before_instantiate_classes(self) -> None:
-        """Keep the protocol that was asked for; say which other settings the checkpoint's replace."""
+        """Keep the evaluation that was asked for; report which other settings the checkpoint's replace."""
         asked, now = (vars(config[self.subcommand].model.init_args) for config in (self._asked, self.config))
+        if self._get(self.config, "ckpt_path") is not None:
+            now["init_from"] = None  # the checkpoint holds all weights
         if self.subcommand == "fit":
             replaced = [name for name in asked if name in now and asked[name] not in (None, now[name])]
             if replaced:
                 log.warning("the checkpoint's own settings replace those given for: %s", ", ".join(replaced))
             return
-        now.update({name: asked[name] for name in _PROTOCOL if asked.get(name) is not None})
-        weights = (self._get(self.config, "ckpt_path"), now.get("init_from"), now.get("encoder_weights"))
-        if weights == (None, None, None) and now.get("network") != "propagation":  # whose encoder names its own
+        if asked.get("evaluation") is not None:  # how a checkpoint is scored is the command's choice
+            given = {name: value for name, value in vars(asked["evaluation"]).items() if value is not None}
+            now["evaluation"] = Namespace({**vars(now["evaluation"] or Namespace()), **given})
+        if self._get(self.config, "ckpt_path") is None and now.get("init_from") is None:
             log.warning("no --ckpt_path and no --model.init_from: the network is as it was drawn, untrained")
 
     def instantiate_classes(self) -> None:
         """Build everything; an error of ours comes through as it is."""
-        restored = self._get(self.config, "ckpt_path") is not None
         try:
-            with weights_from_checkpoint() if restored else nullcontext():
-                super().instantiate_classes()
+            super().instantiate_classes()
         except (MisconfigurationException, ModuleNotFoundError) as error:
             raise ConfigError(" ".join(str(error).split())) from error
         except ValueError as error:
@@ -169,7 +166,7 @@ def run_cli(arguments: Sequence[str]) -> UMECCLI:
     Raises:
         ConfigError: If an argument or a key of a YAML file is unknown or does not fit.
     """
-    set_parsing_settings(instantiate_subclass_spec_in_any=False)  # an encoder in network_args: its module builds it
+    set_parsing_settings(instantiate_subclass_spec_in_any=False)  # a class_path in `network`: the module builds it
     return UMECCLI(
         UMECModule,
         LightningDataModule,

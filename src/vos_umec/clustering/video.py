@@ -99,12 +99,12 @@ def cluster_video(
         DataError: If the video has too few cells to cluster, or keys are not finite.
 
     Example:
-        >>> from vos_umec.models.factory import network_from_preset
+        >>> from vos_umec.models.factory import build_network
         >>> class Grey:
         ...     size = (16, 24)
         ...     def read(self, indices, size):
         ...         return np.full((len(indices), *size, 3), 127, np.uint8)
-        >>> E = network_from_preset("tiny").encoder
+        >>> E = build_network("tiny").encoder
         >>> result, frames = cluster_video(Grey(), E, SpaceTimeClusterer(), [0, 2], 18, 0, torch.device("cpu"))
         >>> result.segments.shape, frames.shape
         ((2, 18, 27), (2, 18, 27, 3))
@@ -126,8 +126,8 @@ def encode_frames(frames: NDArray[np.uint8], encoder: Encoder, device: torch.dev
         Keys (T, D, h, w).
 
     Example:
-        >>> from vos_umec.models.factory import network_from_preset
-        >>> E = network_from_preset("tiny").encoder
+        >>> from vos_umec.models.factory import build_network
+        >>> E = build_network("tiny").encoder
         >>> tuple(encode_frames(np.zeros((2, 18, 27, 3), np.uint8), E, torch.device("cpu")).shape)
         (2, 64, 5, 7)
     """

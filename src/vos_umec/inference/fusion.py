@@ -27,8 +27,8 @@ def fuse_for_inference(network: _N, bf16: bool) -> _N:
         A copy in evaluation mode, without gradients.
 
     Example:
-        >>> from vos_umec.models.factory import network_from_preset
-        >>> network = network_from_preset("tiny")
+        >>> from vos_umec.models.factory import build_network
+        >>> network = build_network("tiny")
         >>> lean = fuse_for_inference(network, bf16=False)
         >>> count = lambda of: sum(isinstance(m, nn.BatchNorm2d) for m in of.modules())
         >>> count(network), count(lean)

@@ -101,8 +101,8 @@ class FrameRefiner:
         features: E's features of it.
 
     Example:
-        >>> from vos_umec.models.factory import network_from_preset
-        >>> network, image = network_from_preset("tiny").eval(), torch.rand(1, 3, 32, 32)
+        >>> from vos_umec.models.factory import build_network
+        >>> network, image = build_network("tiny").eval(), torch.rand(1, 3, 32, 32)
         >>> with torch.inference_mode():
         ...     refiner = FrameRefiner(network, image, network.encoder(image))
         ...     values = refiner.embed(torch.rand(2, 32, 32), [Window(0, 0, 8, 8), Window(2, 2, 4, 4)])

@@ -1,7 +1,9 @@
 """The encoder E: keys for correspondence, trunk features and skips for segmentation (UMEC eq. 2)."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -9,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vos_umec.errors import ConfigError
+from vos_umec.models.published import load_published
 from vos_umec.models.resnet import ResNetTrunk
 from vos_umec.transforms.color import to_lab
 
@@ -38,16 +41,64 @@ class Features:
         return Features(self.key[rows], self.trunk[rows], tuple(skip[rows] for skip in self.skips))
 
 
-class Encoder(nn.Module):
-    """E: a ResNet trunk and a 1x1-conv MLP head that ends in unit-norm keys.
+class Encoder(nn.Module, ABC):
+    """Base of every encoder E. A subclass sets four attributes in its constructor and implements `forward`.
 
-    With more than one level, keys come from a pyramid of the frame: the same trunk and head see it at half the
-    size, at a quarter and so on, and the keys of all levels are joined, so that the affinity is the weighted mean
-    of theirs. That gives a small trunk the context it lacks, for a quarter more work in the second level and less
-    in the next. Objects that are small in the coarsest level need a finer frame, or that level to weigh little.
+    Attributes:
+        stride: s, pixels to a side of a cell.
+        key_dim: D, width of the keys.
+        trunk_dim: C, width of the trunk features.
+        skip_dims: Channels of the skips, coarse to fine; empty if there are none.
 
-    Any module with this forward and the attributes `stride`, `key_dim`, `trunk_dim` and `skip_dims` may stand
-    in its place.
+    Example:
+        >>> class Average(Encoder):
+        ...     stride, key_dim, trunk_dim, skip_dims = 8, 3, 3, ()
+        ...     def forward(self, x):
+        ...         means = F.avg_pool2d(x, self.stride)
+        ...         return Features(key=F.normalize(means, dim=1), trunk=means, skips=())
+        >>> tuple(Average()(torch.rand(2, 3, 32, 48)).key.shape)
+        (2, 3, 4, 6)
+    """
+
+    stride: int
+    key_dim: int
+    trunk_dim: int
+    skip_dims: tuple[int, ...]
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Features:
+        """Encode frames.
+
+        Args:
+            x: Frames (B, 3, H, W), normalised with ImageNet's mean and deviation, sides multiples of `stride`.
+
+        Returns:
+            Keys, trunk features and skips.
+        """
+
+    def load_weights(self, source: str | Path) -> None:
+        """Fill the backbone with weights that somebody else trained; the log lists what became of their tensors.
+
+        Args:
+            source: A file.
+
+        Raises:
+            ConfigError: If this kind of encoder takes no such weights.
+            CheckpointError: If the file cannot be read or is of another backbone.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} takes no published weights (found {source}); a ResNetEncoder, a TrunkEncoder "
+            "or a TimmEncoder does"
+        )
+
+
+class ResNetEncoder(Encoder):
+    """A ResNet trunk and a 1x1-conv MLP head that ends in unit-norm keys.
+
+    With more than one pyramid weight, keys come from a pyramid of the frame: the same trunk and head see it at half
+    the size, at a quarter and so on, and the keys of all levels are joined, so that the affinity is the weighted
+    mean of theirs. This gives a small trunk more context, for a quarter more work in the second level. Objects that
+    are small in the coarsest level need a larger frame, or a low weight for that level.
 
     Args:
         blocks: Residual blocks in each stage, 2 to 4 stages.
@@ -57,8 +108,8 @@ class Encoder(nn.Module):
         trunk_dim: Width to which a 1x1 conv reduces the trunk; None keeps the last stage's width.
         width: Channels of the first stage.
         pool: Max pooling of stride 2 at the end of the stem.
-        color: What E sees of frames, which are given in RGB in any case: "rgb"; "lab", lightness apart from
-            color; or "grey", lightness alone, as an E trained by colorization must be shown in inference too.
+        color: Input of the trunk, made from RGB frames: "rgb"; "lab", lightness apart from color; or "grey",
+            lightness alone, which an encoder trained by colorization needs in inference too.
         pyramid_weights: Weight in the affinity, above 0, of each level of the pyramid that keys are made of, the frame
             itself first; one level for no pyramid. The trunk features and skips are the first one's.
 
@@ -67,7 +118,7 @@ class Encoder(nn.Module):
 
     Example:
         >>> import torch
-        >>> E = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
+        >>> E = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
         >>> f = E(torch.rand(2, 3, 32, 48))
         >>> tuple(f.key.shape), E.stride, torch.allclose(f.key.norm(dim=1), torch.ones(2, 8, 12))
         ((2, 16, 8, 12), 4, True)
@@ -126,6 +177,17 @@ class Encoder(nn.Module):
             key = F.normalize(torch.cat(weighted, dim=1), dim=1)  # (B, D, h, w)
         return Features(key=key, trunk=trunk, skips=(stages[1], stages[0]))
 
+    def load_weights(self, source: str | Path) -> None:
+        """Fill the trunk from a published ResNet file (CRW, VFS, DUL, MoCo, DINO, UVC, torchvision).
+
+        Args:
+            source: The file.
+
+        Raises:
+            CheckpointError: If the file cannot be read, holds no ResNet, or one of another depth or width.
+        """
+        load_published(self.net, source)
+
     def _key(self, trunk: Tensor) -> Tensor:
         return F.normalize(self.head(trunk).float(), dim=1)  # fp32 under autocast too
 
@@ -144,11 +206,11 @@ def _conv_bn_relu(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-class TrunkEncoder(Encoder):
-    """E whose keys are the unit-norm features of the trunk's last stage.
+class TrunkEncoder(ResNetEncoder):
+    """A ResNet trunk whose last stage's unit-norm features are the keys.
 
-    CRW, VFS and DINO's ResNet are measured so (CRW: the third stage of ResNet-18, the default here; s = 8). Their
-    heads are for training; a head that was not trained would blur the features.
+    CRW, VFS and DINO's ResNet are evaluated in this way (CRW: the third stage of ResNet-18, the default here,
+    s = 8). Their heads serve training only.
 
     Args:
         blocks: Residual blocks in each stage, up to the stage that is read; 2 to 4 stages.

@@ -1,79 +1,41 @@
-"""Objects from plain values: {"class_path": ..., "init_args": {...}}, as in the YAML files."""
+"""Networks from plain values: a preset's name, changes to it, or classes of one's own by class_path."""
 
 import importlib
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from vos_umec.errors import ConfigError
 from vos_umec.models.decoder import Decoder
-from vos_umec.models.encoder import Encoder
+from vos_umec.models.encoder import Encoder, ResNetEncoder
 from vos_umec.models.mask_encoder import MaskEncoder
-from vos_umec.models.umec import UMEC
+from vos_umec.models.resnet import checkpoint_blocks
+from vos_umec.models.umec import UMEC, PropagationNetwork
 
-_T = TypeVar("_T")
+NetworkSpec = str | Mapping[str, Any]
+"""What `build_network` takes: plain values, as in a YAML file, in a checkpoint or in a model file."""
 
 
-def instantiate(spec: Mapping[str, Any], base: type[_T], **offered: Any) -> _T:
-    """Build the object that a class_path dictionary describes.
+@dataclass(frozen=True)
+class NetworkSettings:
+    """The keys of a network's mapping, see `build_network`; with them, YAML files can change single keys.
 
-    A module keeps such dictionaries as hyperparameters, so that its checkpoints hold plain values only and load
-    under `weights_only=True`, from a notebook as from the command line.
-
-    Args:
-        spec: "class_path", the full name of a class, and optionally "init_args", its arguments.
-        base: What the class must derive from.
-        **offered: Arguments for a class that takes them, unless the dictionary gives them.
-
-    Returns:
-        An instance.
-
-    Raises:
-        ConfigError: If a key, the class or an argument is unknown, or the class is not a `base`.
-
-    Example:
-        >>> instantiate({"class_path": "collections.Counter", "init_args": {"a": 2}}, dict)
-        Counter({'a': 2})
+    Attributes:
+        preset: "resnet18", "resnet50", "compact" or "tiny"; None for an encoder alone.
+        encoder: Arguments of E that differ from the preset's, or a class of one's own.
+        mask_encoder: The same for V.
+        decoder: The same for D.
+        tau: Temperature of the affinity, above 0.
+        gradient_checkpointing: Compute activations of ResNet trunks again in the backward pass.
     """
-    path = spec.get("class_path")
-    if not isinstance(path, str) or (unknown := set(spec) - {"class_path", "init_args"}):
-        raise ConfigError(
-            f"expected a dictionary with 'class_path' and optionally 'init_args'; found {dict(spec)}"
-            + (f" with unknown keys {sorted(unknown)}" if isinstance(path, str) else "")
-        )
-    cls = import_class(path, base)
-    known = inspect.signature(cls).parameters
-    arguments = {key: value for key, value in offered.items() if key in known} | (spec.get("init_args") or {})
-    try:
-        return cls(**arguments)
-    except TypeError as error:
-        raise ConfigError(
-            f"{cls.__name__} cannot be built: {error}; its arguments are: {', '.join(known)}"
-        ) from error
 
-
-def import_class(path: str, base: type[_T]) -> type[_T]:
-    """The class of a full name.
-
-    Args:
-        path: The name of its module, a dot, and its own.
-        base: What it must derive from.
-
-    Raises:
-        ConfigError: If there is no such class, or it is not a `base`.
-
-    Example:
-        >>> import_class("collections.Counter", dict)
-        <class 'collections.Counter'>
-    """
-    module, _, name = path.rpartition(".")
-    try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"class_path '{path}' names no class that can be imported: {error}") from error
-    if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise ConfigError(f"class_path '{path}' must name a subclass of {base.__name__}")
-    return cls
+    preset: str | None = None
+    encoder: dict[str, Any] | None = None
+    mask_encoder: dict[str, Any] | None = None
+    decoder: dict[str, Any] | None = None
+    tau: float = 0.05
+    gradient_checkpointing: bool = False
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -89,8 +51,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "mask_encoder": {"blocks": (3, 4, 6), "strides": (1, 2, 1), "bottleneck": True},
         "decoder": {},
     },
-    # Three narrow stages at s = 4 in Lab, and a decoder that sees the frame itself: what trains to something of use
-    # on a CPU; 0.67 M parameters.
+    # Three narrow stages at s = 4 in Lab, and a decoder with a stage at full resolution; 0.67 M parameters. It
+    # trains to a useful model on a CPU.
     "compact": {
         "encoder": {
             "blocks": (1, 1, 1),
@@ -110,7 +72,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         },
         "decoder": {"dims": (64, 32, 32), "image_dim": 16, "residual": True},
     },
-    # Two stages at s = 4 for CPUs, tests and small clips; 0.7 M parameters.
+    # Two stages at s = 4 for tests and small clips; 0.7 M parameters.
     "tiny": {
         "encoder": {"blocks": (1, 1), "strides": (1, 1), "key_dim": 64},
         "mask_encoder": {"blocks": (1,), "strides": (1,), "mask_dim": 48},
@@ -118,45 +80,145 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
+_T = TypeVar("_T")
 
-def network_from_preset(
-    preset: str, tau: float = 0.05, own_encoder: Encoder | None = None, **changes: Mapping[str, Any]
-) -> UMEC:
+
+def build_network(spec: NetworkSpec) -> PropagationNetwork:
     """Build a randomly initialised network.
 
     Args:
-        preset: "resnet18", "resnet50", "compact" or "tiny".
-        tau: Temperature of the affinity.
-        own_encoder: E in place of the preset's: any module with Encoder's attributes, two skips and a stride that V
-            of this preset can be given.
-        **changes: Arguments of Encoder, MaskEncoder or Decoder that differ from the preset's, as
-            `encoder={"key_dim": 32}`.
+        spec: One of
+
+            * a preset's name: "resnet18", "resnet50", "compact" or "tiny";
+            * a mapping of changes to a preset, as `{"preset": "compact", "encoder": {"key_dim": 32}}`. The parts
+              are "encoder", "mask_encoder" and "decoder"; each is a mapping of arguments that differ, or a class
+              of one's own, `{"class_path": ..., "init_args": {...}}`, that derives from Encoder, MaskEncoder or
+              Decoder. "tau" (0.05) is the temperature of the affinity. "gradient_checkpointing" (false) computes
+              activations of ResNet trunks again in the backward pass, for less memory and more time;
+            * `{"encoder": {"class_path": ...}}` without a preset: an encoder alone, for label propagation;
+            * `{"class_path": ..., "init_args": {...}}`: a network class that derives from PropagationNetwork.
 
     Returns:
-        The network, with V's and D's widths fitted to E's.
+        A UMEC, with widths of V and D fitted to E's, or a PropagationNetwork for an encoder alone.
 
     Raises:
-        ConfigError: If the preset, a part or an argument is unknown.
+        ConfigError: If a name, a part or an argument is unknown, or the parts do not fit each other.
 
     Example:
-        >>> network_from_preset("tiny", encoder={"strides": (1, 2)}, mask_encoder={"blocks": (1, 1),
-        ...     "strides": (1, 2)}).stride
+        >>> build_network({"preset": "tiny", "encoder": {"strides": (1, 2)}, "mask_encoder": {"blocks": (1, 1),
+        ...     "strides": (1, 2)}}).stride
         8
     """
-    if preset not in PRESETS:
+    given: Mapping[str, Any] = {"preset": spec} if isinstance(spec, str) else spec
+    settings = {key: value for key, value in given.items() if value is not None}
+    if "class_path" in settings:
+        return instantiate(settings, PropagationNetwork)
+    preset = settings.pop("preset", None)
+    tau, checkpointing = settings.pop("tau", 0.05), settings.pop("gradient_checkpointing", False)
+    if not (isinstance(tau, int | float) and tau > 0):
+        raise ConfigError(f"tau, the temperature of the affinity, must be above 0; found {tau}")
+    if unknown := settings.keys() - {"encoder", "mask_encoder", "decoder"}:
+        known = ", ".join(field.name for field in fields(NetworkSettings))
+        raise ConfigError(f"a network has no key {sorted(unknown)}; its keys are {known}")
+    if preset is None:
+        network = _encoder_alone(settings, tau)
+    elif preset in PRESETS:
+        network = _whole_network(preset, settings, tau)
+    else:
         raise ConfigError(f"unknown network '{preset}'; the presets are {', '.join(PRESETS)}")
-    if unknown := changes.keys() - PRESETS[preset].keys():
-        raise ConfigError(f"unknown part {sorted(unknown)} of a network; the parts are {list(PRESETS[preset])}")
-    settings = {part: {**values, **changes.get(part, {})} for part, values in PRESETS[preset].items()}
-    try:
-        encoder = own_encoder or Encoder(**settings["encoder"])
-        mask_encoder = MaskEncoder(trunk_dim=encoder.trunk_dim, **settings["mask_encoder"])
-        decoder = Decoder(mask_encoder.mask_dim, encoder.skip_dims, **settings["decoder"])
-    except TypeError as error:
-        raise ConfigError(f"network '{preset}' cannot be built with {dict(changes)}: {error}") from error
+    if checkpointing:
+        checkpoint_blocks(network)
+    return network
+
+
+def _encoder_alone(settings: Mapping[str, Any], tau: float) -> PropagationNetwork:
+    if settings.keys() != {"encoder"} or "class_path" not in settings["encoder"]:
+        raise ConfigError(
+            "a network without a preset is one encoder by its class, {encoder: {class_path: "
+            f"vos_umec.TrunkEncoder}}}}; found {dict(settings)}"
+        )
+    return PropagationNetwork(_part(settings["encoder"], Encoder), tau)
+
+
+def _whole_network(preset: str, settings: Mapping[str, Any], tau: float) -> UMEC:
+    parts = {name: {**PRESETS[preset][name], **settings.get(name, {})} for name in PRESETS[preset]}
+    parts = {name: settings[name] if "class_path" in parts[name] else parts[name] for name in parts}
+    encoder = _part(parts["encoder"], Encoder, ResNetEncoder)
+    mask_encoder = _part(parts["mask_encoder"], MaskEncoder, trunk_dim=encoder.trunk_dim)
     if encoder.stride != mask_encoder.stride:
         raise ConfigError(
             f"the encoder has stride {encoder.stride} and the frame-mask encoder {mask_encoder.stride}; "
             "change the strides of one so that they agree"
         )
+    decoder = _part(parts["decoder"], Decoder, mask_dim=mask_encoder.mask_dim, skip_dims=encoder.skip_dims)
     return UMEC(encoder, mask_encoder, decoder, tau)
+
+
+def _part(settings: Mapping[str, Any], base: type[_T], default: type[_T] | None = None, **offered: Any) -> _T:
+    """A part by its class, or of the default class by its arguments."""
+    if "class_path" in settings:
+        return instantiate(settings, base, **offered)
+    return _construct(default or base, {**offered, **settings})
+
+
+def instantiate(spec: Mapping[str, Any], base: type[_T], **offered: Any) -> _T:
+    """Build the object that a class_path mapping describes.
+
+    Modules keep such mappings as hyperparameters, so that checkpoints hold plain values only and load under
+    `weights_only=True`, from a notebook as from the command line.
+
+    Args:
+        spec: "class_path", the full name of a class, and optionally "init_args", its arguments.
+        base: What the class must derive from.
+        **offered: Arguments for a class that takes them, unless the mapping gives them.
+
+    Returns:
+        An instance.
+
+    Raises:
+        ConfigError: If a key, the class or an argument is unknown, or the class is not a `base`.
+
+    Example:
+        >>> instantiate({"class_path": "collections.Counter", "init_args": {"a": 2}}, dict)
+        Counter({'a': 2})
+    """
+    path = spec.get("class_path")
+    if not isinstance(path, str) or (unknown := set(spec) - {"class_path", "init_args"}):
+        raise ConfigError(
+            f"expected a mapping with 'class_path' and optionally 'init_args'; found {dict(spec)}"
+            + (f" with unknown keys {sorted(unknown)}" if isinstance(path, str) else "")
+        )
+    cls = import_class(path, base)
+    known = inspect.signature(cls).parameters
+    fitting = {key: value for key, value in offered.items() if key in known}
+    return _construct(cls, {**fitting, **(spec.get("init_args") or {})})
+
+
+def _construct(cls: type[_T], arguments: Mapping[str, Any]) -> _T:
+    try:
+        return cls(**arguments)
+    except TypeError as error:
+        raise ConfigError(
+            f"{cls.__name__} cannot be built with {dict(arguments)}: {error}; its arguments are: "
+            f"{', '.join(inspect.signature(cls).parameters)}"
+        ) from error
+
+
+def import_class(path: str, base: type[_T]) -> type[_T]:
+    """The class of a full name.
+
+    Args:
+        path: The name of its module, a dot, and its own.
+        base: What it must derive from.
+
+    Raises:
+        ConfigError: If there is no such class, or it is not a `base`.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"class_path '{path}' names no class that can be imported: {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise ConfigError(f"class_path '{path}' must name a subclass of {base.__name__}")
+    return cls

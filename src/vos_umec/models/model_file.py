@@ -1,71 +1,113 @@
-"""Model files: a trained network with what it needs to segment, small and safe to open, in safetensors."""
+"""Trained networks in files: what a checkpoint and a model file say of themselves, and weights a run starts from."""
 
 import json
+import logging
+import pickle
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
-from vos_umec.errors import CheckpointError
+from vos_umec.errors import CheckpointError, ConfigError, first_sentence
 from vos_umec.io.atomic import atomic_path
-from vos_umec.models.weights import load_own_weights, weights_from_checkpoint
-from vos_umec.training.module import UMECModule
+from vos_umec.models.factory import NetworkSpec, build_network
+from vos_umec.models.umec import PropagationNetwork
+from vos_umec.models.weights import check_fits, read_tensors
+from vos_umec.shipped import SHIPPED
+
+log = logging.getLogger(__name__)
 
 SUFFIX = ".safetensors"
-SETTINGS = ("network", "network_args", "tau", "segmenter", "encoder_weights", "weights_used_labels")
-"""Hyperparameters to build a network, to segment as it was validated, and to know what it once started from."""
+KEY = "vos_umec"
+"""Where a checkpoint and a model file keep their description."""
 
 
-def write_model(module: UMECModule, path: str | Path, card: Mapping[str, Any] | None = None) -> None:
-    """Write a module's network and read-out; optimiser, objectives and schedule are left behind.
+@dataclass(frozen=True)
+class Description:
+    """What a file says of its network, in plain values.
 
-    Weights become fp16; norms and biases, few but telling, stay fp32.
+    Attributes:
+        network: What `build_network` takes; None if a module class of one's own builds the network.
+        segmenter: Arguments of VideoSegmenter with which it was validated.
+        started_from: The weights that its training started from, and theirs, oldest first; empty for random ones.
+        module_class: Full name of the LightningModule that wrote it, in a checkpoint.
+    """
+
+    network: NetworkSpec | None
+    segmenter: dict[str, Any] = field(default_factory=dict)
+    started_from: list[dict[str, Any]] = field(default_factory=list)
+    module_class: str | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """The same as a dictionary."""
+        return asdict(self)
+
+
+def write_model(
+    network: PropagationNetwork, path: str | Path, description: Description, card: Mapping[str, Any] | None = None
+) -> None:
+    """Write a network and its settings as a model file. Optimizer, objectives and schedule are left out.
+
+    Weights become fp16; norms and biases stay fp32.
 
     Args:
-        module: The module.
+        network: The network.
         path: File to write, ending in .safetensors; it appears whole or not at all.
+        description: How to build it and how to segment with it.
         card: What a reader should know of the model, plain values: data, minutes, scores.
 
     Raises:
-        CheckpointError: If the path does not end in .safetensors, or the module overrides `build_network`.
+        CheckpointError: If the path does not end in .safetensors, or a class of one's own builds the network.
     """
     path = Path(path)
     if path.suffix != SUFFIX:
         raise CheckpointError(f"a model file ends in {SUFFIX}; found {path.name}")
-    if type(module).build_network is not UMECModule.build_network:
+    if description.network is None:
         raise CheckpointError(
-            f"{type(module).__name__} builds a network of its own, and a model file tells how to build a preset's "
-            "alone; keep the checkpoint, which names its class"
+            f"{description.module_class} overrides build_network, and a model file can only name a preset or a "
+            "class_path; keep the checkpoint, which names its class"
         )
     tensors = {
         name: (value.half() if value.is_floating_point() and value.dim() > 1 else value).contiguous().cpu()
-        for name, value in module.network.state_dict().items()
+        for name, value in network.state_dict().items()
     }
-    settings = {name: module.hparams[name] for name in SETTINGS}
-    metadata = {"vos_umec": json.dumps(settings), "card": json.dumps(dict(card or {}))}
+    metadata = {KEY: json.dumps(description.plain()), "card": json.dumps(dict(card or {}))}
     with atomic_path(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata))  # save_file() would keep other users from reading it
+        temporary.write_bytes(save(tensors, metadata))  # save_file() makes a file that only its owner can read
 
 
-def read_model(path: str | Path) -> UMECModule:
-    """The module of a model file, on the CPU and in evaluation mode.
+def read_description(path: str | Path) -> Description:
+    """What a checkpoint or a model file says of its network, without its tensors.
 
     Args:
-        path: A file that `write_model` wrote.
+        path: A checkpoint that training wrote, or a model file.
 
     Raises:
-        CheckpointError: If the file is none of those, or its tensors do not fit.
+        CheckpointError: If the file is missing or is neither of the two.
     """
-    with weights_from_checkpoint():
-        module = UMECModule(**json.loads(_metadata(path)["vos_umec"]))
-    load_own_weights(module.network, path)
-    return module.eval()
+    if not Path(path).is_file():
+        raise CheckpointError(
+            f"no checkpoint at {path}; give a .ckpt file that training wrote, or a .safetensors file that "
+            "`vos-umec export` wrote"
+        )
+    if Path(path).suffix == SUFFIX:
+        return Description(**json.loads(_metadata(path)[KEY]))
+    try:
+        return Description(**torch.load(path, map_location="cpu", weights_only=True, mmap=True)[KEY])
+    except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, TypeError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of a UMECModule ({first_sentence(error)}); "
+            "give a .ckpt file that training wrote"
+        ) from error
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
-    """What a model file says of itself.
+    """What a model file tells its reader: data, minutes, scores.
 
     Args:
         path: A file that `write_model` wrote.
@@ -77,13 +119,105 @@ def read_card(path: str | Path) -> dict[str, Any]:
     return card
 
 
+def read_network(path: str | Path) -> tuple[PropagationNetwork, Description]:
+    """The network of a checkpoint or a model file, on the CPU and in evaluation mode, and its description.
+
+    Args:
+        path: The file.
+
+    Raises:
+        CheckpointError: If the file is missing or neither of the two, if its tensors do not fit, or if a module
+            class of one's own builds the network.
+    """
+    description = read_description(path)
+    if description.network is None:
+        raise CheckpointError(f"{path} is a checkpoint of {description.module_class}, which builds its own network")
+    network = build_network(description.network)
+    load_own_weights(network, path)
+    return network.eval(), description
+
+
+def load_own_weights(network: nn.Module, path: str | Path, parts: list[str] | None = None) -> None:
+    """Load weights from a checkpoint or a model file of the same network.
+
+    Args:
+        network: The network.
+        path: The file.
+        parts: What is loaded, of "encoder", "mask_encoder" and "decoder"; None for all.
+
+    Raises:
+        CheckpointError: If the file is missing or no such file, or is of another network.
+        ConfigError: If the network has no such part.
+    """
+    tensors = read_tensors(path)
+    kept = {name: x for name, x in tensors.items() if name.startswith("network.")}  # of a checkpoint
+    weights = {name.removeprefix("network."): x for name, x in (kept or tensors).items()}
+    weights = {name: x.float() if x.dtype == torch.half else x for name, x in weights.items()}
+    if parts is None:
+        check_fits(weights, network.state_dict())
+        network.load_state_dict(weights)
+        return
+    children = dict(network.named_children())
+    if unknown := set(parts) - children.keys():
+        raise ConfigError(f"no part {sorted(unknown)} to start from; the network's parts are {', '.join(children)}")
+    for part in parts:
+        own = {name.removeprefix(f"{part}."): x for name, x in weights.items() if name.startswith(f"{part}.")}
+        check_fits(own, children[part].state_dict())
+        children[part].load_state_dict(own)
+
+
+def initialize(network: PropagationNetwork, init_from: str | Path | Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Load the weights that a training starts from, and report them in the log.
+
+    Args:
+        network: The network.
+        init_from: One of
+
+            * a checkpoint or model file of the same network, or "shipped" for the model of this package;
+            * `{"path": FILE, "parts": ["encoder"]}` for some of its parts;
+            * `{"encoder": FILE, "used_labels": false}` for published weights of the encoder's backbone, with whether
+              labels were used to train them; "timm" in place of a file downloads those of a TimmEncoder's name.
+
+    Returns:
+        A record in plain values: these weights, after those that the file itself started from.
+
+    Raises:
+        ConfigError: If `init_from` is none of these, or does not say whether labels were used.
+        CheckpointError: If the file is missing or does not fit.
+    """
+    given = dict(init_from) if isinstance(init_from, Mapping) else {"path": str(init_from)}
+    if "path" in given and given.keys() <= {"path", "parts"}:
+        path = SHIPPED if str(given["path"]) == "shipped" else Path(given["path"])
+        load_own_weights(network, path, given.get("parts"))
+        log.info("%s starts from %s", ", ".join(given.get("parts") or ["the network"]), path)
+        return [*read_description(path).started_from, given]
+    if "encoder" not in given or not given.keys() <= {"encoder", "used_labels"}:
+        raise ConfigError(
+            f"init_from is a file, {{path: FILE, parts: [encoder]}} or {{encoder: FILE, used_labels: false}}; "
+            f"found {init_from}"
+        )
+    if not isinstance(given.get("used_labels"), bool):
+        raise ConfigError(
+            f"say whether the weights {given['encoder']} were trained with labels: used_labels: true (as those of a "
+            "classifier) or false (self-supervised)"
+        )
+    network.encoder.load_weights(given["encoder"])
+    if given["used_labels"]:
+        log.warning(
+            "the encoder starts from %s, trained WITH labels: this is not self-supervised", given["encoder"]
+        )
+    else:
+        log.info("the encoder starts from %s, trained without labels", given["encoder"])
+    return [{**given, "encoder": str(given["encoder"])}]
+
+
 def _metadata(path: str | Path) -> dict[str, str]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read as a model file: {error}") from error
-    if "vos_umec" not in metadata:
+    if KEY not in metadata:
         raise CheckpointError(
             f"{path} holds tensors but not how to build a network of them; give a file that `vos-umec export` wrote"
         )

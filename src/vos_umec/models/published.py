@@ -1,4 +1,4 @@
-"""ResNet files of published methods into our encoder: CRW, VFS, DUL, MoCo, DINO, UVC, torchvision."""
+"""ResNet files of published methods into a ResNetTrunk: CRW, VFS, DUL, MoCo, DINO, UVC, torchvision."""
 
 import logging
 import re
@@ -8,8 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vos_umec.errors import CheckpointError, ConfigError
-from vos_umec.models.encoder import Encoder
+from vos_umec.errors import CheckpointError
 from vos_umec.models.resnet import ResNetTrunk
 from vos_umec.models.weights import misfits, read_tensors, strip_prefix
 
@@ -32,9 +31,9 @@ class PublishedWeights:
 
     Attributes:
         prefix: Before the trunk's names in the file.
-        loaded: The file's tensors that E now holds, by their names in the file.
-        unused: The file's other tensors: heads, classifiers, momentum copies, stages beyond E's last one.
-        missing: E's tensors of which the file says nothing: those of its own head, and counters of old files.
+        loaded: The file's tensors that the trunk now holds, by their names in the file.
+        unused: The file's other tensors: heads, classifiers, momentum copies, stages beyond the trunk's last one.
+        missing: The trunk's tensors that the file lacks: counters that old files do not have.
     """
 
     prefix: str
@@ -43,41 +42,34 @@ class PublishedWeights:
     missing: tuple[str, ...]
 
 
-def load_published(encoder: Encoder, path: str | Path) -> PublishedWeights:
-    """Load the ResNet of a published checkpoint into an encoder's trunk.
+def load_published(trunk: ResNetTrunk, path: str | Path) -> PublishedWeights:
+    """Load the ResNet of a published checkpoint into a trunk.
 
     Takes torchvision's names under any prefix, and those of mmaction (VFS) and of convs padded by reflection (CRW;
-    ours pad with zeros, which changes the border). A file for another depth or width is refused; heads and stages
-    beyond the trunk are left out, and listed in the log.
+    ours pad with zeros, which changes the border). A file of another depth or width is refused; heads and stages
+    beyond the trunk are left out and listed in the log.
 
     Args:
-        encoder: An encoder on a ResNetTrunk; `TrunkEncoder` has the keys that such files were measured with.
+        trunk: The trunk to fill.
         path: The file.
 
     Returns:
-        Every tensor of the file and of E, by what became of it.
+        Every tensor of the file and of the trunk, by what became of it.
 
     Raises:
-        ConfigError: If the encoder has no ResNetTrunk.
         CheckpointError: If the file cannot be read, holds no ResNet, or not this one.
 
     Example:
         >>> import tempfile, torch
         >>> from torchvision.models import resnet18
-        >>> from vos_umec.models.encoder import TrunkEncoder
         >>> tensors = {f"module.{name}": x for name, x in resnet18().state_dict().items()}
+        >>> trunk = ResNetTrunk(blocks=(2, 2, 2), strides=(1, 2, 1))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     torch.save({"state_dict": tensors}, f"{folder}/a.pth")
-        ...     report = load_published(TrunkEncoder(), f"{folder}/a.pth")
+        ...     report = load_published(trunk, f"{folder}/a.pth")
         >>> report.prefix, report.unused[-2:], report.missing
         ('module.', ('module.fc.weight', 'module.fc.bias'), ())
     """
-    trunk = getattr(encoder, "net", None)
-    if not isinstance(trunk, ResNetTrunk):
-        raise ConfigError(
-            f"published ResNet files load into an encoder on a ResNetTrunk, and {type(encoder).__name__} has none; "
-            "a TimmEncoder takes weights=PATH itself"
-        )
     file = read_tensors(path)
     names = {_our_name(name): name for name in file}
     expected = trunk.state_dict()
@@ -87,7 +79,7 @@ def load_published(encoder: Encoder, path: str | Path) -> PublishedWeights:
     trunk.load_state_dict({**expected, **loaded})
     taken = [names[prefix + name] for name in loaded]
     rest = tuple(name for name in file if name not in set(taken))
-    missing = tuple(name for name in encoder.state_dict() if name.removeprefix("net.") not in loaded)
+    missing = tuple(name for name in expected if name not in loaded)
     log.info("%s: %d tensors under '%s' loaded; unused: %s", path, len(taken), prefix, _groups(rest))
     if missing:
         log.info("not in %s, left as they were: %s", path, ", ".join(missing))

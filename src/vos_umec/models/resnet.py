@@ -138,7 +138,7 @@ class Blocks(nn.Sequential):
         return x
 
 
-def keep_block_inputs_only(network: nn.Module) -> None:
+def checkpoint_blocks(network: nn.Module) -> None:
     """Switch gradient checkpointing on in every ResNetTrunk of a network: less memory in training, more time.
 
     Args:
@@ -149,7 +149,7 @@ def keep_block_inputs_only(network: nn.Module) -> None:
 
     Example:
         >>> trunk = ResNetTrunk(blocks=(1, 1), strides=(1, 2))
-        >>> keep_block_inputs_only(trunk)
+        >>> checkpoint_blocks(trunk)
         >>> [stage.checkpointing for stage in trunk.stages]
         [True, True]
     """

@@ -4,6 +4,7 @@ import importlib
 import logging
 import sys
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 
 from vos_umec.constants import IMAGENET_MEAN, IMAGENET_STD
 from vos_umec.errors import CheckpointError, ConfigError, MissingDependencyError
-from vos_umec.models.encoder import Features
-from vos_umec.models.weights import declare_weights, misfits, read_tensors, strip_prefix, weights_are_wanted
+from vos_umec.models.encoder import Encoder, Features
+from vos_umec.models.weights import misfits, read_tensors, strip_prefix
 
 log = logging.getLogger(__name__)
 
@@ -193,9 +194,7 @@ def _create(timm: Any, name: str, pretrained: bool, **options: Any) -> Any:
         if isinstance(error, TypeError) and any(option in str(error) for option in options):
             return None
         if pretrained:
-            raise CheckpointError(
-                f"timm's weights of '{name}' cannot be had: {error}; give weights=PATH"
-            ) from error
+            raise CheckpointError(f"timm's weights of '{name}' cannot be had: {error}; give a file") from error
         raise ConfigError(
             f"timm's '{name}' cannot be built with {options}: {error or type(error).__name__}; change the "
             "name, the stride or the layer"
@@ -208,8 +207,8 @@ def _counted(layer: int, number: int, of: str) -> int:
     return layer % number
 
 
-class TimmEncoder(nn.Module):
-    """E on a backbone of timm, randomly initialised unless weights are asked for.
+class TimmEncoder(Encoder):
+    """E on a backbone of timm, randomly initialised; `load_weights` fills it.
 
     A ViT is read after a block, with its final norm and without class and register tokens; its position embeddings
     are resized to the frame. With a stride below the patch size its patches overlap, each centred on its cell.
@@ -222,15 +221,11 @@ class TimmEncoder(nn.Module):
             can dilate to (8, 16 or 32).
         layer: The block or stage whose features become keys, from 0, or from the end if negative.
         key_dim: D, by a 1x1 head that wants training; None for the features themselves.
-        pretrained: Start from the weights that timm downloads for this name.
-        weights: Start from this file instead.
-        weights_used_labels: Whether labels were used to train the weights; must be given with them.
 
     Raises:
         MissingDependencyError: If timm is not installed.
         ConfigError: If there is no such backbone, it gives no feature maps for frames of any size, or an argument
             does not fit it.
-        CheckpointError: If the weights cannot be had, or are not all of the backbone's.
 
     Example:
         >>> E = TimmEncoder("vit_tiny_patch16_224", stride=8, layer=2)
@@ -244,18 +239,10 @@ class TimmEncoder(nn.Module):
         stride: int | None = None,
         layer: int = -1,
         key_dim: int | None = None,
-        pretrained: bool = False,
-        weights: str | None = None,
-        weights_used_labels: bool | None = None,
     ) -> None:
         super().__init__()
-        if pretrained and weights is not None:
-            raise ConfigError(f"give pretrained=True or weights, not both; found weights {weights}")
-        if pretrained or weights is not None:
-            declare_weights(weights or f"timm's {name}", weights_used_labels)
-            if not weights_are_wanted():
-                pretrained, weights = False, None
-        self.net, given = build_backbone(name, layer, stride, pretrained, weights)
+        self.backbone = (name, layer, stride)
+        self.net, given = build_backbone(name, layer, stride)
         mean, std, own_mean, own_std = (
             torch.tensor(x).view(3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD, given["mean"], given["std"])
         )
@@ -282,6 +269,19 @@ class TimmEncoder(nn.Module):
         maps = self.net(x * self.scale + self.shift)
         key = F.normalize(self.head(maps[-1]).float(), dim=1)  # (B, D, h, w), fp32 under autocast too
         return Features(key=key, trunk=maps[-1], skips=tuple(reversed(maps[:-1])))
+
+    def load_weights(self, source: str | Path) -> None:
+        """Fill the backbone from a file, or from the weights that timm downloads for its name.
+
+        Args:
+            source: A file in timm's names or those that timm converts itself; or "timm".
+
+        Raises:
+            CheckpointError: If the weights cannot be had, or are not all of the backbone's.
+        """
+        pretrained = str(source) == "timm"
+        filled, _ = build_backbone(*self.backbone, pretrained, None if pretrained else str(source))
+        self.net.load_state_dict(filled.state_dict())
 
     @torch.no_grad()
     def _probe(self, name: str) -> list[Tensor]:

@@ -19,7 +19,7 @@ class PropagationNetwork(nn.Module):
 
     Example:
         >>> import torch
-        >>> network = PropagationNetwork(Encoder(blocks=(1, 1), strides=(1, 2)))
+        >>> network = PropagationNetwork(ResNetEncoder(blocks=(1, 1), strides=(1, 2)))
         >>> network.stride, tuple(network.to_grid(torch.ones(2, 32, 48)).shape)
         (8, (2, 4, 6))
     """
@@ -54,8 +54,8 @@ class UMEC(PropagationNetwork):
         tau: Temperature of the affinity.
 
     Example:
-        >>> from vos_umec.models.factory import network_from_preset
-        >>> network = network_from_preset("tiny")
+        >>> from vos_umec.models.factory import build_network
+        >>> network = build_network("tiny")
         >>> sum(p.numel() for p in network.parameters()) < 1_000_000
         True
     """

@@ -1,20 +1,17 @@
-"""Weights that somebody else trained: read safely, said aloud, and not read again where a checkpoint holds them."""
+"""Tensors of files, read without running any code in them, and compared with those of a network."""
 
 import argparse
 import logging
 import pickle
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vos_umec.errors import CheckpointError, ConfigError, first_sentence
-from vos_umec.shipped import SHIPPED
+from vos_umec.errors import CheckpointError, first_sentence
 
 log = logging.getLogger(__name__)
 
@@ -22,54 +19,6 @@ _CONTAINERS = ("teacher", "state_dict", "model")  # where training codes keep th
 # What published files hold beside tensors, as plain data: DINO's arguments, scores that are numpy scalars.
 _PLAIN: list[Any] = [argparse.Namespace, np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]
 _SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # before and since numpy 2
-_wanted: ContextVar[bool] = ContextVar("weights_wanted", default=True)
-
-
-def declare_weights(source: str, used_labels: bool | None) -> None:
-    """Say in the log what an encoder starts from. Every encoder that takes weights calls this.
-
-    Args:
-        source: Name of the weights or their file.
-        used_labels: Whether labels were used to train them.
-
-    Raises:
-        ConfigError: If that is not said: a result without labels could not be told from one with them.
-
-    Example:
-        >>> declare_weights("crw.pth", used_labels=False)
-    """
-    if used_labels is None:
-        raise ConfigError(
-            f"say whether the weights {source} were trained with labels: weights_used_labels=true (as those of a "
-            "classifier) or false (self-supervised)"
-        )
-    if used_labels:
-        log.warning("E starts from %s, trained WITH labels: what follows is not self-supervised", source)
-    else:
-        log.info("E starts from %s, trained without labels", source)
-
-
-@contextmanager
-def weights_from_checkpoint() -> Iterator[None]:
-    """Inside, encoders do not read the weights that they name: a checkpoint is about to give them all of theirs.
-
-    So a checkpoint loads where the file it once started from is not.
-
-    Example:
-        >>> with weights_from_checkpoint():
-        ...     weights_are_wanted()
-        False
-    """
-    token = _wanted.set(False)
-    try:
-        yield
-    finally:
-        _wanted.reset(token)
-
-
-def weights_are_wanted() -> bool:
-    """Whether an encoder that names weights shall read them."""
-    return _wanted.get()
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -202,32 +151,3 @@ def check_fits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> N
             f"the checkpoint is of another network: {', '.join(problems)}; "
             "use the settings it was trained with, or another checkpoint"
         )
-
-
-def load_own_weights(network: nn.Module, path: str | Path, parts: Sequence[str] | None = None) -> None:
-    """Load the weights of a network from a checkpoint or a model file of the same network.
-
-    Args:
-        network: The network.
-        path: A checkpoint of a `UMECModule`, or a model file of `vos-umec export`; "shipped" is the package's own.
-        parts: What is loaded, of "encoder", "mask_encoder" and "decoder"; None for all.
-
-    Raises:
-        CheckpointError: If the file is missing or no such file, or is of another network.
-        ConfigError: If the network has no such part.
-    """
-    tensors = read_tensors(SHIPPED if str(path) == "shipped" else path)
-    kept = {name: x for name, x in tensors.items() if name.startswith("network.")}  # of a checkpoint
-    weights = {name.removeprefix("network."): x for name, x in (kept or tensors).items()}
-    weights = {name: x.float() if x.dtype == torch.half else x for name, x in weights.items()}
-    if parts is None:
-        check_fits(weights, network.state_dict())
-        network.load_state_dict(weights)
-        return
-    children = dict(network.named_children())
-    if unknown := set(parts) - children.keys():
-        raise ConfigError(f"no part {sorted(unknown)} to start from; the network's parts are {', '.join(children)}")
-    for part in parts:
-        own = {name.removeprefix(f"{part}."): x for name, x in weights.items() if name.startswith(f"{part}.")}
-        check_fits(own, children[part].state_dict())
-        children[part].load_state_dict(own)

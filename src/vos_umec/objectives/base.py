@@ -23,8 +23,8 @@ class EncodedClip:
 
     Example:
         >>> import torch
-        >>> from vos_umec.models.encoder import Encoder
-        >>> E = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
+        >>> from vos_umec.models.encoder import ResNetEncoder
+        >>> E = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
         >>> clip = EncodedClip(E, torch.rand(2, 3, 3, 32, 32), torch.arange(3).expand(2, 3))
         >>> tuple(clip.keys.shape), clip.features is clip.features
         ((2, 3, 16, 8, 8), True)
@@ -51,8 +51,8 @@ class EncodedClip:
 
         Example:
             >>> import torch
-            >>> from vos_umec.models.encoder import Encoder
-            >>> E = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
+            >>> from vos_umec.models.encoder import ResNetEncoder
+            >>> E = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
             >>> clip = EncodedClip(E, torch.rand(1, 2, 3, 32, 32), torch.arange(2)[None])
             >>> tuple(clip.encode(clip.frames[:, 0].flip(-1)).key.shape)
             (1, 16, 8, 8)
@@ -80,8 +80,8 @@ class CorrespondenceObjective(nn.Module, ABC):
         ...     def forward(self, clip):
         ...         return {"loss": (clip.keys[:, 1:] - clip.keys[:, :-1]).square().mean()}
         >>> import torch
-        >>> from vos_umec.models.encoder import Encoder
-        >>> E = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
+        >>> from vos_umec.models.encoder import ResNetEncoder
+        >>> E = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
         >>> frames = torch.rand(1, 1, 3, 32, 32).expand(1, 2, 3, 32, 32)
         >>> Stillness()(EncodedClip(E, frames, torch.arange(2)[None]))["loss"].item()
         0.0

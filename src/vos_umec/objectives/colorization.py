@@ -89,8 +89,8 @@ class ColorizationObjective(CorrespondenceObjective):
         ConfigError: When a setting is out of range.
 
     Example:
-        >>> from vos_umec.models.encoder import Encoder
-        >>> E = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
+        >>> from vos_umec.models.encoder import ResNetEncoder
+        >>> E = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
         >>> clip = EncodedClip(E, torch.rand(2, 3, 3, 32, 32), torch.arange(3).expand(2, 3))
         >>> sorted(ColorizationObjective()(clip))
         ['colorization', 'colorization_accuracy', 'colorization_alike', 'loss']

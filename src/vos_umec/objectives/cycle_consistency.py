@@ -34,8 +34,8 @@ class CycleConsistencyObjective(CorrespondenceObjective):
         ConfigError: When a setting is out of range.
 
     Example:
-        >>> from vos_umec.models.encoder import Encoder
-        >>> E = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
+        >>> from vos_umec.models.encoder import ResNetEncoder
+        >>> E = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
         >>> clip = EncodedClip(E, torch.rand(1, 3, 3, 64, 64), torch.arange(3)[None])
         >>> sorted(CycleConsistencyObjective()(clip))
         ['cycle', 'cycle_accuracy', 'loss']

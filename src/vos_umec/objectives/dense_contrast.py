@@ -35,8 +35,8 @@ class DenseContrastObjective(CorrespondenceObjective):
         ConfigError: When a temperature or a number of anchors is not positive.
 
     Example:
-        >>> from vos_umec.models.encoder import Encoder
-        >>> E = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
+        >>> from vos_umec.models.encoder import ResNetEncoder
+        >>> E = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
         >>> clip = EncodedClip(E, torch.rand(2, 3, 3, 32, 32), torch.arange(3).expand(2, 3))
         >>> sorted(DenseContrastObjective()(clip))
         ['cross', 'cross_accuracy', 'dense', 'dense_accuracy', 'loss']

@@ -38,8 +38,8 @@ class EquivarianceObjective(CorrespondenceObjective):
         ConfigError: When the temperature, the number of samples or the gap is not positive.
 
     Example:
-        >>> from vos_umec.models.encoder import Encoder
-        >>> E = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
+        >>> from vos_umec.models.encoder import ResNetEncoder
+        >>> E = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
         >>> clip = EncodedClip(E, torch.rand(2, 3, 3, 32, 32), torch.tensor([[0, 4, 8], [0, 1, 2]]))
         >>> parts = EquivarianceObjective()(clip)
         >>> sorted(parts), float(parts["long_share"])

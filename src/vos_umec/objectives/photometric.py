@@ -36,8 +36,8 @@ class PhotometricObjective(CorrespondenceObjective):
         ConfigError: When a setting is out of range.
 
     Example:
-        >>> from vos_umec.models.encoder import Encoder
-        >>> E = Encoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
+        >>> from vos_umec.models.encoder import ResNetEncoder
+        >>> E = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
         >>> clip = EncodedClip(E, torch.rand(2, 3, 3, 32, 32), torch.arange(3).expand(2, 3))
         >>> sorted(PhotometricObjective()(clip))
         ['loss', 'photometric', 'photometric_still']

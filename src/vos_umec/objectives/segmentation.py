@@ -1,10 +1,108 @@
-"""L_seg, the loss of mask-embedded segmentation (UMEC section 2)."""
+"""L_seg, the loss of mask-embedded segmentation (UMEC section 2, arXiv 2303.10100)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vos_umec.constants import IGNORE
+from vos_umec.distributed import on_any_rank
+from vos_umec.errors import ConfigError
+from vos_umec.matching.readout import Readout
+from vos_umec.models.umec import UMEC
+from vos_umec.objectives.base import EncodedClip
+from vos_umec.objectives.propagation import propagate_masks
+
+
+@dataclass(frozen=True)
+class SegmentationObjective:
+    """L_seg of a batch of clips: some segments of each clip are propagated, and compared with the pseudo masks.
+
+    The clip's first frame is the first reference. Query frames are drawn from the later ones and segmented in
+    their order; each may serve as a reference for the next.
+
+    Attributes:
+        max_objects: K, the most segments of a clip that are drawn as objects.
+        queries: Query frames of a clip.
+        references: N at most: the first frame and the query frames before; so never more than `queries`.
+        rounds: R, refinement rounds that are unrolled.
+        own_mask_probability: Probability that a query frame serves as a reference with the network's own mask,
+            without gradient, rather than with its pseudo mask (scheduled sampling).
+        iou_weight: Weight of 1 - IoU beside the cross-entropy.
+        readout: How references are read; None for all of their cells, as in the paper (eq. 4).
+
+    Raises:
+        ConfigError: If a number is out of range.
+
+    Example:
+        >>> SegmentationObjective(queries=1, readout={"top_k": 5}).readout.top_k
+        5
+    """
+
+    max_objects: int = 3
+    queries: int = 3
+    references: int = 3
+    rounds: int = 2
+    own_mask_probability: float = 0.5
+    iou_weight: float = 0.0
+    readout: Readout | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        least = {"max_objects": self.max_objects, "queries": self.queries, "references": self.references}
+        if wrong := {name: value for name, value in least.items() if value < 1}:
+            raise ConfigError(f"segmentation has {wrong}; expected 1 or more of each")
+        if self.rounds < 0 or not 0 <= self.own_mask_probability <= 1:
+            raise ConfigError(
+                f"segmentation has rounds {self.rounds} and own_mask_probability {self.own_mask_probability}; "
+                "expected 0 or more rounds and a probability"
+            )
+        if isinstance(self.readout, Mapping):  # as it comes from YAML or a checkpoint
+            object.__setattr__(self, "readout", Readout(**self.readout))
+
+    def __call__(self, network: UMEC, clip: EncodedClip, segments: Tensor) -> Tensor | None:
+        """The loss of a batch.
+
+        Args:
+            network: The network.
+            clip: Encoded clips.
+            segments: Pseudo masks (B, T, H, W) uint8, 255 where nothing is known.
+
+        Returns:
+            The mean over query frames and rounds, or None where no clip of any process has a segment of a size
+            fit to be an object.
+        """
+        T, device = segments.shape[1], segments.device
+        later = torch.randperm(T - 1)[: self.queries].sort().values + 1
+        chosen = [0, *later.tolist()]
+        masks, valid = choose_targets(segments, self.max_objects)  # (B, T, K, H, W), (B, K)
+        rows = valid.any(dim=1).nonzero()[:, 0]  # clips with an object
+        if not on_any_rank(len(rows) > 0, device):
+            return None
+        if len(rows) == 0:  # synchronised batch norms of other ranks wait for this one: a loss of 0
+            rows = rows.new_zeros(1)
+        cells = (rows[:, None] * T + torch.tensor(chosen, device=device)).flatten()
+        masks, valid = masks[rows][:, chosen].float(), valid[rows]
+        known = segments[rows][:, chosen] != IGNORE  # (B', T', H, W)
+        outputs = propagate_masks(
+            network,
+            clip.frames[rows][:, chosen],
+            clip.features[cells],
+            masks,
+            valid,
+            self.rounds,
+            self.references,
+            self.own_mask_probability,
+            self.readout,
+        )
+        losses = [
+            segmentation_loss(logits, masks[:, q], valid, known[:, q], self.iou_weight)
+            for q, rounds in enumerate(outputs, start=1)
+            for logits in rounds
+        ]
+        return torch.stack(losses).mean()
 
 
 def segmentation_loss(

@@ -1,6 +1,7 @@
 """A picture of what an evaluation found: one frame of each sequence, the truth beside every method."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,6 +96,20 @@ class ResultSheet:
 
 
 COPY, PROPAGATION, WHOLE = "copy_first_mask", "label_propagation", "umec"
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How validation, test and prediction segment.
+
+    Attributes:
+        segmenter: Arguments of VideoSegmenter, or {"protocol": "crw"} and what differs from it; None for the
+            defaults.
+        baselines: Whether `test` also scores copying the first mask and label propagation.
+    """
+
+    segmenter: dict[str, Any] | None = None
+    baselines: bool = True
 
 
 class SequenceEvaluation:

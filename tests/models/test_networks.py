@@ -174,13 +174,13 @@ def test_feedback_is_detached():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"preset": "resnet19"}, "unknown network 'resnet19'"),
-        ({"preset": "tiny", "encodr": {}}, "unknown part"),
+        ({"preset": "resnet19"}, "'resnet19'.*resnet18, resnet50, compact, tiny"),
+        ({"preset": "tiny", "encodr": {}}, "encodr"),
         ({"preset": "tiny", "encoder": {"key_dims": 3}}, "key_dims"),
         ({"preset": "tiny", "encoder": {"strides": (1, 2)}}, "stride"),
-        ({"preset": "tiny", "encoder": {"levels": ()}}, "each with a weight above 0"),
-        ({"preset": "tiny", "encoder": {"levels": (1.0, 0.0)}}, "each with a weight above 0"),
-        ({"preset": "tiny", "decoder": {"dims": (8, 8)}}, "one width more"),
+        ({"preset": "tiny", "encoder": {"levels": ()}}, r"levels.*\(\)"),
+        ({"preset": "tiny", "encoder": {"levels": (1.0, 0.0)}}, r"levels.*\(1\.0, 0\.0\)"),
+        ({"preset": "tiny", "decoder": {"dims": (8, 8)}}, r"\(8, 8\) for 2 skips"),
     ],
 )
 def test_wrong_settings_say_what_is_wrong(arguments, words):
@@ -197,5 +197,5 @@ def test_an_encoder_in_grey_does_not_see_colours():
     with torch.no_grad():
         torch.testing.assert_close(grey(from_lab(red)).key, grey(from_lab(blue)).key, atol=1e-4, rtol=0)
         assert (lab(from_lab(red)).key - lab(from_lab(blue)).key).abs().max() > 0.01
-    with pytest.raises(ConfigError, match="found colour 'pink'"):
+    with pytest.raises(ConfigError, match=r"rgb, lab, grey.*'pink'"):
         Encoder((1, 1), (1, 1), colour="pink")

@@ -107,8 +107,9 @@ def test_weights_of_a_file_fill_all_of_it_and_are_named(name, tmp_path, caplog):
     torch.save({"model": {f"module.{key}": x for key, x in net.state_dict().items()}}, tmp_path / "a.pth")
     with caplog.at_level(logging.INFO, "vos_umec"):
         E = TimmEncoder(name, weights=str(tmp_path / "a.pth"), weights_used_labels=False)
-    assert "a.pth, trained without labels" in caplog.text
-    assert "unused there" in caplog.text  # the classifier
+    assert "a.pth" in caplog.text
+    assert "without labels" in caplog.text
+    assert "unused" in caplog.text  # the classifier
     values = {x.double().sum().item() for x in net.state_dict().values()}
     assert all(x.double().sum().item() in values for x in E.net.state_dict().values())
 
@@ -116,7 +117,7 @@ def test_weights_of_a_file_fill_all_of_it_and_are_named(name, tmp_path, caplog):
 def test_labelled_weights_warn_and_silence_about_labels_is_an_error(tmp_path, caplog):
     torch.save(timm.create_model(SMALL, num_classes=0).state_dict(), tmp_path / "a.pth")
     TimmEncoder(SMALL, weights=str(tmp_path / "a.pth"), weights_used_labels=True)
-    assert "trained WITH labels" in caplog.text
+    assert "WITH labels" in caplog.text
     assert caplog.records[0].levelname == "WARNING"
     with pytest.raises(ConfigError, match="weights_used_labels"):
         TimmEncoder(SMALL, weights=str(tmp_path / "a.pth"))
@@ -132,16 +133,16 @@ def test_a_checkpoint_that_holds_the_weights_does_not_want_the_file():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"name": "vit_small_patch16_240"}, "the nearest names are vit_small_patch16_224"),
-        ({"name": "mixer_s32_224"}, "no feature maps for frames of any size"),
-        ({"name": "levit_128"}, "take a backbone with spatial features"),
+        ({"name": "vit_small_patch16_240"}, "'vit_small_patch16_240'.* vit_small_patch16_224"),
+        ({"name": "mixer_s32_224"}, "'mixer_s32_224'"),
+        ({"name": "levit_128"}, "'levit_128'"),
         ({"name": "vit_base_patch16_224.nonsense"}, "nonsense"),
-        ({"name": SMALL, "stride": 20}, "takes a stride of 1 to 16; found 20"),
-        ({"name": "swin_tiny_patch4_window7_224", "stride": 8}, "takes no output stride"),
-        ({"name": "resnet18", "stride": 5}, "cannot be built with .*'output_stride': 5"),
-        ({"name": SMALL, "layer": 12}, "has 12 blocks, 0 to 11; found layer 12"),
-        ({"name": "resnet18", "layer": -7}, "has 5 stages"),
-        ({"name": SMALL, "pretrained": True, "weights": "a.pth"}, "not both"),
+        ({"name": SMALL, "stride": 20}, "stride of 1 to 16.* 20"),
+        ({"name": "swin_tiny_patch4_window7_224", "stride": 8}, "'swin_tiny_patch4_window7_224'.*stride"),
+        ({"name": "resnet18", "stride": 5}, "'resnet18'.*'output_stride': 5"),
+        ({"name": SMALL, "layer": 12}, "12 blocks.*layer 12"),
+        ({"name": "resnet18", "layer": -7}, "5 stages.*layer -7"),
+        ({"name": SMALL, "pretrained": True, "weights": "a.pth"}, "pretrained=True.*weights"),
     ],
 )
 def test_what_cannot_be_an_encoder_is_one_clear_line(arguments, words):
@@ -152,7 +153,7 @@ def test_what_cannot_be_an_encoder_is_one_clear_line(arguments, words):
 
 def test_weights_of_another_backbone_are_one_clear_line(tmp_path):
     torch.save(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match="is not of this backbone") as error:
+    with pytest.raises(CheckpointError, match=r"a\.pth.*VisionTransformer.*cls_token") as error:
         TimmEncoder(SMALL, weights=str(tmp_path / "a.pth"), weights_used_labels=False)
     assert "\n" not in str(error.value)
 
@@ -166,5 +167,5 @@ def test_without_timm_the_line_says_what_to_install(monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'vos-umec\[timm\]'"):
+    with pytest.raises(MissingDependencyError, match=r"vos-umec\[timm\]"):
         TimmEncoder(SMALL)

@@ -38,7 +38,8 @@ def test_weights_are_in_the_network_and_named_in_log_and_checkpoint(weights, tmp
     with caplog.at_level(logging.INFO, "vos_umec"):
         module = UMECModule("propagation", ALONE, encoder_weights=str(file), weights_used_labels=False)
     assert torch.equal(module.network.encoder.net.stages[2][1].conv2.weight, conv)
-    assert "net.pth, trained without labels" in caplog.text
+    assert "net.pth" in caplog.text
+    assert "without labels" in caplog.text
     save(module, tmp_path / "a.ckpt")
     file.unlink()  # the checkpoint holds all that is needed
     network = load_network(tmp_path / "a.ckpt")
@@ -54,13 +55,13 @@ def test_a_whole_model_may_start_from_them_too(weights):
 
 
 def test_whether_labels_were_used_must_be_said(weights):
-    with pytest.raises(ConfigError, match="weights_used_labels=true"):
+    with pytest.raises(ConfigError, match=r"net\.pth.*weights_used_labels=true"):
         UMECModule("propagation", ALONE, encoder_weights=str(weights[0]))
 
 
 @pytest.mark.parametrize("changes", [None, {}, {"encoder": {}, "decoder": {}}])
 def test_an_encoder_alone_is_named_by_its_class(changes):
-    with pytest.raises(ConfigError, match="network 'propagation' is one encoder by its class"):
+    with pytest.raises(ConfigError, match=r"'propagation'.*class_path: vos_umec\.TrunkEncoder"):
         UMECModule("propagation", changes)
 
 
@@ -84,7 +85,7 @@ def test_the_whole_model_takes_an_encoder_by_its_class(tmp_path):
     write_model(module, tmp_path / "m.safetensors")  # rebuilt by its class
     again = load_module(tmp_path / "m.safetensors").network.state_dict()
     assert again.keys() == module.network.state_dict().keys()
-    with pytest.raises(ConfigError, match="the encoder has stride 8 and the frame-mask encoder 4"):
+    with pytest.raises(ConfigError, match=r"stride 8 .*frame-mask encoder 4"):
         UMECModule("compact", {"encoder": own})
 
 
@@ -131,8 +132,8 @@ def test_the_test_command_scores_a_published_file_without_training(weights, davi
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ("--model.segmenter.protocol=crv", "unknown protocol 'crv'; the protocols are crw, dino, umec"),
-        ("--model.segmenter.protocol=umec", "rounds of refinement need a frame-mask encoder"),
+        ("--model.segmenter.protocol=crv", "'crv'"),
+        ("--model.segmenter.protocol=umec", "rounds"),
         ("--model.encoder_weights=no.pth", "weights_used_labels"),
     ],
 )

@@ -65,7 +65,7 @@ def test_a_checkpoint_comes_back_as_the_class_that_wrote_it(tmp_path, caplog):
     assert type(load_module(path)) is Grey
     frames = torch.rand(1, 3, 32, 32)
     assert torch.equal(load_network(path).encoder(frames).key, module.eval().network.encoder(frames).key)
-    with pytest.raises(CheckpointError, match=r"Grey builds a network of its own.*keep the checkpoint"):
+    with pytest.raises(CheckpointError, match=r"Grey .*checkpoint"):
         write_model(module, tmp_path / "grey.safetensors")
 
 
@@ -73,17 +73,17 @@ def test_a_class_that_cannot_be_imported_is_named(tmp_path):
     class Local(UMECModule):
         pass
 
-    with pytest.raises(CheckpointError, match=r"a class of its own: .*Local.*load_from_checkpoint of that"):
+    with pytest.raises(CheckpointError, match=r"local\.ckpt.*Local.*load_from_checkpoint"):
         load_module(saved(Local(network="tiny"), tmp_path / "local.ckpt"))
 
 
 def test_a_checkpoint_of_another_library_is_told_in_one_line(tmp_path, capsys):
     path = tmp_path / "other.ckpt"
     torch.save({"hyper_parameters": {}, "state_dict": {}}, path)
-    with pytest.raises(CheckpointError, match="is not a checkpoint of a UMECModule"):
+    with pytest.raises(CheckpointError, match=r"other\.ckpt.*UMECModule"):
         load_module(path)
     assert main(["test", "--config=configs/davis17.yaml", f"--ckpt_path={path}"]) == 1
-    assert "is not a checkpoint that training wrote" in capsys.readouterr().err
+    assert str(path) in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_training_starts_from_a_model_file_or_a_checkpoint(module, tmp_path):
@@ -96,7 +96,7 @@ def test_training_starts_from_a_model_file_or_a_checkpoint(module, tmp_path):
         )
         for old, new in zip(module.network.parameters(), other.network.parameters(), strict=True):
             torch.testing.assert_close(new, old, atol=1e-4 if tolerance else 0.0, rtol=tolerance)
-    with pytest.raises(CheckpointError, match="another network"):
+    with pytest.raises(CheckpointError, match=r"encoder\.head.*\[16, .*\[64, "):
         UMECModule(network="compact", start_from=str(tmp_path / "c.ckpt"))
 
 
@@ -109,21 +109,21 @@ def test_training_may_start_from_one_part_alone(module, tmp_path):
     other = UMECModule(**settings, network_args=changes, start_parts=["encoder"])
     for old, new in zip(module.network.encoder.parameters(), other.network.encoder.parameters(), strict=True):
         torch.testing.assert_close(new, old)
-    with pytest.raises(CheckpointError, match="another network"):
+    with pytest.raises(CheckpointError, match=r"\[16, .*\[64, "):
         UMECModule(**settings, start_parts=["encoder"])
-    with pytest.raises(ConfigError, match=r"no part \['head'\].*encoder, mask_encoder, decoder"):
+    with pytest.raises(ConfigError, match=r"\['head'\].*encoder, mask_encoder, decoder"):
         UMECModule(**settings, start_parts=["head"])
-    with pytest.raises(ConfigError, match="give start_from"):
+    with pytest.raises(ConfigError, match=r"start_parts \['encoder'\].*start_from"):
         UMECModule(network="compact", start_parts=["encoder"])
 
 
 def test_files_that_are_no_models_are_told(module, tmp_path):
-    with pytest.raises(CheckpointError, match=r"ends in \.safetensors"):
+    with pytest.raises(CheckpointError, match=r"\.safetensors.*m\.bin"):
         write_model(module, tmp_path / "m.bin")
     (tmp_path / "broken.safetensors").write_bytes(b"nonsense")
     save_file({"w": torch.zeros(2)}, tmp_path / "other.safetensors")
-    for name, words in (("broken", "cannot be read"), ("other", "not how to build"), ("none", "no checkpoint")):
-        with pytest.raises(CheckpointError, match=words):
+    for name in ("broken", "other", "none"):
+        with pytest.raises(CheckpointError, match=rf"{name}\.safetensors"):
             load_module(tmp_path / f"{name}.safetensors")
 
 
@@ -166,7 +166,7 @@ def test_export_sets_the_read_out_and_the_levels_to_ship_with(module, tmp_path, 
     assert again.hparams["network_args"] == {"encoder": {"key_dim": 16, "levels": [1.0, 0.5]}}
     assert again.network.encoder.key_dim == 32
     out.unlink()
-    for wrong, words in ((["--levels", "1", "0"], "levels of the pyramid"), (["--top-k", "0"], "top_k")):
+    for wrong, words in ((["--levels", "1", "0"], "levels"), (["--top-k", "0"], "top_k")):
         assert main([*arguments, *wrong]) == 1
         assert words in capsys.readouterr().err
         assert not out.exists()

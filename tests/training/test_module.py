@@ -42,12 +42,12 @@ def test_objectives_are_built_from_plain_values():
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"class_path": "vos_umec.Nothing"}, "names no class that can be imported"),
-        ({"class_path": "no.such.Module"}, "names no class that can be imported"),
-        ({"class_path": "vos_umec.UMEC"}, "must name a subclass of CorrespondenceObjective"),
-        ({"class_path": STILL["class_path"], "init_args": {"wait": 1}}, "its arguments are: weight"),
-        ({"init_args": {}}, "expected a dictionary with 'class_path'"),
-        ({**STILL, "args": {}}, "unknown keys"),
+        ({"class_path": "vos_umec.Nothing"}, r"vos_umec\.Nothing"),
+        ({"class_path": "no.such.Module"}, r"no\.such\.Module"),
+        ({"class_path": "vos_umec.UMEC"}, r"vos_umec\.UMEC.*CorrespondenceObjective"),
+        ({"class_path": STILL["class_path"], "init_args": {"wait": 1}}, "Stillness.*wait.*weight"),
+        ({"init_args": {}}, "'class_path'"),
+        ({**STILL, "args": {}}, r"\['args'\]"),
     ],
 )
 def test_a_wrong_class_path_says_what_is_wrong(spec, words):
@@ -146,15 +146,15 @@ def test_a_training_step_of_ones_own_moves_what_it_wants():
 
 def test_a_crop_of_cut_cells_is_told_at_the_first_step():
     batch = {"frames": torch.rand(1, 3, 3, 50, 48), "generation": torch.zeros(1)}
-    with pytest.raises(ConfigError, match=r"50 x 48 pixels.* 4 wide: .*a multiple of 4, such as 48"):
+    with pytest.raises(ConfigError, match=r"50 x 48.* 4 .*data\.crop.* 48"):
         UMECModule(network="tiny").training_step(batch, 0)
 
 
 @pytest.mark.parametrize(
     ("options", "callbacks", "told"),
     [
-        ({"precision": "bf16-true"}, [], "weights are torch.bfloat16.*give precision bf16-mixed"),
-        ({}, [StochasticWeightAveraging(1e-3)], "running statistics .*give EMAWeightAveraging"),
+        ({"precision": "bf16-true"}, [], "bf16-true.*bf16-mixed"),
+        ({}, [StochasticWeightAveraging(1e-3)], "StochasticWeightAveraging.*EMAWeightAveraging"),
     ],
 )
 def test_what_would_harm_later_is_refused_at_the_start(options, callbacks, told, tmp_path):
@@ -175,9 +175,7 @@ def test_a_compiled_module_validates(tmp_path):
 def test_an_encoder_alone_is_not_told_to_rest():
     alone = {"encoder": {"class_path": "vos_umec.TrunkEncoder", "init_args": {"blocks": [1, 1], "strides": [1, 1]}}}
     assert UMECModule("propagation", alone).hparams["joint"]
-    with pytest.raises(
-        ConfigError, match=r"'propagation': an encoder alone has nothing to learn .*give joint: true"
-    ):
+    with pytest.raises(ConfigError, match=r"joint.*'propagation'.*joint: true"):
         UMECModule("propagation", alone, joint=False)
 
 
@@ -190,5 +188,5 @@ def test_hooks_can_be_overridden():
 
 
 def test_a_missing_checkpoint_says_so(tmp_path):
-    with pytest.raises(CheckpointError, match="no checkpoint at"):
+    with pytest.raises(CheckpointError, match=r"no\.ckpt"):
         load_network(tmp_path / "no.ckpt")

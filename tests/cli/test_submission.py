@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -101,15 +102,15 @@ def test_every_problem_is_one_line_and_nothing_is_written(ytvos, results, tmp_pa
     write_mask(results / "a" / "00005.png", mask(id4=slice(0, 5))[:, :-1])
     Image.new("RGB", SIZE[::-1]).save(results / "a" / "00010.png")
     assert pack(results, ytvos, out) == 1
-    assert capsys.readouterr().err.splitlines() == [
-        f"vos-umec: error: {results}/a lacks 1 of the 3 frames asked for: 00015.png",
-        f"vos-umec: error: {results}/a/00005.png is 19 x 12 pixels, its video 20 x 12: write masks at the size of "
-        "the frames",
-        f"vos-umec: error: {results}/a/00010.png is a PNG with pixels of type RGB: expected an indexed PNG, such "
-        "as `vos_umec.io.masks.write_mask` writes",
-        f"vos-umec: error: no results of the video b: expected 5 masks in {results}/b",
-        f"vos-umec: {out} is not written: 4 problem(s), see above",
+    told = [
+        rf"error: {results}/a .* 1 of the 3 .*: 00015\.png",
+        rf"error: {results}/a/00005\.png .*19 x 12 .*20 x 12",
+        rf"error: {results}/a/00010\.png .* RGB: .*indexed PNG",
+        rf"error: .* video b: .* 5 masks in {results}/b",
+        rf"{out} .* 4 problem",
     ]
+    for line, words in zip(capsys.readouterr().err.splitlines(), told, strict=True):
+        assert re.match(f"vos-umec: {words}", line)
     assert out.read_text() == "before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "results.zip", "ytvos"]
 
@@ -118,29 +119,26 @@ def test_every_problem_is_one_line_and_nothing_is_written(ytvos, results, tmp_pa
 def test_ids_that_the_video_does_not_have_are_told(ytvos, results, tmp_path, capsys, id_):
     write_mask(results / "a" / "00010.png", mask(**{"id4": slice(0, 5), f"id{id_}": slice(10, 12)}))
     assert pack(results, ytvos, tmp_path / "results.zip") == 1
-    assert (
-        f"a/00010.png shows the ids {id_}, which its video does not have: expected the background, 0, and 2, 4"
-        in (capsys.readouterr().err)
-    )
+    assert re.search(rf"a/00010\.png .*ids {id_}, .* 0, and 2, 4", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture"])
 def test_files_that_are_no_picture_are_told(ytvos, results, tmp_path, capsys, content):
     (results / "a" / "00010.png").write_bytes(content)
     assert pack(results, ytvos, tmp_path / "results.zip") == 1
-    assert "a/00010.png cannot be read: " in capsys.readouterr().err
+    assert "a/00010.png" in capsys.readouterr().err
 
 
 def test_an_object_that_no_mask_shows_is_told_but_packed(ytvos, results, tmp_path, caplog):
     write_mask(results / "a" / "00015.png", mask(id4=slice(0, 5)))
     assert pack(results, ytvos, tmp_path / "results.zip") == 0
-    assert "no mask of the video a shows the object 2" in caplog.text
+    assert re.search("video a .*object 2", caplog.text)
 
 
 def test_a_data_set_that_is_not_whole_is_told(ytvos, results, tmp_path, capsys):
     shutil.rmtree(ytvos / "valid" / "Annotations" / "b")
     assert pack(results, ytvos, tmp_path / "results.zip") == 1
-    assert "meta.json lists the video b, which has no masks" in capsys.readouterr().err
+    assert re.search(r"meta\.json .*video b", capsys.readouterr().err)
 
 
 def test_places_that_are_not_there_are_one_line(ytvos, results, tmp_path, capsys):
@@ -149,10 +147,8 @@ def test_places_that_are_not_there_are_one_line(ytvos, results, tmp_path, capsys
     (tmp_path / "file").touch()
     assert pack(results, ytvos, tmp_path / "file" / "results.zip") == 1
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3
-    assert "no folder" in lines[0]
-    assert "no folder" in lines[1]
-    assert "cannot write" in lines[2]
+    for line, place in zip(lines, ("absent", "absent", "file/results.zip"), strict=True):
+        assert f"{tmp_path}/{place}" in line
 
 
 def test_a_davis_zip_has_its_videos_at_the_top_and_every_frame(tmp_path):
@@ -227,5 +223,5 @@ def test_predicted_masks_of_the_real_sample_are_packed(real_data, tmp_path, caps
     shutil.rmtree(results / name)
     capsys.readouterr()
     assert pack(results, root.parent, tmp_path / "b.zip", "youtube-vos", "--split", "train") == 1
-    assert f"no results of the video {name}: expected 13 masks" in capsys.readouterr().err.splitlines()[0]
+    assert re.search(f"video {name}.* 13 masks", capsys.readouterr().err.splitlines()[0])
     assert not (tmp_path / "b.zip").exists()

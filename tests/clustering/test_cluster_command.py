@@ -73,5 +73,7 @@ def test_errors_are_one_line(videos, checkpoint, tmp_path, capsys):
     assert cluster(videos, checkpoint, tmp_path / "out", "--gap", "0") == 1
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vos-umec: error")]
     assert len(told) == 3
-    assert "there is no such file" in told[0]
+    assert "nowhere.mp4" in told[0]
+    assert "no.ckpt" in told[1]
+    assert " 0 " in told[2]
     assert not (tmp_path / "out").exists()

@@ -93,7 +93,7 @@ def test_constant_points_are_one_cluster():
 
 
 def test_too_few_or_broken_points_are_refused():
-    with pytest.raises(DataError, match="at least 5"):
+    with pytest.raises(DataError, match=r"\(4, 2\).* 5"):
         kmeans(np.zeros((4, 2), np.float32), 5, seed=0)
     with pytest.raises(DataError, match="finite"):
         kmeans(np.float32([[0.0], [np.nan], [1.0]]), 2, seed=0)
@@ -103,13 +103,13 @@ def test_too_few_or_broken_points_are_refused():
 
 def test_without_faiss_the_way_to_install_it_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "vos-umec\[cpu\]", or "vos-umec\[gpu\]"'):
+    with pytest.raises(MissingDependencyError, match=r'"vos-umec\[cpu\]".*"vos-umec\[gpu\]"'):
         kmeans(np.zeros((4, 2), np.float32), 2, seed=0)
 
 
 @pytest.mark.skipif(hasattr(faiss, "StandardGpuResources"), reason="this faiss has its GPU part")
 def test_a_gpu_without_faiss_gpu_is_refused_not_ignored():
-    with pytest.raises(MissingDependencyError, match="no GPU part"):
+    with pytest.raises(MissingDependencyError, match=r"GPU 0.*vos-umec\[gpu\]"):
         kmeans(np.zeros((4, 2), np.float32), 2, seed=0, gpu=0)
     assert faiss_gpu(torch.device("cuda", 0)) is None
 
@@ -129,5 +129,5 @@ def test_only_the_gpu_that_is_asked_for_is_used(monkeypatch):
     assert faiss_gpu(torch.device("cuda", 3)) == 3
     assert faiss_gpu(torch.device("cuda", 4)) is None
     assert faiss_gpu(torch.device("cpu")) is None
-    with pytest.raises(ConfigError, match="4 GPUs"):
+    with pytest.raises(ConfigError, match=r"GPU 4.* 4 GPUs"):
         kmeans(x, 2, seed=0, gpu=4)

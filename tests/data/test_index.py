@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -75,7 +76,7 @@ def test_what_may_not_be_read_is_left_out_with_a_warning(
 
     monkeypatch.setattr(os, "scandir", scandir)
     assert names(tmp_path) == ["dog"]
-    assert "lost+found is left out: Permission denied" in caplog.text
+    assert re.search(r"lost\+found.*Permission denied", caplog.text)
 
 
 def test_search_never_takes_labels_for_videos(tmp_path: Path, frame_folder: FrameFolder) -> None:
@@ -240,19 +241,19 @@ def test_every_fifth_frame_is_told(
     with caplog.at_level(logging.WARNING):
         index = scan(tmp_path)
     assert index.entries[0].step == step
-    assert any("only every 5th frame" in record.getMessage() for record in caplog.records) == warned
+    assert any("every 5th frame" in record.getMessage() for record in caplog.records) == warned
 
 
 def test_nothing_to_train_on_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is missing"):
+    with pytest.raises(DataError, match="/nowhere "):
         scan(tmp_path / "nowhere")
     (tmp_path / "file.mp4").write_bytes(b"")
-    with pytest.raises(DataError, match="is a file, not a folder"):
+    with pytest.raises(DataError, match=r"file\.mp4 "):
         scan(tmp_path / "file.mp4")
-    with pytest.raises(DataError, match=r"none of the 1 videos in .* can be used: first .*file\.mp4"):
+    with pytest.raises(DataError, match=r" 1 videos .*file\.mp4: "):
         scan(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no video in"):
+    with pytest.raises(DataError, match=r"/empty: .*\.mp4"):
         scan(tmp_path / "empty")
 
 
@@ -284,7 +285,7 @@ def test_a_decoder_that_crashes_costs_one_video(tmp_path: Path, monkeypatch: pyt
 
 def test_a_process_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _pretend(monkeypatch, "raise SystemExit(3)")
-    with pytest.raises(VosUmecError, match="did not start"):
+    with pytest.raises(VosUmecError, match=r"-m vos_umec\.data\.probe"):
         list(probe.describe_all([tmp_path / "a.mp4"], processes=1))
 
 

@@ -67,30 +67,30 @@ def test_davis_test_split_has_first_masks_alone(tmp_path: Path, frame_folder: Fr
 
 
 def test_what_is_missing_in_davis_is_one_clear_line(tmp_path: Path, frame_folder: FrameFolder) -> None:
-    with pytest.raises(DataError, match=r"no folder .*JPEGImages"):
+    with pytest.raises(DataError, match="/JPEGImages: "):
         davis_sequences(tmp_path)
     root = davis(tmp_path, frame_folder, "480p", ["dog"])
-    with pytest.raises(DataError, match=r"no split file .*val\.txt: found no list"):
+    with pytest.raises(DataError, match=r"2017/val\.txt: "):
         davis_sequences(root)
     write_list(root, "val", ["dog"])
-    with pytest.raises(DataError, match=r"no split file .*test-dev\.txt: found the splits val"):
+    with pytest.raises(DataError, match=r"2017/test-dev\.txt: .* val;"):
         davis_sequences(root, "test-dev")
     write_list(root, "train", ["dog", "bear"])
-    with pytest.raises(DataError, match=r"no folder .*bear"):
+    with pytest.raises(DataError, match="480p/bear: "):
         davis_sequences(root, "train")
     write_list(root, "none", [])
-    with pytest.raises(DataError, match="no sequence in"):
+    with pytest.raises(DataError, match=r"2017/none\.txt"):
         davis_sequences(root, "none")
 
 
 def test_a_mask_without_its_frame_is_told(tmp_path: Path, frame_folder: FrameFolder) -> None:
     root = davis(tmp_path, frame_folder, "", ["dog"])
     (root / "JPEGImages" / "dog" / "00001.png").unlink()
-    with pytest.raises(DataError, match=r"00001\.png has no frame of that name"):
+    with pytest.raises(DataError, match=r"Annotations/dog/00001\.png"):
         davis_sequences(root)
     (root / "Annotations" / "dog" / "00001.png").unlink()
     (root / "Annotations" / "dog" / "00000.png").unlink()
-    with pytest.raises(DataError, match="no mask of the first frame"):
+    with pytest.raises(DataError, match=r"first frame in .*Annotations/dog"):
         davis_sequences(root)
 
 
@@ -156,15 +156,13 @@ def test_youtube_vos_meta_names_the_frames_asked_for(ytvos: Path, frame_folder: 
     assert len(youtube_vos_sequences(ytvos, all_frames=False)[0].source()) == 6
     objects["2"]["frames"].append("00035")
     meta.write_text(json.dumps({"videos": {"003234408d": {"objects": objects}}}))
-    with pytest.raises(DataError, match=r"003234408d/00035 is asked for, but .* has no frame of that name"):
+    with pytest.raises(DataError, match=r"003234408d/00035 .*JPEGImages/003234408d"):
         youtube_vos_sequences(ytvos)
 
 
 def test_youtube_vos_videos_can_be_chosen(ytvos: Path) -> None:
     assert [sequence.name for sequence in youtube_vos_sequences(ytvos, videos=["003234408d"])] == ["003234408d"]
-    with pytest.raises(
-        DataError, match=r"1 of the 2 videos asked for have no masks in .*Annotations \(unlabelled\)"
-    ):
+    with pytest.raises(DataError, match=r"1 of the 2 videos .*Annotations \(unlabelled\)"):
         youtube_vos_sequences(ytvos, videos=["003234408d", "unlabelled"])
 
 

@@ -319,7 +319,7 @@ def test_held_out_videos_are_not_trained_on(ytvos: Path, tmp_path: Path) -> None
     trainer(tmp_path).fit(model, datamodule=module)
     assert [entry.id for entry in module.index] == ["b", "c"]
     assert sorted(name for name, _ in model.clips[0]) == ["b", "c"]
-    for names, found in (("a\nx\n", "x is not there"), ("a\nb\nc\n", "that is all of them")):
+    for names, found in (("a\nx\n", "2 videos .* x "), ("a\nb\nc\n", "3 videos .* all ")):
         held_out.write_text(names)
         with pytest.raises(DataError, match=f"are to be held out: {found}"):
             YouTubeVOSDataModule(str(ytvos), held_out=str(held_out), **TINY).setup("fit")
@@ -336,7 +336,7 @@ def test_predict_reads_every_frame_and_names_those_asked_for(
     module = YouTubeVOSPredictDataModule(str(ytvos), split="train", all_frames=False)
     module.setup("predict")
     assert (len(module.sequences[0].source()), module.sequences[0].required) == (4, (1, 2))
-    assert "the download train_all_frames has them all" in caplog.text
+    assert "train_all_frames" in caplog.text
 
 
 @pytest.mark.parametrize("stage", ["validate", "test", "fit"])

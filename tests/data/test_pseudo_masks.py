@@ -154,10 +154,10 @@ def test_hidden_masks_are_not_in_force_and_are_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("indices", "segments", "message"),
     [
-        ([0, 1], np.zeros((3, 2, 2), np.uint8), "one map a frame"),
-        ([], np.zeros((0, 2, 2), np.uint8), "one map a frame"),
-        ([0], np.zeros((1, 2, 2), np.int64), "uint8"),
-        ([3, 3], np.zeros((2, 2, 2), np.uint8), "do not ascend"),
+        ([0, 1], np.zeros((3, 2, 2), np.uint8), r"bear .*\(3, 2, 2\).* 2 frames"),
+        ([], np.zeros((0, 2, 2), np.uint8), r"bear .*\(0, 2, 2\)"),
+        ([0], np.zeros((1, 2, 2), np.int64), "int64.*uint8"),
+        ([3, 3], np.zeros((2, 2, 2), np.uint8), r"bear .*\[3, 3\]"),
     ],
 )
 def test_segments_that_do_not_fit_are_refused(
@@ -171,17 +171,17 @@ def test_segments_that_do_not_fit_are_refused(
 
 def test_misuse_is_told(tmp_path: Path) -> None:
     store = PseudoMaskStore(tmp_path)
-    with pytest.raises(ConfigError, match=r"call begin\(1\)"):
+    with pytest.raises(ConfigError, match=r"begin\(1\)"):
         store.write(1, "bear", np.array([0]), np.zeros((1, 2, 2), np.uint8))
     store.begin(1)
-    with pytest.raises(DataError, match="no pseudo mask"):
+    with pytest.raises(DataError, match=r"generation_0001\.tmp"):
         store.commit(1, {})
     write_generation(store, 1)
     store.reload()
     for call in (lambda: store.begin(1), lambda: store.commit(1, {})):
-        with pytest.raises(ConfigError, match=r"number it store\.next"):
+        with pytest.raises(ConfigError, match=r"generation 1 .*store\.next"):
             call()
-    with pytest.raises(DataError, match=r"for frames \[0, 1\]"):
+    with pytest.raises(DataError, match=r"-dash .*\[0, 1\]"):
         store.read("-dash", [0, 1])
 
 

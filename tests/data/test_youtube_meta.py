@@ -40,7 +40,7 @@ def test_the_file_is_read(tmp_path: Path) -> None:
 def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "meta.json").write_text(text)
-    with pytest.raises(DataError, match=r"is not a YouTube-VOS meta\.json"):
+    with pytest.raises(DataError, match=r"train/meta\.json"):
         youtube_vos_meta(tmp_path)
 
 
@@ -54,7 +54,7 @@ def test_unseen_is_what_no_other_video_shows() -> None:
 
 
 def test_wrong_settings_are_told() -> None:
-    with pytest.raises(ConfigError, match="no video has the category bear, pnda: expected categories of"):
+    with pytest.raises(ConfigError, match="bear, pnda"):
         require_categories(meta(a="panda"), ["pnda", "panda", "bear"])
 
 
@@ -63,8 +63,8 @@ def test_lists_of_names(tmp_path: Path) -> None:
     listing.write_text("\n003234408d  \r\npolar bear\n\n")
     assert read_names(listing) == ["003234408d", "polar bear"]
     listing.write_text("\n \n")
-    with pytest.raises(DataError, match="is empty"):
+    with pytest.raises(DataError, match=r"names\.txt is empty"):
         read_names(listing)
     listing.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="no list at"):
+    with pytest.raises(DataError, match=r"no list .*names\.txt"):
         read_names(listing)

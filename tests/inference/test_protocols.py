@@ -130,10 +130,10 @@ def test_changes_beat_the_protocol_and_its_temperature_the_networks():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"protocol": "crv"}, "unknown protocol 'crv'; the protocols are crw, dino, umec"),
-        ({"protocol": "crw", "topk": 3}, "no setting topk; the settings are protocol, rounds"),
-        ({"protocol": "umec"}, "3 rounds of refinement need a frame-mask encoder and a decoder"),
-        ({"protocol": "crw", "tau": 0}, "tau must be above 0"),
+        ({"protocol": "crv"}, "'crv'.*crw, dino, umec"),
+        ({"protocol": "crw", "topk": 3}, "topk.*rounds, references"),
+        ({"protocol": "umec"}, "3 rounds.*rounds=0"),
+        ({"protocol": "crw", "tau": 0}, "tau.* 0"),
     ],
 )
 def test_what_cannot_be_asked_says_so(arguments, words):

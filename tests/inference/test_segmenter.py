@@ -115,8 +115,8 @@ def test_a_correction_lasts(network, rounds):
 @pytest.mark.parametrize(
     ("mask", "told"),
     [
-        (np.full(SIZE, 255), r"0 and 255 alone.* give ids, such as mask > 0"),
-        (np.full(SIZE, 0.7), r"between whole numbers; .* mask > 0\.5"),
+        (np.full(SIZE, 255), "0 and 255.*mask > 0"),
+        (np.full(SIZE, 0.7), r"mask > 0\.5"),
     ],
 )
 def test_a_mask_that_can_hardly_be_ids_is_refused(network, mask, told):
@@ -126,12 +126,12 @@ def test_a_mask_that_can_hardly_be_ids_is_refused(network, mask, told):
 
 @pytest.mark.parametrize("frame", [np.zeros(SIZE, np.uint8), np.zeros((*SIZE, 3)), torch.zeros(3, 8, 8), "a.png"])
 def test_what_is_no_frame_is_told(network, frame):
-    with pytest.raises(ConfigError, match=r"a frame is a numpy array \(H, W, 3\) uint8, RGB; found \w+"):
+    with pytest.raises(ConfigError, match=rf"\(H, W, 3\) uint8.* {type(frame).__name__}"):
         VideoSegmenter(network, rounds=0).step(frame)
 
 
 def test_a_module_is_no_network():
-    with pytest.raises(ConfigError, match=r"UMECModule is no network; .* give its `\.network`"):
+    with pytest.raises(ConfigError, match=r"UMECModule.*`\.network`"):
         VideoSegmenter(UMECModule(network="tiny"))
 
 
@@ -146,11 +146,11 @@ def test_segment_wants_a_fresh_segmenter_and_masks_of_frames_there_are(network):
             return [frame for _ in indices]
 
     for index in (2, "0", -1):
-        with pytest.raises(ConfigError, match=rf"for frame {index!r}; the video has frames 0 to 1"):
+        with pytest.raises(ConfigError, match=rf"frame {index!r}.* 0 to 1"):
             next(VideoSegmenter(network, rounds=0).segment(Twice(), {index: truth}))
     segmenter = VideoSegmenter(network, rounds=0)
     assert len(list(segmenter.segment(Twice(), {0: truth}))) == 2
-    with pytest.raises(ConfigError, match="make a new one"):
+    with pytest.raises(ConfigError, match="new"):
         next(segmenter.segment(Twice(), {0: truth}))
 
 
@@ -242,15 +242,15 @@ def test_segment_yields_frame_by_frame_and_reads_one_batch_ahead(network):
 
 def test_wrong_input_says_what_is_wrong(network):
     frame, truth = scene({3: (8, 8)})
-    with pytest.raises(MaskError, match="its frame has"):
+    with pytest.raises(MaskError, match=r"\(20, 64\).*\(48, 64\)"):
         VideoSegmenter(network).step(frame, truth[:20])
-    with pytest.raises(MaskError, match="1 to 254"):
+    with pytest.raises(MaskError, match=r"1 to 254.*300"):
         VideoSegmenter(network).step(frame, truth.astype(np.int64) * 100)
-    with pytest.raises(ConfigError, match="top_k must be 1 or more"):
+    with pytest.raises(ConfigError, match=r"top_k.* 0"):
         VideoSegmenter(network, top_k=0)
-    with pytest.raises(ConfigError, match="radius must be above 0"):
+    with pytest.raises(ConfigError, match=r"radius.* -1"):
         VideoSegmenter(network, radius=-1)
-    with pytest.raises(ConfigError, match="mutual must be above 0"):
+    with pytest.raises(ConfigError, match=r"mutual.* 0"):
         VideoSegmenter(network, mutual=0)
     with pytest.raises(ConfigError, match="max_extent"):
         VideoSegmenter(network, max_extent=0)
@@ -258,7 +258,7 @@ def test_wrong_input_says_what_is_wrong(network):
         VideoSegmenter(network, crop_margin=-1)
     segmenter = VideoSegmenter(network, rounds=0)
     segmenter.step(frame, truth)
-    with pytest.raises(ConfigError, match="another video"):
+    with pytest.raises(ConfigError, match=r"\(20, 64\).*\(48, 64\)"):
         segmenter.step(frame[:20])
 
 

@@ -36,23 +36,23 @@ def test_zero_padded_names_are_in_their_order(tmp_path) -> None:
 def test_unequal_sizes(tmp_path) -> None:
     fill(tmp_path, ["0.png", "1.png"])
     fill(tmp_path, ["2.png"], size=(20, 31))
-    with pytest.raises(VideoReadError, match=r"2.png has size \(20, 31\) .* 0.png had \(20, 30\)"):
+    with pytest.raises(VideoReadError, match=r"2\.png .*\(20, 31\).* 0\.png .*\(20, 30\)"):
         open_source(tmp_path)
     trusting = open_source(tmp_path, SourceFacts("folder", 3, (20, 30), 24.0))
-    with pytest.raises(VideoReadError, match=r"2\.png has size"):
+    with pytest.raises(VideoReadError, match=r"2\.png .*\(20, 31\)"):
         trusting.read([2])
 
 
 def test_a_folder_that_has_changed(tmp_path) -> None:
     fill(tmp_path, ["0.png", "1.png"])
-    with pytest.raises(VideoReadError, match="2 pictures where 3 were found before"):
+    with pytest.raises(VideoReadError, match=r"2 pictures .*3 "):
         open_source(tmp_path, SourceFacts("folder", 3, (20, 30), 24.0))
     assert open_source(tmp_path, SourceFacts("folder", 2, (20, 30), 12.0)).fps == 12.0
 
 
 def test_two_kinds_of_one_frame(tmp_path) -> None:
     fill(tmp_path, ["0.jpg", "0.png"])
-    with pytest.raises(DataError, match="holds 0 twice"):
+    with pytest.raises(DataError, match=" 0 twice"):
         open_source(tmp_path)
 
 
@@ -60,7 +60,7 @@ def test_two_kinds_of_one_frame(tmp_path) -> None:
 def test_a_broken_header_is_found_at_once(tmp_path, content) -> None:
     fill(tmp_path, ["0.png", "1.png"])
     (tmp_path / "2.png").write_bytes(content)
-    with pytest.raises(VideoReadError, match=r"2\.png is no readable picture"):
+    with pytest.raises(VideoReadError, match=r"2\.png"):
         open_source(tmp_path)
 
 
@@ -74,7 +74,7 @@ def test_a_cut_picture_is_named(tmp_path, ending) -> None:
     source = open_source(tmp_path)
     for size in ((80, 80), (50, 60), (20, 20)):
         assert source.read([0], size).shape == (1, *size, 3)
-        with pytest.raises(VideoReadError, match=f"1.{ending} cannot be decoded"):
+        with pytest.raises(VideoReadError, match=rf"1\.{ending} "):
             source.read([1], size)
 
 
@@ -151,11 +151,11 @@ def test_every_kind_of_picture_becomes_rgb(tmp_path, mode, color, expected) -> N
 
 def test_float_pictures_are_refused(tmp_path) -> None:
     Image.new("F", (5, 4), 0.5).save(tmp_path / "0.tiff")
-    with pytest.raises(VideoReadError, match="no certain brightness"):
+    with pytest.raises(VideoReadError, match=r"0\.tiff .*type F"):
         open_source(tmp_path).read([0])
 
 
 def test_an_impossible_size(tmp_path) -> None:
     fill(tmp_path, ["0.png"])
-    with pytest.raises(ConfigError, match="at least 1 pixel"):
+    with pytest.raises(ConfigError, match=r"\(0, 5\)"):
         open_source(tmp_path).read([0], (0, 5))

@@ -46,7 +46,7 @@ def test_any_whole_type_is_written(tmp_path, dtype) -> None:
         (np.zeros((2, 2, 1), int), "shape"),
         (np.zeros(4, int), "shape"),
         (np.zeros((0, 4), int), "shape"),
-        (np.zeros((2, 2)), "whole object ids"),
+        (np.zeros((2, 2)), "float64"),
         (np.array([[0, 256]]), "from 0 to 256"),
         (np.array([[-1, 2]]), "from -1 to 2"),
     ],
@@ -59,7 +59,7 @@ def test_what_is_no_mask_is_not_written(tmp_path, ids, words) -> None:
 
 
 def test_only_png_is_written(tmp_path) -> None:
-    with pytest.raises(MaskError, match=r"ends in \.png"):
+    with pytest.raises(MaskError, match=r"m\.jpg.*\.png"):
         write_mask(tmp_path / "m.jpg", [[0]])
 
 
@@ -104,7 +104,7 @@ def test_sure_greys(tmp_path, values, expected, kind) -> None:
     "values", [[0, 128], [0, 38], [0, 15], [0, 127, 255], [0, 1, 2, 40], [0, 254], [*range(40)]]
 )
 def test_unsure_greys(tmp_path, values) -> None:
-    with pytest.raises(MaskError, match=r"grey values .* indexed PNG") as caught:
+    with pytest.raises(MaskError, match=r"mask\.png .* indexed PNG") as caught:
         read_mask(saved(tmp_path, np.array([values], np.uint8)))
     assert f"{len(values)} grey values ({values[0]}, {values[1]}" in str(caught.value)
 
@@ -160,7 +160,7 @@ def test_soft_edges_never_become_objects(tmp_path, soften, color) -> None:
     else:
         path = path.with_suffix(".jpg")
         big.save(path, quality=85)
-    with pytest.raises(MaskError, match=r"Soft edges come from .* draw hard edges"):
+    with pytest.raises(MaskError, match="hard edges"):
         read_mask(path)
 
 
@@ -179,7 +179,7 @@ def test_no_mask_at_all(tmp_path, content) -> None:
     path = tmp_path / "m.png"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(MaskError, match=r"no mask at|cannot be decoded"):
+    with pytest.raises(MaskError, match=r"m\.png"):
         read_mask(path)
 
 
@@ -187,7 +187,7 @@ def test_a_cut_mask(tmp_path) -> None:
     path = tmp_path / "m.png"
     write_mask(path, np.random.default_rng(0).integers(0, 9, (60, 60)))
     path.write_bytes(path.read_bytes()[:400])
-    with pytest.raises(MaskError, match="cannot be decoded"):
+    with pytest.raises(MaskError, match=r"m\.png"):
         read_mask(path)
 
 
@@ -255,7 +255,7 @@ def test_the_quick_way_leaves_all_else_to_pillow() -> None:
 
 def test_a_mask_of_floats(tmp_path) -> None:
     Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "m.tiff")
-    with pytest.raises(MaskError, match="type F"):
+    with pytest.raises(MaskError, match=r"m\.tiff .*type F"):
         read_mask(tmp_path / "m.tiff")
 
 

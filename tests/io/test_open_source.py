@@ -22,17 +22,17 @@ def refused(path: Path, error: type[Exception], words: str) -> None:
 
 
 def test_missing(tmp_path) -> None:
-    refused(tmp_path / "none.mp4", VideoReadError, "no such file; check the path")
+    refused(tmp_path / "none.mp4", VideoReadError, "no such file")
 
 
 def test_empty_folder(tmp_path) -> None:
-    refused(tmp_path, DataError, "holds nothing; expected JPEG or PNG frames")
+    refused(tmp_path, DataError, "nothing.*JPEG or PNG")
 
 
 def test_folder_without_pictures(tmp_path) -> None:
     (tmp_path / "a.mp4").touch()
     (tmp_path / "notes.txt").touch()
-    refused(tmp_path, DataError, "it holds a.mp4, notes.txt; expected JPEG or PNG frames")
+    refused(tmp_path, DataError, r"a\.mp4, notes\.txt.*JPEG or PNG")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n" * 400, bytes(5000)])
@@ -40,7 +40,7 @@ def test_folder_without_pictures(tmp_path) -> None:
 def test_no_video_inside(tmp_path, name, content) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    refused(path, VideoReadError, "FFmpeg does not know it|not one frame|no moving picture|a text")
+    refused(path, VideoReadError, "FFmpeg|not one frame|no moving picture|a text")
 
 
 def test_playlists_do_not_reach_out(tmp_path) -> None:
@@ -51,7 +51,7 @@ def test_playlists_do_not_reach_out(tmp_path) -> None:
 
 def test_single_picture(tmp_path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "frame.jpg")
-    refused(tmp_path / "frame.jpg", VideoReadError, "single picture; name the folder")
+    refused(tmp_path / "frame.jpg", VideoReadError, "single picture.*folder")
 
 
 def test_sound_alone(tmp_path) -> None:
@@ -65,19 +65,19 @@ def test_sound_alone(tmp_path) -> None:
 
 def test_a_pipe_is_not_waited_for(tmp_path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
-    refused(tmp_path / "pipe.mp4", VideoReadError, "neither a file nor a folder")
+    refused(tmp_path / "pipe.mp4", VideoReadError, "file.*folder")
 
 
 def test_unknown_codec(make_clip) -> None:
     path = make_clip(frames=3)
     path.write_bytes(re.sub(rb"avc1(?=\x00{7}\x01)", b"zzzz", path.read_bytes()))
-    refused(path, VideoReadError, "codec is unknown")
+    refused(path, VideoReadError, "codec.*h264")
 
 
 def test_cut_before_its_index(make_clip) -> None:
     path = make_clip(frames=20)  # mp4 keeps its index at the end
     path.write_bytes(path.read_bytes()[:-2000])
-    refused(path, VideoReadError, "FFmpeg does not know it as a video")
+    refused(path, VideoReadError, "FFmpeg")
 
 
 @pytest.mark.parametrize("size", [(480, 854), (854, 480), (7, 7), (1, 900), (333, 500)])

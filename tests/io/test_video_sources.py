@@ -143,7 +143,7 @@ def test_names_repeats_and_emptiness(make_clip, numbers) -> None:
 
 @pytest.mark.parametrize("indices", [[5], [0, -1], [10**9]])
 def test_frames_out_of_range_are_refused(make_clip, indices) -> None:
-    with pytest.raises(VideoReadError, match="its 5 frames are numbered 0 to 4"):
+    with pytest.raises(VideoReadError, match=r"5 frames .*0 to 4"):
         open_source(make_clip(frames=5)).read(indices)
 
 
@@ -228,8 +228,8 @@ def test_the_sound_part_of_a_damaged_file_is_read(make_clip, numbers, monkeypatc
     assert len(source) == 33
     assert numbers(source.read(range(33))) == list(range(33))
     assert numbers(source.read([32, 7, 31])) == [32, 7, 31]
-    assert "first 33 frames are used" in caplog.text
-    with pytest.raises(VideoReadError, match="33 frames"):
+    assert "33 frames" in caplog.text
+    with pytest.raises(VideoReadError, match=r"frame 33 .*33 frames"):
         source.read([33])
 
 
@@ -291,7 +291,7 @@ def test_opening_is_lazy_and_facts_save_the_counting(make_clip, numbers, monkeyp
     assert numbers(source.read([8, 3], (24, 32))) == [8, 3]
     monkeypatch.undo()
     changed = open_source(path, SourceFacts("decord", 8, (48, 64), 25.0))
-    with pytest.raises(VideoReadError, match="the file has changed"):
+    with pytest.raises(VideoReadError, match=r"9 frames .*8 "):
         changed.read([0])
 
 

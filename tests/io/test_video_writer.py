@@ -1,3 +1,5 @@
+import re
+
 import av
 import numpy as np
 import pytest
@@ -82,7 +84,7 @@ def test_a_block_that_fails_leaves_the_old_file(tmp_path, picture) -> None:
     for frames in ([], [picture(2)]):
         with pytest.raises(StopError):
             fail(frames)
-    with pytest.raises(DataError, match="no frame was written"), VideoWriter(path, 25):
+    with pytest.raises(DataError, match=r"no frame .*clip\.mp4"), VideoWriter(path, 25):
         pass
     assert path.read_bytes() == old
     assert [entry.name for entry in tmp_path.iterdir()] == ["clip.mp4"]
@@ -95,9 +97,9 @@ def test_a_block_that_fails_leaves_the_old_file(tmp_path, picture) -> None:
         ({"fps": float("nan")}, "fps is nan"),
         ({"fps": float("inf")}, "fps is inf"),
         ({"gop": 0}, "gop is 0"),
-        ({"codec": "no-such"}, "no video encoder 'no-such'"),
-        ({"codec": "aac"}, "no video encoder 'aac'"),
-        ({"path": "clip.avi"}, "ends in .mp4"),
+        ({"codec": "no-such"}, "encoder 'no-such'"),
+        ({"codec": "aac"}, "encoder 'aac'"),
+        ({"path": "clip.avi"}, r"clip\.avi.*\.mp4"),
     ],
 )
 def test_settings_out_of_range(tmp_path, settings, words) -> None:
@@ -112,6 +114,6 @@ def test_settings_out_of_range(tmp_path, settings, words) -> None:
 )
 def test_frames_that_do_not_fit(tmp_path, shape, dtype) -> None:
     frame = np.zeros(shape, dtype)
-    with pytest.raises(ConfigError, match="cannot write a frame"):
+    with pytest.raises(ConfigError, match=re.escape(str(shape))):
         write(tmp_path / "clip.mp4", [np.zeros((8, 8, 3), np.uint8), frame])
     assert not list(tmp_path.iterdir())

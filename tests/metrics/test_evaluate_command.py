@@ -56,15 +56,15 @@ def test_prints_a_table_and_writes_json(folders, tmp_path, capsys):
 def test_json_that_cannot_be_written(folders, tmp_path):
     root, results, _ = folders
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"cannot write .*scores.json: "):
+    with pytest.raises(ConfigError, match=r"scores\.json: "):
         evaluate(results, "--root", root, "--json", tmp_path / "file" / "scores.json")
 
 
 def test_missing_data_is_one_clear_error(folders, tmp_path):
     root, results, _ = folders
-    with pytest.raises(DataError, match=r"no folder .*absent"):
+    with pytest.raises(DataError, match="/absent"):
         evaluate(tmp_path / "absent", "--root", root)
-    with pytest.raises(DataError, match="JPEGImages"):
+    with pytest.raises(DataError, match="absent/JPEGImages"):
         evaluate(results, "--root", tmp_path / "absent")
 
 

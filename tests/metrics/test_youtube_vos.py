@@ -92,7 +92,7 @@ def test_scores_are_those_of_a_slow_loop(folders, tmp_path, caplog, capsys):
     means = {"J_seen": seen[0], "F_seen": seen[1], "J_unseen": expected["a", 4][0], "F_unseen": expected["a", 4][1]}
     assert scores == pytest.approx({**means, "overall": np.mean(list(means.values()))}, abs=1e-12)
     assert list(scores) == ["overall", "J_seen", "J_unseen", "F_seen", "F_unseen"]
-    assert "b: object [9] appears last of all and is not scored" in caplog.text
+    assert "b: object [9]" in caplog.text
     printed = capsys.readouterr().out
     assert "panda" in printed
     assert f"{100 * scores['overall']:.1f}" in printed.splitlines()[-3]
@@ -148,7 +148,7 @@ def test_unseen_categories_may_be_named(folders, tmp_path):
     rows = json.loads((tmp_path / "scores.json").read_text())["objects"]
     assert {row["category"]: row["seen"] for row in rows} == {"dog": 0, "panda": 1}
     (tmp_path / "unseen.txt").write_text("dgo\n")
-    with pytest.raises(ConfigError, match="no video has the category dgo"):
+    with pytest.raises(ConfigError, match="dgo"):
         evaluate(*words, "--unseen", tmp_path / "unseen.txt")
 
 
@@ -165,27 +165,27 @@ def test_where_no_category_is_unseen_there_is_no_overall_figure(folders, tmp_pat
 def test_what_is_missing_is_one_clear_error(folders, tmp_path):
     root, results = folders
     words = [results, "--dataset", "youtube-vos", "--root", root]
-    with pytest.raises(ConfigError, match="all videos of train are to be scored"):
+    with pytest.raises(ConfigError, match=r"train.*--videos.*--unseen"):
         evaluate(*words)
-    with pytest.raises(ConfigError, match="--videos and --unseen are of youtube-vos"):
+    with pytest.raises(ConfigError, match=r"--videos.*--dataset youtube-vos"):
         evaluate(results, "--root", root, "--videos", tmp_path / "held_out.txt")
     words += ["--videos", tmp_path / "held_out.txt"]
     write_mask(results / "a" / "00025.png", np.zeros((12, 16), np.uint8))
-    with pytest.raises(MaskError, match=r"a/00025.png is 16 x 12 pixels, its ground truth 32 x 24"):
+    with pytest.raises(MaskError, match=r"a/00025\.png.*16 x 12.*32 x 24"):
         evaluate(*words)
     (results / "a" / "00025.png").unlink()
-    with pytest.raises(DataError, match=r"a lacks 1 of the 5 scored frames \(00025.png\)"):
+    with pytest.raises(DataError, match=r"/a .*1 of the 5 .*\(00025\.png\)"):
         evaluate(*words)
     shutil.rmtree(results / "b")
-    with pytest.raises(DataError, match=r"no results of 1 of 2 sequences \(b\)"):
+    with pytest.raises(DataError, match=r"1 of 2 sequences \(b\)"):
         evaluate(*words)
     meta = json.loads((root / "train" / "meta.json").read_text())
     del meta["videos"]["a"]["objects"]["4"]["category"]
     (root / "train" / "meta.json").write_text(json.dumps(meta))
-    with pytest.raises(DataError, match="no category of the object 4 of a"):
+    with pytest.raises(DataError, match="category of the object 4 of a"):
         evaluate(*words)
     (root / "train" / "meta.json").unlink()
-    with pytest.raises(DataError, match=r"no meta\.json in"):
+    with pytest.raises(DataError, match=r"meta\.json in .*/train"):
         evaluate(*words)
 
 
@@ -195,5 +195,5 @@ def test_a_hidden_ground_truth_cannot_be_scored(folders):
         (root / "train" / "Annotations" / "train1" / f"{stem}.png").unlink()
     shutil.copytree(results / "a", results / "train1")
     sequences = youtube_vos_sequences(root, videos=["train1"])
-    with pytest.raises(DataError, match="no object of the 1 videos has a mask after its first"):
+    with pytest.raises(DataError, match="1 videos"):
         evaluate_youtube_vos(results, sequences, youtube_vos_meta(root), unseen=[])

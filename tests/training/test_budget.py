@@ -1,5 +1,6 @@
 """A schedule by the clock, on a clock that moves by a fixed step at every look."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ def test_shares_without_a_budget_are_told(videos, tmp_path):
 
 @pytest.mark.parametrize("wrong", [{"at": []}, {"at": [0.5, 0.2]}, {"at": [1.5]}])
 def test_wrong_shares_are_told(wrong):
-    with pytest.raises(ConfigError, match="rising shares"):
+    with pytest.raises(ConfigError, match=re.escape(str(wrong["at"]))):
         make(**wrong)
 
 
@@ -115,7 +116,7 @@ def test_without_minutes_the_modules_own_schedule_holds(videos, tmp_path):
     "wrong", [{"minutes": 0}, {"minutes": 1, "rise": 1.0}, {"restarts": [0.5, 0.4]}, {"restarts": [1.0]}]
 )
 def test_wrong_budgets_are_told(wrong):
-    with pytest.raises(ConfigError, match="a budget of"):
+    with pytest.raises(ConfigError, match=r"minutes.*rise.*restarts"):
         TimeBudget(**wrong)
 
 

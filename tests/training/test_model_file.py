@@ -84,10 +84,10 @@ def test_a_class_that_cannot_be_imported_is_named(tmp_path):
 def test_a_checkpoint_of_another_library_is_told_in_one_line(tmp_path, capsys):
     path = tmp_path / "other.ckpt"
     torch.save({"hyper_parameters": {}, "state_dict": {}}, path)
-    with pytest.raises(CheckpointError, match="is not a checkpoint of a UMECModule"):
+    with pytest.raises(CheckpointError, match=r"other\.ckpt.*UMECModule"):
         load_module(path)
     assert main(["test", "--config=configs/davis17.yaml", f"--ckpt_path={path}"]) == 1
-    assert "is not a checkpoint that training wrote" in capsys.readouterr().err
+    assert str(path) in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_training_starts_from_a_model_file_or_a_checkpoint(module, tmp_path):
@@ -120,8 +120,8 @@ def test_files_that_are_no_models_are_told(module, tmp_path):
         write(module, tmp_path / "m.bin")
     (tmp_path / "broken.safetensors").write_bytes(b"nonsense")
     save_file({"w": torch.zeros(2)}, tmp_path / "other.safetensors")
-    for name, words in (("broken", "cannot be read"), ("other", "not how to build"), ("none", "no checkpoint")):
-        with pytest.raises(CheckpointError, match=words):
+    for name in ("broken", "other", "none"):
+        with pytest.raises(CheckpointError, match=rf"{name}\.safetensors"):
             load_module(tmp_path / f"{name}.safetensors")
 
 

@@ -150,15 +150,15 @@ def test_a_frozen_encoder_stands_still_once_pseudo_masks_are_in_force(freeze):
 
 def test_a_crop_of_cut_cells_is_told_at_the_first_step():
     batch = {"frames": torch.rand(1, 3, 3, 50, 48), "generation": torch.zeros(1)}
-    with pytest.raises(ConfigError, match=r"50 x 48 pixels.* 4 wide: .*a multiple of 4, such as 48"):
+    with pytest.raises(ConfigError, match=r"50 x 48.* 4 .*data\.crop.* 48"):
         UMECModule(network="tiny").training_step(batch, 0)
 
 
 @pytest.mark.parametrize(
     ("options", "callbacks", "told"),
     [
-        ({"precision": "bf16-true"}, [], "weights are torch.bfloat16.*give precision bf16-mixed"),
-        ({}, [StochasticWeightAveraging(1e-3)], "running statistics .*give EMAWeightAveraging"),
+        ({"precision": "bf16-true"}, [], "bf16-true.*bf16-mixed"),
+        ({}, [StochasticWeightAveraging(1e-3)], "StochasticWeightAveraging.*EMAWeightAveraging"),
     ],
 )
 def test_what_would_harm_later_is_refused_at_the_start(options, callbacks, told, tmp_path):
@@ -209,5 +209,5 @@ def test_hooks_can_be_overridden():
 
 
 def test_a_missing_checkpoint_says_so(tmp_path):
-    with pytest.raises(CheckpointError, match="no checkpoint at"):
+    with pytest.raises(CheckpointError, match=r"no\.ckpt"):
         load_network(tmp_path / "no.ckpt")

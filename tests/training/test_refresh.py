@@ -1,4 +1,5 @@
 import logging
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -47,10 +48,11 @@ def test_masks_come_after_the_warmup_and_again_and_not_after_the_last_epoch(vide
 
 def test_training_that_ends_before_the_first_masks_says_so(videos, tmp_path, caplog):
     fit(videos, tmp_path, make(), epochs=2, module=Toy(warmup_epochs=2))
-    assert "ended after 2 epochs and 2 steps, before the first pseudo masks (warmup_epochs 2)" in caplog.text
+    assert "2 epochs and 2 steps" in caplog.text
+    assert "warmup_epochs 2" in caplog.text
     caplog.clear()
     fit(videos, tmp_path, make(), epochs=2, module=Toy(warmup_epochs=1))
-    assert "before the first pseudo masks" not in caplog.text
+    assert "warmup_epochs" not in caplog.text
 
 
 def test_no_refresh_follows_the_last_step(videos, tmp_path):
@@ -163,7 +165,7 @@ def test_no_video_at_all_is_an_error_and_the_old_masks_stay(videos, tmp_path):
         def on_train_epoch_end(self, trainer, pl_module):
             pl_module.network.encoder.head[-1].weight.data.fill_(float("nan"))
 
-    with pytest.raises(DataError, match="none of the 3 videos"):
+    with pytest.raises(DataError, match="3 videos"):
         fit(videos, tmp_path, make(), epochs=2, first=[Diverged()])
     assert PseudoMaskStore(tmp_path / "store").generation == 1
     assert len(contents(tmp_path / "store")) == 3
@@ -178,8 +180,8 @@ def test_health_and_pictures_reach_the_loggers(videos, tmp_path, caplog):
     for name in ("entropy", "small", "consistency", "position"):
         assert 0 <= float(row[f"segments/{name}"]) <= 1
     assert float(row["segments/videos"]) == 3
-    assert "pseudo masks 1: 3 of 3 videos; entropy" in caplog.text
-    assert "so segments may be tiles" in caplog.text  # position_weight=6
+    assert re.search("pseudo masks 1: 3 of 3 .*entropy", caplog.text)
+    assert "tiles" in caplog.text  # position_weight=6
     names = sorted(path.name for path in (tmp_path / "store" / "pictures").iterdir())
     assert names == ["refresh_001_a.png", "refresh_001_deep%2Fc d %C3%A9.png"]
     with Image.open(tmp_path / "store" / "pictures" / names[0]) as picture:
@@ -219,18 +221,18 @@ def test_mixed_precision_clusters_too(videos, tmp_path):
 def test_what_it_needs_is_checked_before_the_warmup(videos, tmp_path):
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[make()],
                       default_root_dir=tmp_path, enable_progress_bar=False)  # fmt: skip
-    with pytest.raises(ConfigError, match="data module with index, store, gap; found NoneType"):
+    with pytest.raises(ConfigError, match=r"PseudoMaskRefresh.*index, store, gap.*NoneType"):
         trainer.fit(Toy(), [{"frames": torch.zeros(1)}])
-    with pytest.raises(ConfigError, match="no hyperparameter warmup_epochs"):
+    with pytest.raises(ConfigError, match=r"Toy.*warmup_epochs"):
         fit(videos, tmp_path, make(), module=Toy(warmup_epochs=None))
-    for settings in ({"every_n_epochs": -1}, {"frames_per_video": 0}, {"clusters": 1}, {"warmup_epochs": -2}):
-        with pytest.raises(ConfigError, match="expected"):
-            make(**settings)
+    for name, value in {"every_n_epochs": -1, "frames_per_video": 0, "clusters": 1, "warmup_epochs": -2}.items():
+        with pytest.raises(ConfigError, match=f"{name}={value}|{value} {name}"):
+            make(**{name: value})
 
 
 def test_a_missing_faiss_shows_before_the_warmup(videos, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "vos-umec\[cpu\]"'):
+    with pytest.raises(MissingDependencyError, match=r'faiss.*"vos-umec\[cpu\]"'):
         fit(videos, tmp_path, make(warmup_epochs=5))
 
 

@@ -78,10 +78,10 @@ def test_one_sided_matches_weigh_as_in_inference_and_their_loss_is_taken_as_give
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"radius": 12}, "need top_k"),
-        ({"mutual": 0.1}, "need top_k"),
-        ({"top_k": 0}, "top_k must be"),
-        ({"top_k": 5, "mutual": 0}, "mutual must be"),
+        ({"radius": 12}, "top_k"),
+        ({"mutual": 0.1}, "mutual.*top_k"),
+        ({"top_k": 0}, "top_k.* 0"),
+        ({"top_k": 5, "mutual": 0}, "mutual.* 0"),
     ],
 )
 def test_wrong_settings_are_told(wrong, told):

@@ -102,11 +102,11 @@ def test_every_problem_is_one_line_and_nothing_is_written(ytvos, results, tmp_pa
     Image.new("RGB", SIZE[::-1]).save(results / "a" / "00010.png")
     assert pack(results, ytvos, out) == 1
     assert capsys.readouterr().err.splitlines() == [
-        f"vos-umec: error: {results}/a lacks 1 of the 3 frames asked for: 00015.png",
+        f"vos-umec: error: {results}/a lacks 1 of the 3 required frames: 00015.png",
         f"vos-umec: error: {results}/a/00005.png is 19 x 12 pixels, its video 20 x 12: write masks at the size of "
         "the frames",
         f"vos-umec: error: {results}/a/00010.png is a PNG with pixels of type RGB: expected an indexed PNG, such "
-        "as `vos_umec.io.masks.write_mask` writes",
+        "as `vos_umec.write_mask` writes",
         f"vos-umec: error: no results of the video b: expected 5 masks in {results}/b",
         f"vos-umec: {out} is not written: 4 problem(s), see above",
     ]

@@ -1,4 +1,4 @@
-"""Pictures in motion: write frames as h264 in mp4."""
+"""Write frames to a video file, h264 in mp4."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 class VideoWriter:
-    """Writes frames one by one to an mp4 file that every player opens (yuv420p); use it in a ``with`` block.
+    """Writes frames one by one to an mp4 file that every player opens (yuv420p); use it in a `with` block.
 
-    The file appears under its name when the block ends well, whole. yuv420p needs even sides: an odd side
-    gets its last row or column twice.
+    The file appears, complete, when the block ends without an error. yuv420p needs even sides: the last row or
+    column of an odd side is repeated.
 
     Args:
-        path: A name that ends in ``.mp4``; its folder is made if it is missing.
-        fps: Frames a second, > 0, any real number.
+        path: A name that ends in `.mp4`; its folder is created if needed.
+        fps: Frames per second, above 0 and at most 1000.
         codec: An encoder of FFmpeg.
-        gop: Most frames between key frames, >= 1. Few make jumping about quick, many make the file small.
+        gop: Most frames between key frames, >= 1. Few make seeking fast, many make the file small.
 
     Raises:
         ConfigError: A setting is out of range, the encoder is unknown, or frames differ in size or type.
@@ -59,8 +59,10 @@ class VideoWriter:
         except av.codec.codec.UnknownCodecError:
             encodes = False
         if not encodes:
-            raise ConfigError(f"FFmpeg has no video encoder {codec!r} here; expected libx264, mpeg4 or the like")
-        self._fps = Fraction(fps).limit_denominator(1001)  # 23.976 and its like become n / 1001
+            raise ConfigError(
+                f"FFmpeg has no video encoder {codec!r} here; expected an encoder such as libx264 or mpeg4"
+            )
+        self._fps = Fraction(fps).limit_denominator(1001)  # 23.976 and similar rates become n / 1001
         self._codec = codec
         self._gop = gop
         self._shape: tuple[int, ...] | None = None

@@ -15,15 +15,6 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Readers see the old file or the new one, never an incomplete one. The folder is created if needed. If the block
     raises, the temporary file is removed and `path` stays as it was.
 
-    Args:
-        path: The file to be written.
-
-    Yields:
-        The temporary name: hidden, and unique to this call.
-
-    Raises:
-        OSError: The folder cannot be written.
-
     Example:
         >>> import tempfile
         >>> target = Path(tempfile.mkdtemp()) / "new" / "a.txt"
@@ -45,29 +36,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path`; it is renamed to `path` when the block ends without an error.
+    """Yield an empty temporary folder beside `path`; it replaces `path` when the block ends without an error.
 
     Readers see the old folder, for a moment none, then the new one, never an incomplete one. If the block raises,
     the temporary folder is removed. The leftovers of a killed process are removed by the next one that writes the
     same folder. Two processes must not write the same folder at the same time.
-
-    Args:
-        path: The folder to be written; an existing one is replaced.
-
-    Yields:
-        The temporary folder, hidden.
-
-    Raises:
-        OSError: The folder cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> target = Path(tempfile.mkdtemp()) / "new" / "frames"
-        >>> for text in ("first", "second"):
-        ...     with atomic_folder(target) as temporary:
-        ...         _ = (temporary / "a.txt").write_text(text)
-        >>> (target / "a.txt").read_text(), len(list(target.parent.iterdir()))
-        ('second', 1)
     """
     path = Path(path)
     temporary, old = (path.with_name(f".{path.name}.{kind}") for kind in ("tmp", "old"))

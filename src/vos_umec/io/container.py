@@ -138,13 +138,13 @@ class FrameWalk:
 class PictureMaker:
     """Converts decoded frames to RGB at any size, rotated and mirrored as the file says.
 
-    Scaling and conversion are one step of FFmpeg's swscale: a bilinear filter, antialiased like Pillow's, on the
-    planes of the video before they become RGB. Against Pillow on full-size RGB the difference is 45 to 51 dB;
-    without scaling there is none.
+    FFmpeg's swscale scales and converts in one step: a bilinear filter, antialiased like Pillow's, on the planes
+    of the video before they become RGB. Against Pillow on full-size RGB the difference is 45 to 51 dB; without
+    scaling there is none.
 
     Args:
-        full_colors: Scale colors for every pixel of the result, not for every second one of a row. JPEG decoders do
-            so; FFmpeg does not for video.
+        full_colors: Scale colors for every pixel of the result, as JPEG decoders do, not for every second one of
+        a row.
     """
 
     def __init__(self, full_colors: bool = False) -> None:
@@ -154,15 +154,7 @@ class PictureMaker:
         self._reformatter = VideoReformatter()  # keeps its filters as long as sizes stay the same
 
     def make(self, frame: VideoFrame, size: tuple[int, int]) -> Frame:
-        """Convert one frame.
-
-        Args:
-            frame: Any pixel format and bit depth.
-            size: (H, W) of the result, after rotation.
-
-        Returns:
-            (H, W, 3) uint8.
-        """
+        """Convert a frame of any pixel format and bit depth to (H, W, 3) uint8 of `size` (H, W), after rotation."""
         turns = _quarter_turns(frame)
         height, width = size if turns % 2 == 0 else size[::-1]
         # One thread: swscale's own threads do not survive a fork, and freeing it in the child would wait for them.

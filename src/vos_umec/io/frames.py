@@ -51,13 +51,9 @@ class SourceFacts:
 
 
 def pack_stamps(times: npt.NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
-    """Run-length encode the steps between time stamps: a video of constant frame rate needs two pairs.
+    """Run-length encode the steps between time stamps (T,): a constant frame rate needs two runs (step, count).
 
-    Args:
-        times: (T,) time stamps, in any unit.
-
-    Returns:
-        Runs (step, count); the first step is from 0 to the first time stamp.
+    The first step is from 0 to the first time stamp.
 
     Example:
         >>> pack_stamps(np.array([10, 20, 30, 41, 52]))
@@ -81,12 +77,7 @@ def unpack_stamps(stamps: Sequence[tuple[int, int]]) -> npt.NDArray[np.int64]:
 
 
 class KnownSource:
-    """The part of a `FrameSource` that follows from its facts.
-
-    Args:
-        path: A video file or a folder of frames.
-        facts: What opening it found.
-    """
+    """The part of a `FrameSource` that follows from the facts that opening it found."""
 
     def __init__(self, path: Path, facts: SourceFacts) -> None:
         self.path = path
@@ -140,15 +131,7 @@ def resized(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:
 
 
 def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
-    """Resize a frame with Pillow's bilinear filter, which is antialiased when the frame becomes smaller.
-
-    Args:
-        frame: (H, W, 3) uint8.
-        size: (H, W) of the result.
-
-    Returns:
-        (H, W, 3) uint8; the same array if it already has that size.
-    """
+    """Resize a frame (H, W, 3) uint8 to `size` (H, W) with Pillow's bilinear filter, which is antialiased."""
     height, width = size
     if frame.shape[:2] == (height, width):
         return frame
@@ -169,7 +152,7 @@ def gather(
         count: Number of its frames.
         indices: T indices from 0 to `count` - 1, in any order, with or without repeats.
         size: (H, W) of the result.
-        fetch: Reads one frame as (H', W', 3) uint8; called in ascending order, once per distinct index.
+        fetch: Reads one frame as (H', W', 3) uint8; called once per distinct index.
 
     Returns:
         (T, H, W, 3) uint8.
@@ -177,11 +160,6 @@ def gather(
     Raises:
         VideoReadError: An index is out of range.
         ConfigError: `size` is not positive.
-
-    Example:
-        >>> one_grey = lambda index: np.full((1, 1, 3), index, np.uint8)
-        >>> gather(Path("clip"), 9, [5, 2, 5], (1, 1), one_grey)[:, 0, 0, 0].tolist()
-        [5, 2, 5]
     """
     if min(size) < 1:
         raise ConfigError(f"cannot read frames of size {size}: expected (H, W) of at least 1 pixel each")
@@ -212,14 +190,6 @@ class ProcessHandle(Generic[H]):
     Decoders hold threads, and threads do not survive a fork. A decoder inherited from the parent hangs when it is
     used, and also when it is freed. So an inherited handle is never touched: its memory stays allocated until the
     process ends.
-
-    Example:
-        >>> import pickle
-        >>> handle = ProcessHandle()
-        >>> handle.get(list) is handle.get(list)
-        True
-        >>> pickle.loads(pickle.dumps(handle)).get(list) is handle.get(list)
-        False
     """
 
     def __init__(self) -> None:

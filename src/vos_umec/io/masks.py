@@ -8,7 +8,7 @@ from PIL import Image
 
 from vos_umec.errors import MaskError
 from vos_umec.io.atomic import atomic_path
-from vos_umec.io.png import DAVIS_COLORS, davis_palette, plain_indices, voc_palette
+from vos_umec.io.png import DAVIS_COLORS, davis_palette, indexed_png, plain_indices, voc_palette
 
 Ids = npt.NDArray[np.uint8]
 
@@ -105,10 +105,8 @@ def write_mask(path: str | Path, ids: npt.ArrayLike) -> None:
     lowest, highest = int(values.min()), int(values.max())
     if lowest < 0 or highest > 255:
         raise MaskError(f"cannot write ids from {lowest} to {highest} to {path}: expected 0 to 255")
-    image = Image.fromarray(values.astype(np.uint8), mode="L")
-    image.putpalette(davis_palette().tobytes())
     with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG", optimize=False)
+        temporary.write_bytes(indexed_png(values.astype(np.uint8)))
 
 
 def _opaque_ids(image: Image.Image, path: Path) -> Ids:

@@ -24,7 +24,7 @@ def one_ahead(call: Callable[[Item], Result], items: Iterable[Item]) -> Iterator
         items: The items; each is taken from the iterable just before its call.
 
     Yields:
-        (item, future of its result), in order; the next item's call runs meanwhile.
+        (item, future of its result), in order.
 
     Example:
         >>> [(item, coming.result()) for item, coming in one_ahead(abs, [-1, 2, -3])]
@@ -76,14 +76,6 @@ class WriteBehind:
 
     Raises:
         ConfigError: `waiting` is below 1.
-
-    Example:
-        >>> done = []
-        >>> with WriteBehind(waiting=2) as writer:
-        ...     for number in range(4):
-        ...         writer.put(done.append, number)
-        >>> done
-        [0, 1, 2, 3]
     """
 
     def __init__(self, waiting: int = 8) -> None:

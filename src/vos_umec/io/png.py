@@ -3,10 +3,12 @@
 import struct
 import zlib
 from collections.abc import Iterator
+from io import BytesIO
 
 import deflate
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 Colors = npt.NDArray[np.uint8]
 
@@ -23,9 +25,6 @@ def davis_palette() -> Colors:
     Returns:
         (256, 3) uint8 RGB, one row per id: black for the background, 21 colors, then greys up to white for 255.
 
-    Source:
-        The PNG files of the DAVIS 2017 download.
-
     Example:
         >>> davis_palette()[[0, 1, 2, 9, 200]].tolist()
         [[0, 0, 0], [128, 0, 0], [0, 128, 0], [191, 0, 0], [200, 200, 200]]
@@ -37,14 +36,9 @@ def davis_palette() -> Colors:
 
 
 def voc_palette() -> Colors:
-    """The color map of PASCAL VOC, which many tools write in place of the DAVIS palette.
+    """The color map of PASCAL VOC, (256, 3) uint8 RGB, which many tools write in place of the DAVIS palette.
 
-    Returns:
-        (256, 3) uint8 RGB. Bits 0, 1 and 2 of an id are the highest bits of red, green and blue; bits 3, 4 and 5
-        the next ones; bits 6 and 7 those after.
-
-    Source:
-        The PASCAL VOC development kit.
+    Bits 0, 1 and 2 of an id are the highest bits of red, green and blue; bits 3, 4 and 5 the next ones; and so on.
     """
     ids = np.arange(256)
     palette = np.zeros((256, 3), np.uint8)
@@ -53,6 +47,14 @@ def voc_palette() -> Colors:
             bit = (ids >> (3 * level + channel)) & 1
             palette[:, channel] |= (bit << (7 - level)).astype(np.uint8)
     return palette
+
+
+def indexed_png(ids: npt.NDArray[np.uint8]) -> bytes:
+    """A PNG file of ids (H, W) uint8, with the DAVIS palette; the same ids give the same bytes."""
+    image, file = Image.fromarray(ids), BytesIO()
+    image.putpalette(davis_palette().tobytes())
+    image.save(file, format="PNG", optimize=False)
+    return file.getvalue()
 
 
 def plain_indices(data: bytes) -> npt.NDArray[np.uint8] | None:

@@ -13,7 +13,7 @@ from PIL import Image
 from vos_umec.errors import DataError, MaskError
 from vos_umec.io.atomic import atomic_path
 from vos_umec.io.masks import Ids
-from vos_umec.io.png import davis_palette, plain_indices
+from vos_umec.io.png import indexed_png, plain_indices
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +45,7 @@ Progress = Callable[[Sequence[RequiredVideo]], Iterable[RequiredVideo]]
 def find_problems(results: str | Path, videos: Sequence[RequiredVideo], progress: Progress = iter) -> list[str]:
     """Compare a folder of results with what a server requires.
 
-    An object that no mask of its video shows is not a problem, but a warning is logged: it may be missing by
-    mistake.
+    An object that no mask of its video shows is only logged as a warning: it may be missing by mistake.
 
     Args:
         results: Folder with `<video>/<frame>.png`; other files are ignored.
@@ -59,12 +58,6 @@ def find_problems(results: str | Path, videos: Sequence[RequiredVideo], progress
 
     Raises:
         DataError: The folder does not exist.
-
-    Example:
-        >>> find_problems("no/such/folder", [])
-        Traceback (most recent call last):
-        ...
-        vos_umec.errors.DataError: no folder no/such/folder: expected results as <video>/<frame>.png; check the path
     """
     results = Path(results)
     if not results.is_dir():
@@ -126,7 +119,7 @@ def write_result_zip(
                 ids, _ = _checked(Path(results) / video.name / f"{name}.png", video)
                 info = ZipInfo("/".join(filter(None, (folder, video.name, f"{name}.png"))), _EARLIEST)
                 info.external_attr, info.create_system = _READABLE, _UNIX
-                zip_file.writestr(info, _png(ids))
+                zip_file.writestr(info, indexed_png(ids))
                 written += 1
     return written
 
@@ -164,10 +157,3 @@ def _indices(path: Path) -> Ids:
             "`vos_umec.write_mask` writes"
         )
     return np.array(image)
-
-
-def _png(ids: Ids) -> bytes:
-    image, file = Image.fromarray(ids), BytesIO()
-    image.putpalette(davis_palette().tobytes())
-    image.save(file, format="PNG", optimize=False)
-    return file.getvalue()

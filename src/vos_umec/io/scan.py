@@ -50,20 +50,8 @@ class VideoScan:
 def scan_video(path: Path) -> VideoScan:
     """Decode every frame of a file once, one at a time. The result is cached as long as the file does not change.
 
-    Args:
-        path: A video file.
-
-    Returns:
-        What was found.
-
     Raises:
         VideoReadError: It is no video, or not one frame of it can be decoded.
-
-    Example:
-        >>> scan_video(Path("no/such.mp4"))
-        Traceback (most recent call last):
-        ...
-        vos_umec.errors.VideoReadError: cannot read no/such.mp4: there is no such file; check the path
     """
     try:
         status = path.stat()
@@ -114,19 +102,9 @@ def scan_facts(scan: VideoScan, reader: Literal["decord", "pyav"]) -> SourceFact
 
 
 def looks_like(frame: Frame, thumbnail: Frame) -> bool:
-    """Whether a frame of another decoder shows the same image as a thumbnail of a scan.
+    """Whether a frame (H, W, 3) of another decoder shows the same image as one of `VideoScan.ends`.
 
-    Args:
-        frame: (H, W, 3) uint8.
-        thumbnail: One of `VideoScan.ends`.
-
-    Returns:
-        True if they differ by less than 4 grey levels on average, as rounding and dithering do.
-
-    Example:
-        >>> grey = np.full((32, 32, 3), 128, np.uint8)
-        >>> looks_like(grey, grey), looks_like(grey + 100, grey)
-        (True, False)
+    They may differ by less than 4 grey levels on average, as rounding and dithering do.
     """
     small = _thumbnail(frame)
     if small.shape != thumbnail.shape:

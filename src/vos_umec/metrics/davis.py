@@ -74,11 +74,7 @@ class DavisScore(Metric):
         self._append(scorer.rows())
 
     def update_rows(self, rows: list[Row]) -> None:
-        """Add a sequence that was scored frame by frame.
-
-        Args:
-            rows: What `SequenceScorer.rows` returned.
-        """
+        """Add a sequence that was scored frame by frame: the rows of `SequenceScorer.rows`."""
         # torchmetrics does this around `update`, and around no other method.
         self._computed = None
         self._update_count += 1

@@ -29,7 +29,8 @@ class MaskPair:
 
     Attributes:
         bits: Prediction and truth, (2, h, w) words. One empty row above and below and one empty word on the left
-            remain where the image has them.
+        remain
+            where the image has them.
         last: The bits of the image's last column, (w,) words; 0 if the crop does not contain that column.
     """
 
@@ -38,22 +39,7 @@ class MaskPair:
 
 
 def pack_pair(prediction: NDArray[np.bool_], target: NDArray[np.bool_]) -> MaskPair:
-    """Pack the two masks of one object.
-
-    Args:
-        prediction: (H, W) bool.
-        target: (H, W) bool.
-
-    Returns:
-        The pair; it has no rows if both masks are empty.
-
-    Example:
-        >>> mask = np.zeros((480, 854), dtype=bool)
-        >>> mask[100:200, 300:400] = True
-        >>> pair = pack_pair(mask, ~mask)
-        >>> pair.bits.shape, count(pair.bits).tolist()
-        ((2, 480, 14), [10000, 399920])
-    """
+    """Pack the two masks (H, W) bool of one object. The pair has no rows if both masks are empty."""
     H, W = prediction.shape
     packed = np.zeros((2, H, math.ceil(W / _WORD) * 8), dtype=np.uint8)
     for side, mask in zip(packed, (prediction, target), strict=True):
@@ -77,14 +63,9 @@ def count(bits: Bits) -> NDArray[np.int64]:
 
 
 def shift(bits: Bits, right: int) -> Bits:
-    """Shift packed masks horizontally. Pixels that leave are lost, and 0 enters.
+    """Shift packed masks (..., w) to the right by 1 to 63 pixels, or to the left by -1 to -63.
 
-    Args:
-        bits: (..., w) words.
-        right: Pixels towards higher x, 1 to 63, or -1 to -63 towards lower x.
-
-    Returns:
-        (..., w) words. Pixels may move beyond the image's last column, into the unused bits of the last word.
+    Pixels that leave are lost, and 0 enters. Pixels may enter the unused bits of the last word.
 
     Example:
         >>> shift(np.array([1 << 63, 0], dtype=np.uint64), 1).tolist()
@@ -100,16 +81,9 @@ def shift(bits: Bits, right: int) -> Bits:
 
 
 def disk(bits: Bits, radius: int) -> Bits:
-    """Dilate packed masks by a disk: set all pixels at most `radius` away from a set one.
+    """Dilate packed masks (..., h, w) by a disk: set all pixels at most `radius` >= 0 pixels away from a set one.
 
     A disk is a stack of row segments, and each segment is grown from the next shorter one.
-
-    Args:
-        bits: (..., h, w) words.
-        radius: Largest Euclidean distance in pixels, >= 0.
-
-    Returns:
-        (..., h, w) words.
 
     Example:
         >>> dot = np.array([[0], [0], [1 << 4], [0]], dtype=np.uint64)
@@ -133,23 +107,9 @@ def disk(bits: Bits, radius: int) -> Bits:
 
 
 def contour(pair: MaskPair) -> Bits:
-    """Contours of two masks, one pixel wide: where a pixel differs from its right, lower or diagonal neighbour.
+    """Contours (2, h, w) of a pair, 1 pixel wide: pixels that differ from their right, lower or diagonal neighbour.
 
     An object cut by the border of the image has no contour along the border.
-
-    Args:
-        pair: Prediction and truth of one object.
-
-    Returns:
-        (2, h, w) words, as in the pair.
-
-    Example:
-        >>> mask = np.array([[0, 0, 0], [0, 1, 1], [0, 1, 1]], dtype=bool)
-        >>> for row in contour(pack_pair(mask, mask))[0, :, 0]:
-        ...     print(f"{int(row):03b}"[::-1])  # the lowest bit is the leftmost pixel
-        111
-        100
-        100
     """
     here = pair.bits
     right = shift(here, -1) | (here & pair.last)
@@ -163,10 +123,6 @@ def match_radius(size: tuple[int, ...], tolerance: float = 0.008) -> int:
     Args:
         size: (H, W) of the image.
         tolerance: Fraction of the image diagonal, >= 0.
-
-    Example:
-        >>> match_radius((480, 854))
-        8
     """
     return math.ceil(tolerance * math.hypot(*size))
 
@@ -179,14 +135,9 @@ def pair_jaccard(pair: MaskPair) -> float:
 
 
 def pair_f(pair: MaskPair, radius: int) -> float:
-    """Boundary measure F of one packed pair.
+    """Boundary measure F of one packed pair, in [0, 1]; 1 if neither mask has a contour, 0 if only one has.
 
-    Args:
-        pair: Prediction and truth of one object.
-        radius: Largest distance of a match in pixels, >= 0.
-
-    Returns:
-        F in [0, 1]; 1 if neither mask has a contour, 0 if only one has.
+    `radius` is the largest distance of a match in pixels, >= 0.
     """
     if np.array_equal(*pair.bits):
         return 1.0

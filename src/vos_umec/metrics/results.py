@@ -169,11 +169,7 @@ def evaluate_results(
 
 
 def print_table(table: Table) -> None:
-    """Print a table at its full width, also in a narrow terminal and in a file, where rich assumes 80 columns.
-
-    Args:
-        table: Such as `Scores.table` returns.
-    """
+    """Print a table at its full width, also in a narrow terminal and in a file, where rich assumes 80 columns."""
     console = Console()
     unbounded = console.options.update(max_width=10_000)  # a measure is cut to the options' width
     console.width = max(console.width, console.measure(table, options=unbounded).maximum)

@@ -40,12 +40,6 @@ class MaskFiles:
 def score_sequence(files: MaskFiles) -> SequenceScorer:
     """Read and score one sequence by the DAVIS rules.
 
-    Args:
-        files: The sequence.
-
-    Returns:
-        The scorer, after the last frame.
-
     Raises:
         DataError: The first ground truth shows no object.
         MaskError: A mask cannot be read as object ids, or has another size than its ground truth.
@@ -62,14 +56,7 @@ def score_sequence(files: MaskFiles) -> SequenceScorer:
 
 
 def read_result(path: Path, target: Ids) -> Ids:
-    """Read a predicted mask.
-
-    Args:
-        path: An indexed PNG.
-        target: Its ground truth, (H, W).
-
-    Returns:
-        (H, W) ids.
+    """Read a predicted mask (H, W) and compare its size with its ground truth `target`.
 
     Raises:
         MaskError: It cannot be read as object ids, or has another size.
@@ -119,21 +106,14 @@ def available_cores() -> int:
 
 
 def useful_processes(workers: int, frames: Sequence[int]) -> int:
-    """Number of processes that make scoring faster.
+    """Number of processes that make scoring faster, 1 to `workers`.
 
     Args:
         workers: The most that the user allows.
         frames: Number of frames of each sequence; one process scores a sequence.
 
-    Returns:
-        At least 1, which is this process alone.
-
     Raises:
         ConfigError: `workers` is below 1.
-
-    Example:
-        >>> useful_processes(8, [10, 10]), useful_processes(8, [1000, 1000])
-        (1, 2)
     """
     if workers < 1:
         raise ConfigError(f"workers is {workers}: expected a number of processes, at least 1")
@@ -158,10 +138,6 @@ def score_in_processes(
 
     Raises:
         DataError: A process was killed. Errors of `score` are raised as they are.
-
-    Example:
-        >>> list(score_in_processes(abs, [1, -2], workers=1))
-        [1, 2]
     """
     if workers == 1:
         yield from map(score, items)

@@ -33,13 +33,10 @@ class Statistics(NamedTuple):
 
 
 def mean_recall_decay(values: ArrayLike) -> Statistics:
-    """Mean, recall and decay of the values of one object.
+    """Mean, recall and decay of the values (T,), T >= 1, of one object in the order of the frames.
 
-    Neighbouring quarters share their border frame, as in the official tool. That tool stores the borders in 8 bits,
-    so its decay is wrong from 257 frames on; this one is right.
-
-    Args:
-        values: J or F of each scored frame in order, (T,), T >= 1.
+    Neighbouring quarters share their border frame, as in the official tool. That tool stores the borders in 8
+    bits, so its decay is wrong from 257 frames on; this one is right.
 
     Raises:
         DataError: `values` is empty, or not one-dimensional.
@@ -161,19 +158,9 @@ class SequenceScorer:
 
 
 def overall(rows: Iterable[Row]) -> dict[str, float]:
-    """Scores of a data set: the mean of each figure over all objects of all sequences.
+    """Scores of a data set: the mean of each of the seven `FIGURES` over all objects of all sequences.
 
-    Args:
-        rows: Rows of `SequenceScorer`, each object once.
-
-    Returns:
-        The seven `FIGURES` as fractions; NaN if there are no rows. The mean of the objects' J&F equals the J&F of
-        the two means.
-
-    Example:
-        >>> rows = [{"sequence": "dog", "object": k, **dict.fromkeys(FIGURES, k / 4)} for k in (1, 2)]
-        >>> overall(rows)["J&F"]
-        0.375
+    Each object must be in `rows` once. The result is NaN if there are no rows.
     """
     rows = list(rows)
     if not rows:

@@ -52,9 +52,6 @@ def paint(
         shown: (H, W) bool, True where a label is to be colored.
         alpha: Opacity of the color, 0 to 1.
 
-    Returns:
-        (H, W, 3) uint8 RGB.
-
     Raises:
         ConfigError: Shapes differ, or `alpha` is out of range.
     """

@@ -16,11 +16,7 @@ _GOLDEN = 0.618033988749895  # hues at steps of the golden ratio differ well fro
 
 
 def segment_colors() -> Colors:
-    """Colors of the segments 0 to 255, none of which is a background.
-
-    Returns:
-        (256, 3) uint8 RGB; consecutive numbers differ much in hue.
-    """
+    """Colors of the segments 0 to 255, (256, 3) uint8 RGB; consecutive numbers differ much in hue."""
     colors = np.zeros((256, 3), np.uint8)
     for segment in range(256):
         value = (1.0, 0.8, 0.6)[segment // 8 % 3]

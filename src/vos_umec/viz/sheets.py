@@ -20,8 +20,7 @@ def contact_sheet(
 ) -> Frame:
     """Arrange images in rows on one white sheet.
 
-    All cells have the same width. A row is as high as its highest image at that width. Rows may differ in length,
-    and images in size.
+    All columns have the same width. A row is as high as its highest image. Rows may differ in length.
 
     Args:
         rows: Rows of images, each (H, W, 3) uint8 RGB.
@@ -33,11 +32,6 @@ def contact_sheet(
 
     Raises:
         ConfigError: There is no image, an image has another shape or type, or labels do not match.
-
-    Example:
-        >>> picture = np.zeros((30, 40, 3), np.uint8)
-        >>> contact_sheet([[picture, picture], [picture]], labels=[["a", "b"], ["c"]], width=412).shape
-        (312, 412, 3)
     """
     columns = max((len(row) for row in rows), default=0)
     _check(rows, labels, columns, width)

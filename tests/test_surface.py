@@ -97,6 +97,14 @@ def test_rooms_import_one_way_and_lightning_stays_in_its_rooms(path):
     ("statement", "absent"),
     [
         ("import vos_umec", "torch"),
+        (
+            "import importlib, pkgutil, vos_umec.io, vos_umec.metrics, vos_umec.viz\n"
+            "for room in (vos_umec.io, vos_umec.metrics, vos_umec.viz):\n"
+            "    for module in pkgutil.iter_modules(room.__path__, room.__name__ + '.'):\n"
+            "        if module.name != 'vos_umec.metrics.davis':\n"
+            "            importlib.import_module(module.name)",
+            "torch",
+        ),
         ("from vos_umec.cli.main import main; main(['evaluate', 'no', '--root', 'no'])", "torch"),
         ("from vos_umec import VideoSegmenter, EquivarianceObjective, SpaceTimeClusterer", "pytorch_lightning"),
     ],

@@ -1,27 +1,26 @@
-"""The few exceptions a user meets. Each message says what, what was found, what was expected, what to do."""
+"""The exceptions a user meets. Each message says what went wrong, what was found, what was expected, what to do."""
 
 from pathlib import Path
 
 
 class VosUmecError(Exception):
-    """Base of every error raised on purpose by this package; commands print it as one line.
+    """Base of every error that this package raises on purpose; the commands print it as one line."""
 
-    Example:
-        >>> issubclass(DataError, VosUmecError)
-        True
-    """
+
+class ConfigError(VosUmecError):
+    """A setting or an argument that is unknown, contradictory or out of range."""
 
 
 class DataError(VosUmecError):
-    """Data that is missing, empty, or not what its place promises."""
+    """Data that is missing, empty or not in the expected format."""
 
 
 class VideoReadError(DataError):
-    """A video or frame folder that cannot be read.
+    """A video file or a folder of frames that cannot be read.
 
     Args:
         path: The file or folder.
-        reason: What went wrong, in words a user can act on.
+        reason: What is wrong with it, and what to do.
 
     Example:
         >>> print(VideoReadError("clip.mp4", "no video stream"))
@@ -34,24 +33,20 @@ class VideoReadError(DataError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type["VideoReadError"], tuple[str, str]]:
-        # Two constructor arguments: the default pickling of exceptions would pass one and hang a DataLoader.
+        # An exception with two arguments does not pickle by default, and a DataLoader would hang on it.
         return type(self), (str(self.path), self.reason)
 
 
 class MaskError(DataError):
-    """A mask whose meaning is not certain, or that does not fit its frame."""
-
-
-class ConfigError(VosUmecError):
-    """A setting that is unknown, contradictory, or out of range."""
+    """A mask whose object ids are ambiguous, or that does not fit its frame."""
 
 
 class CheckpointError(VosUmecError):
-    """A checkpoint that is missing, broken, or of another network."""
+    """A checkpoint that is missing, broken or of another network."""
 
 
 class MissingDependencyError(VosUmecError):
-    """A package that this step needs and that is not installed."""
+    """A package that this step needs is not installed."""
 
 
 class RunError(VosUmecError):
@@ -59,10 +54,15 @@ class RunError(VosUmecError):
 
 
 def first_sentence(error: BaseException) -> str:
-    """What another library's error says first; what follows in torch's is advice that would load untrusted code.
+    """The first sentence of another library's error message.
+
+    What follows it in torch's messages is advice to load files in an unsafe way.
 
     Args:
         error: The error.
+
+    Returns:
+        The sentence, or the name of the error's class if there is no message.
 
     Example:
         >>> first_sentence(ValueError("no such thing. Try another.")), first_sentence(EOFError())

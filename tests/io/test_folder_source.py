@@ -36,7 +36,7 @@ def test_zero_padded_names_are_in_their_order(tmp_path) -> None:
 def test_unequal_sizes(tmp_path) -> None:
     fill(tmp_path, ["0.png", "1.png"])
     fill(tmp_path, ["2.png"], size=(20, 31))
-    with pytest.raises(VideoReadError, match=r"2\.png .*\(20, 31\).* 0\.png .*\(20, 30\)"):
+    with pytest.raises(VideoReadError, match=r"2.png has size \(20, 31\).* 0.png had \(20, 30\)"):
         open_source(tmp_path)
     trusting = open_source(tmp_path, SourceFacts("folder", 3, (20, 30), 24.0))
     with pytest.raises(VideoReadError, match=r"2\.png .*\(20, 31\)"):
@@ -45,7 +45,7 @@ def test_unequal_sizes(tmp_path) -> None:
 
 def test_a_folder_that_has_changed(tmp_path) -> None:
     fill(tmp_path, ["0.png", "1.png"])
-    with pytest.raises(VideoReadError, match=r"2 pictures .*3 "):
+    with pytest.raises(VideoReadError, match="2 pictures, but 3 were found"):
         open_source(tmp_path, SourceFacts("folder", 3, (20, 30), 24.0))
     assert open_source(tmp_path, SourceFacts("folder", 2, (20, 30), 12.0)).fps == 12.0
 

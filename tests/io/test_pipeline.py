@@ -42,7 +42,7 @@ def test_no_more_than_one_batch_is_read_ahead_and_leaving_ends_it():
     assert len(source.reads) == 2
 
 
-def test_a_broken_frame_is_told_where_its_batch_begins():
+def test_a_broken_frame_raises_at_the_start_of_its_batch():
     frames = read_ahead(Source(6, broken=3), batch=2)
     assert [next(frames)[0] for _ in range(2)] == [0, 1]
     with pytest.raises(VideoReadError, match="frame 3"):

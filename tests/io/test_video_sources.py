@@ -76,7 +76,7 @@ def test_random_access_equals_decoding_from_the_start(make_clip, numbers, name, 
 def test_scaled_frames_are_those_of_decoding_from_the_start(
     make_clip, monkeypatch, name, codec, gop, options, threads
 ) -> None:
-    # Frames that no other needs are passed over on the way: none that is wanted may be missed or changed.
+    # Frames that no other frame refers to are skipped on the way: no wanted frame may be missed or changed.
     monkeypatch.setattr(pyav, "decoding_threads", lambda: threads)
     path = make_clip(name, codec=codec, gop=gop, options=options)
     size = (36, 48)
@@ -228,8 +228,8 @@ def test_the_sound_part_of_a_damaged_file_is_read(make_clip, numbers, monkeypatc
     assert len(source) == 33
     assert numbers(source.read(range(33))) == list(range(33))
     assert numbers(source.read([32, 7, 31])) == [32, 7, 31]
-    assert "33 frames" in caplog.text
-    with pytest.raises(VideoReadError, match=r"frame 33 .*33 frames"):
+    assert "first 33 frames" in caplog.text
+    with pytest.raises(VideoReadError, match="33 frames"):
         source.read([33])
 
 

@@ -61,12 +61,6 @@ def test_rates(tmp_path, fps) -> None:
     assert open_source(tmp_path / "clip.mp4").fps == pytest.approx(fps, rel=1e-3)
 
 
-def test_another_encoder(tmp_path, picture, numbers) -> None:
-    write(tmp_path / "clip.mp4", [picture(n, 96, 128) for n in range(12)], codec="mpeg4")
-    source = open_source(tmp_path / "clip.mp4")
-    assert numbers(source.read(range(len(source)))) == list(range(12))
-
-
 def test_a_block_that_fails_leaves_the_old_file(tmp_path, picture) -> None:
     path = tmp_path / "clip.mp4"
     write(path, [picture(1)] * 3)
@@ -97,9 +91,7 @@ def test_a_block_that_fails_leaves_the_old_file(tmp_path, picture) -> None:
         ({"fps": float("nan")}, "fps is nan"),
         ({"fps": float("inf")}, "fps is inf"),
         ({"gop": 0}, "gop is 0"),
-        ({"codec": "no-such"}, "encoder 'no-such'"),
-        ({"codec": "aac"}, "encoder 'aac'"),
-        ({"path": "clip.avi"}, r"clip\.avi.*\.mp4"),
+        ({"path": "clip.avi"}, "ends in .mp4"),
     ],
 )
 def test_settings_out_of_range(tmp_path, settings, words) -> None:

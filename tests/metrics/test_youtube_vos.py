@@ -1,4 +1,5 @@
-import argparse
+"""Scores of YouTube-VOS, compared with a slow loop."""
+
 import json
 import shutil
 from pathlib import Path
@@ -7,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vos_umec.cli.evaluate import add_arguments, run
 from vos_umec.data.layouts import youtube_vos_sequences
 from vos_umec.data.youtube_meta import youtube_vos_meta
 from vos_umec.errors import ConfigError, DataError, MaskError
 from vos_umec.io.masks import read_mask, write_mask
-from vos_umec.metrics import results as results_module
+from vos_umec.metrics import score_files
 from vos_umec.metrics.jf import boundary_f
+from vos_umec.metrics.results import evaluate, print_table
 from vos_umec.metrics.youtube_vos import evaluate_youtube_vos
 
 STEMS = [f"{t:05d}" for t in range(0, 30, 5)]
@@ -51,7 +52,6 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
         items = {str(k): {"category": c, "frames": STEMS[first:]} for k, (c, first) in objects.items()}
         videos[video] = {"objects": items}
     (root / "train" / "meta.json").write_text(json.dumps({"videos": videos}))
-    (tmp_path / "held_out.txt").write_text("a\nb\n")
     return root, results
 
 
@@ -68,17 +68,11 @@ def slow(root: Path, results: Path, video: str, k: int) -> tuple[float, float]:
     return float(np.mean(J)), float(np.mean(F))
 
 
-def evaluate(*words: object) -> int:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return run(parser.parse_args([str(word) for word in words]))
-
-
-def test_scores_are_those_of_a_slow_loop(folders, tmp_path, caplog, capsys):
+def test_scores_are_those_of_a_slow_loop(folders, caplog, capsys):
     root, results = folders
-    words = [results, "--dataset", "youtube-vos", "--root", root, "--videos", tmp_path / "held_out.txt"]
-    assert evaluate(*words, "--json", tmp_path / "scores.json") == 0
-    scores = json.loads((tmp_path / "scores.json").read_text())
+    found = evaluate(results, root, "youtube-vos", videos=["a", "b"])
+    scores = json.loads(found.to_json())
+    assert scores["objects"] == found.objects
     expected = {key: slow(root, results, *key) for key in (("a", 1), ("a", 4), ("b", 2))}
     rows = scores.pop("objects")
     assert [(row["sequence"], row["object"], row["category"], row["seen"]) for row in rows] == [
@@ -92,7 +86,8 @@ def test_scores_are_those_of_a_slow_loop(folders, tmp_path, caplog, capsys):
     means = {"J_seen": seen[0], "F_seen": seen[1], "J_unseen": expected["a", 4][0], "F_unseen": expected["a", 4][1]}
     assert scores == pytest.approx({**means, "overall": np.mean(list(means.values()))}, abs=1e-12)
     assert list(scores) == ["overall", "J_seen", "J_unseen", "F_seen", "F_unseen"]
-    assert "b: object [9]" in caplog.text
+    assert "b: object [9] appears on the last annotated frame and is not scored" in caplog.text
+    print_table(found.table())
     printed = capsys.readouterr().out
     assert "panda" in printed
     assert f"{100 * scores['overall']:.1f}" in printed.splitlines()[-3]
@@ -133,60 +128,50 @@ def test_a_frame_that_is_not_asked_for_is_not_scored(folders):
 
 def test_workers_do_not_change_the_scores(folders, monkeypatch):
     root, results = folders
-    monkeypatch.setattr(results_module, "_WORTH_A_PROCESS", 0)
+    monkeypatch.setattr(score_files, "_WORTH_A_PROCESS", 0)
     arguments = results, youtube_vos_sequences(root, videos=["a", "b"]), youtube_vos_meta(root), ["panda"]
     assert evaluate_youtube_vos(*arguments, workers=2) == evaluate_youtube_vos(*arguments)
 
 
-def test_unseen_categories_may_be_named(folders, tmp_path):
+def test_unseen_categories_may_be_named(folders):
     root, results = folders
     shutil.copytree(results / "a", results / "train1")
-    (tmp_path / "unseen.txt").write_text("dog\n")
-    (tmp_path / "held_out.txt").write_text("train1\na\n")
-    words = [results, "--dataset", "youtube-vos", "--root", root, "--videos", tmp_path / "held_out.txt"]
-    assert evaluate(*words, "--unseen", tmp_path / "unseen.txt", "--json", tmp_path / "scores.json") == 0
-    rows = json.loads((tmp_path / "scores.json").read_text())["objects"]
-    assert {row["category"]: row["seen"] for row in rows} == {"dog": 0, "panda": 1}
-    (tmp_path / "unseen.txt").write_text("dgo\n")
+    scores = evaluate(results, root, "youtube-vos", videos=["train1", "a"], unseen=["dog"])
+    assert {row["category"]: row["seen"] for row in scores.objects} == {"dog": 0, "panda": 1}
     with pytest.raises(ConfigError, match="dgo"):
-        evaluate(*words, "--unseen", tmp_path / "unseen.txt")
+        evaluate(results, root, "youtube-vos", videos=["train1", "a"], unseen=["dgo"])
 
 
-def test_where_no_category_is_unseen_there_is_no_overall_figure(folders, tmp_path, capsys):
+def test_where_no_category_is_unseen_there_is_no_overall_figure(folders):
     root, results = folders
-    (tmp_path / "held_out.txt").write_text("b\n")
-    words = [results, "--dataset", "youtube-vos", "--root", root, "--videos", tmp_path / "held_out.txt"]
-    assert evaluate(*words, "--json", tmp_path / "scores.json") == 0
-    scores = json.loads((tmp_path / "scores.json").read_text())
+    found = evaluate(results, root, "youtube-vos", videos=["b"])
+    assert found.table().row_count == 4
+    scores = json.loads(found.to_json())
     assert scores["overall"] is scores["J_unseen"] is scores["F_unseen"] is None
     assert scores["J_seen"] == pytest.approx(slow(root, results, "b", 2)[0], abs=1e-12)
 
 
-def test_what_is_missing_is_one_clear_error(folders, tmp_path):
+def test_what_is_missing_is_one_clear_error(folders):
     root, results = folders
-    words = [results, "--dataset", "youtube-vos", "--root", root]
-    with pytest.raises(ConfigError, match=r"train.*--videos.*--unseen"):
-        evaluate(*words)
-    with pytest.raises(ConfigError, match=r"--videos.*--dataset youtube-vos"):
-        evaluate(results, "--root", root, "--videos", tmp_path / "held_out.txt")
-    words += ["--videos", tmp_path / "held_out.txt"]
+    with pytest.raises(ConfigError, match=r"all videos of train.*videos.*unseen"):
+        evaluate(results, root, "youtube-vos")
     write_mask(results / "a" / "00025.png", np.zeros((12, 16), np.uint8))
-    with pytest.raises(MaskError, match=r"a/00025\.png.*16 x 12.*32 x 24"):
-        evaluate(*words)
+    with pytest.raises(MaskError, match=r"a/00025.png is 16 x 12 pixels, its ground truth 32 x 24"):
+        evaluate(results, root, "youtube-vos", videos=["a", "b"])
     (results / "a" / "00025.png").unlink()
-    with pytest.raises(DataError, match=r"/a .*1 of the 5 .*\(00025\.png\)"):
-        evaluate(*words)
+    with pytest.raises(DataError, match=r"a lacks 1 of the 5 scored frames \(00025.png\)"):
+        evaluate(results, root, "youtube-vos", videos=["a", "b"])
     shutil.rmtree(results / "b")
-    with pytest.raises(DataError, match=r"1 of 2 sequences \(b\)"):
-        evaluate(*words)
+    with pytest.raises(DataError, match=r"no results of 1 of 2 sequences \(b\)"):
+        evaluate(results, root, "youtube-vos", videos=["a", "b"])
     meta = json.loads((root / "train" / "meta.json").read_text())
     del meta["videos"]["a"]["objects"]["4"]["category"]
     (root / "train" / "meta.json").write_text(json.dumps(meta))
-    with pytest.raises(DataError, match="category of the object 4 of a"):
-        evaluate(*words)
+    with pytest.raises(DataError, match="no category of the object 4 of a"):
+        evaluate(results, root, "youtube-vos", videos=["a", "b"])
     (root / "train" / "meta.json").unlink()
-    with pytest.raises(DataError, match=r"meta\.json in .*/train"):
-        evaluate(*words)
+    with pytest.raises(DataError, match=r"no meta\.json in"):
+        evaluate(results, root, "youtube-vos", videos=["a", "b"])
 
 
 def test_a_hidden_ground_truth_cannot_be_scored(folders):

@@ -8,15 +8,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from vos_umec.data.layouts import davis_sequences, youtube_vos_sequences
-from vos_umec.data.youtube_meta import read_names, unseen_categories, youtube_vos_meta
-from vos_umec.errors import ConfigError, DataError
+from vos_umec.data.youtube_meta import read_names
+from vos_umec.errors import ConfigError
 from vos_umec.io.atomic import atomic_path
-from vos_umec.metrics.results import Scores, evaluate_results, print_table
+from vos_umec.metrics.results import DEFAULT_SPLITS, evaluate, print_table
 from vos_umec.metrics.score_files import available_cores
-from vos_umec.metrics.youtube_vos import YouTubeVOSScores, evaluate_youtube_vos
-
-_SPLITS = {"davis17": "val", "youtube-vos": "train"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("results", type=Path, help="folder of indexed PNGs, <sequence>/<frame>.png")
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set, with its Annotations")
-    parser.add_argument("--dataset", choices=sorted(_SPLITS), default="davis17", help="rules to score by")
+    parser.add_argument("--dataset", choices=sorted(DEFAULT_SPLITS), default="davis17", help="rules to score by")
     parser.add_argument("--split", help="split to score (default: val of davis17, train of youtube-vos)")
     parser.add_argument(
         "--workers",
@@ -81,34 +77,20 @@ def run(args: argparse.Namespace) -> int:
         ...
         vos_umec.errors.DataError: no folder no/such/folder/JPEGImages: ...
     """
-    scores = _youtube_vos(args) if args.dataset == "youtube-vos" else _davis(args)
+    scores = evaluate(
+        args.results,
+        args.root,
+        args.dataset,
+        args.split,
+        videos=None if args.videos is None else read_names(args.videos),
+        unseen=None if args.unseen is None else read_names(args.unseen),
+        workers=args.workers,
+        progress=_progress(),
+    )
     print_table(scores.table())
     if args.json is not None:
         _write(args.json, scores.to_json())
     return 0
-
-
-def _davis(args: argparse.Namespace) -> Scores:
-    if args.videos or args.unseen:
-        raise ConfigError("--videos and --unseen are of youtube-vos: give --dataset youtube-vos, or leave them out")
-    sequences = davis_sequences(args.root, args.split or _SPLITS["davis17"])
-    return evaluate_results(args.results, sequences, progress=_progress(), workers=args.workers)
-
-
-def _youtube_vos(args: argparse.Namespace) -> YouTubeVOSScores:
-    split = args.split or _SPLITS["youtube-vos"]
-    videos = None if args.videos is None else read_names(args.videos)
-    sequences = youtube_vos_sequences(args.root, split, videos=videos)
-    meta = youtube_vos_meta(args.root, split)
-    if not meta:
-        raise DataError(f"no meta.json in {args.root / split}: expected it with the category of each object")
-    if args.unseen is None and set(videos or meta) >= set(meta):
-        raise ConfigError(
-            f"all videos of {split} are to be scored, so it cannot be told which categories training saw: "
-            "name the videos that were held out (--videos) or the unseen categories (--unseen)"
-        )
-    unseen = unseen_categories(meta, videos or ()) if args.unseen is None else read_names(args.unseen)
-    return evaluate_youtube_vos(args.results, sequences, meta, unseen, _progress(), args.workers)
 
 
 def _progress() -> Any:

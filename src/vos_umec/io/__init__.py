@@ -1,1 +1,1 @@
-"""Frames in, masks out: video and frame-folder readers, indexed PNG, overlays, video writing."""
+"""Frames in, masks out: readers of videos and frame folders, indexed PNG, video files, result zips."""

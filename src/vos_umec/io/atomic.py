@@ -1,4 +1,4 @@
-"""Write a file or a folder whole or not at all."""
+"""Write a file or a folder completely or not at all."""
 
 import os
 import shutil
@@ -10,19 +10,10 @@ from uuid import uuid4
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; rename it to ``path`` when the block ends well.
+    """Yield a temporary name beside `path`; it is renamed to `path` when the block ends without an error.
 
-    A reader sees the old file or the new one, never half of one. The folder is made if it is missing. When
-    the block raises, the temporary file is removed and ``path`` stays as it was.
-
-    Args:
-        path: The file to be written.
-
-    Yields:
-        The temporary name, hidden and of this process alone.
-
-    Raises:
-        OSError: The folder cannot be written.
+    Readers see the old file or the new one, never an incomplete one. The folder is created if needed. If the block
+    raises, the temporary file is removed and `path` stays as it was.
 
     Example:
         >>> import tempfile
@@ -34,7 +25,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not the process's number alone: containers that share a disk often have the same.
+    # The process id alone is not unique: processes in containers that share a disk may have the same.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid4().hex[:8]}.tmp")
     try:
         yield temporary
@@ -45,29 +36,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Give an empty temporary folder beside ``path``; rename it to ``path`` when the block ends well.
+    """Yield an empty temporary folder beside `path`; it replaces `path` when the block ends without an error.
 
-    A reader sees the old folder, for a moment none, then the new one, never half of one. When the block raises, the
-    temporary folder is removed; what a killed process left behind is removed by the next one that writes the same
-    folder. Two processes must not write the same folder at a time.
-
-    Args:
-        path: The folder to be written; the one that is there is replaced.
-
-    Yields:
-        The temporary folder, hidden.
-
-    Raises:
-        OSError: It cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> target = Path(tempfile.mkdtemp()) / "new" / "frames"
-        >>> for text in ("first", "second"):
-        ...     with atomic_folder(target) as temporary:
-        ...         _ = (temporary / "a.txt").write_text(text)
-        >>> (target / "a.txt").read_text(), len(list(target.parent.iterdir()))
-        ('second', 1)
+    Readers see the old folder, for a moment none, then the new one, never an incomplete one. If the block raises,
+    the temporary folder is removed. The leftovers of a killed process are removed by the next one that writes the
+    same folder. Two processes must not write the same folder at the same time.
     """
     path = Path(path)
     temporary, old = (path.with_name(f".{path.name}.{kind}") for kind in ("tmp", "old"))
@@ -80,7 +53,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             path.replace(old)
         temporary.replace(path)
     finally:
-        if old.exists() and not path.exists():  # stopped between the two
+        if old.exists() and not path.exists():  # interrupted between the two renames
             old.replace(path)
         for left_behind in (temporary, old):
             shutil.rmtree(left_behind, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""One video file as FFmpeg sees it through PyAV: open it, walk its good frames, turn them into pictures."""
+"""One video file through PyAV: open it, decode its undamaged frames, convert them to RGB."""
 
 from __future__ import annotations
 
@@ -20,22 +20,14 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-
-_MOST_THREADS = 5  # each keeps a few frames for itself, in every open video
+_MOST_THREADS = 5  # each keeps a few frames in memory, in every open video
 
 
 def decoding_threads() -> int:
-    """How many threads decode a sound video here: one a core, and one to wait for them, which FFmpeg takes as well.
+    """Number of threads that decode an undamaged video in this process.
 
-    In a process that another one started through ``multiprocessing``, as loader workers are, it is one: the workers
-    share the cores already, and more threads would only take turns.
-
-    Returns:
-        1 to 5.
-
-    Example:
-        >>> 1 <= decoding_threads() <= 5
-        True
+    One per core and one that waits for them, 5 at most. In a process started through `multiprocessing`, such as a
+    loader worker, it is 1: the workers already share the cores.
     """
     if multiprocessing.parent_process() is not None:
         return 1
@@ -44,18 +36,18 @@ def decoding_threads() -> int:
 
 
 def open_container(path: Path, threads: int = 1) -> tuple[InputContainer, VideoStream]:
-    """Open a video file and pick its main picture stream.
+    """Open a video file and choose its main video stream.
 
     Args:
         path: The file.
-        threads: Threads that decode, several frames at once. With more than one, what is made of a damaged picture
-            differs from run to run, and the frame before it can be lost.
+        threads: Number of decoding threads, each on a frame of its own. With more than one, damaged frames differ
+            from run to run, and the frame before the damage can be lost.
 
     Returns:
         Container and stream; the caller closes the container.
 
     Raises:
-        VideoReadError: The file is no video, or has no picture stream, or its codec is unknown.
+        VideoReadError: The file is no video, has no video stream, or its codec is unknown.
 
     Example:
         >>> open_container(Path("no/such.mp4"))  # doctest: +ELLIPSIS
@@ -67,17 +59,17 @@ def open_container(path: Path, threads: int = 1) -> tuple[InputContainer, VideoS
 
     try:
         container = av.open(
-            # An absolute name can be taken neither for an option nor, if it holds a colon, for a protocol.
+            # An absolute name is not mistaken for an option nor, if it contains a colon, for a protocol.
             str(path.absolute()),
             metadata_errors="replace",
-            # A playlist that calls itself a video must not reach for the network.
+            # A playlist with the name of a video must not open network addresses.
             options={"protocol_whitelist": "file"},
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        reason = f"FFmpeg does not know it as a video ({_words(error)}); check that the file is whole"
+        reason = f"FFmpeg does not know it as a video ({_message(error)}); check that the file is complete"
         raise VideoReadError(path, reason) from error
     if container.format.name == "tty" or container.format.name.endswith("_pipe"):
-        container.close()  # FFmpeg would show a text as a film of it
+        container.close()  # FFmpeg would render a text file as a video
         raise VideoReadError(path, "it is a text or a single picture; expected a video file or a folder of frames")
     stream = container.streams.best("video")
     if not isinstance(stream, av.VideoStream) or stream.disposition & av.stream.Disposition.attached_pic:
@@ -92,35 +84,31 @@ def open_container(path: Path, threads: int = 1) -> tuple[InputContainer, VideoS
 
 
 class FrameWalk:
-    """The frames of a stream in the order of show, up to the first damage.
+    """Iterates over the frames of a stream in display order, up to the first damage.
 
-    Packets that fail before the first frame are passed over, for a recording may begin between key frames.
-    After that, the first packet that fails ends the walk: what a decoder gives behind a hole is guesswork.
+    Packets that fail before the first frame are skipped, since a recording may begin between key frames. After
+    that, the first packet that fails ends the walk: later frames may be wrong.
 
     Args:
-        container: An open container, at its beginning or just after a seek.
+        container: An open container, at its start or just after a seek.
         stream: The stream to decode.
-        passes_over: Says of a packet that its frame is not wanted. Such a frame is decoded only if others are
-            made from it, and else left out of the walk.
+        skips: Whether the frame of a packet is not wanted. Such a frame is decoded only if other frames refer to
+            it, and otherwise left out.
 
     Attributes:
-        damage: FFmpeg's words for what went wrong first, None as long as all is well.
-
-    Example:
-        >>> FrameWalk.__iter__.__doc__
-        'Yield frames until the end or the first damage.'
+        damage: FFmpeg's message for the first error; None if there was none so far.
     """
 
     def __init__(
         self,
         container: InputContainer,
         stream: VideoStream,
-        passes_over: Callable[[Packet[VideoStream]], bool] | None = None,
+        skips: Callable[[Packet[VideoStream]], bool] | None = None,
     ) -> None:
         self.damage: str | None = None
         self._container = container
         self._stream = stream
-        self._passes_over = passes_over
+        self._skips = skips
 
     def __iter__(self) -> Iterator[VideoFrame]:
         """Yield frames until the end or the first damage."""
@@ -133,13 +121,13 @@ class FrameWalk:
                 packet = next(packets, None)
                 if packet is None:
                     return
-                if self._passes_over is not None:
-                    passed = self._passes_over(packet)
-                    self._stream.codec_context.skip_frame = "NONREF" if passed else "DEFAULT"
+                if self._skips is not None:
+                    skipped = self._skips(packet)
+                    self._stream.codec_context.skip_frame = "NONREF" if skipped else "DEFAULT"
                 frames = self._stream.decode(packet)
             except (av.error.FFmpegError, OSError, ValueError, IndexError) as error:
-                # IndexError: PyAV, where noise in a transport stream looks like one stream more.
-                self.damage = self.damage or _words(error)
+                # IndexError: PyAV, where noise in a transport stream looks like another stream.
+                self.damage = self.damage or _message(error)
                 if begun:
                     return
                 continue
@@ -147,34 +135,16 @@ class FrameWalk:
             yield from frames
 
 
-def displayed_size(frame: VideoFrame) -> tuple[int, int]:
-    """(H, W) of a decoded frame after its rotation.
-
-    Example:
-        >>> import av
-        >>> displayed_size(av.VideoFrame(64, 48, "rgb24"))
-        (48, 64)
-    """
-    sideways = _quarter_turns(frame) % 2 == 1
-    return (frame.width, frame.height) if sideways else (frame.height, frame.width)
-
-
 class PictureMaker:
-    """Turns decoded frames into pictures, rotated and mirrored as the file says they are to be shown.
+    """Converts decoded frames to RGB at any size, rotated and mirrored as the file says.
 
-    Scaling and conversion to RGB are one step of FFmpeg's swscale: its bilinear filter, whose support grows with
-    the scale as Pillow's does, on the planes of the video before they become RGB. Against full-size RGB scaled by
-    Pillow the difference is at 45 to 51 dB; without scaling there is none.
+    FFmpeg's swscale scales and converts in one step: a bilinear filter, antialiased like Pillow's, on the planes
+    of the video before they become RGB. Against Pillow on full-size RGB the difference is 45 to 51 dB; without
+    scaling there is none.
 
     Args:
-        full_colors: Scale colors to every pixel of the result, not to every second one of a row: JPEG decoders
-            do, FFmpeg does not for video.
-
-    Example:
-        >>> import av
-        >>> grey = av.VideoFrame.from_ndarray(np.full((4, 8, 3), 7, np.uint8), "rgb24")
-        >>> PictureMaker().make(grey, (2, 4)).tolist() == np.full((2, 4, 3), 7).tolist()
-        True
+        full_colors: Scale colors for every pixel of the result, as JPEG decoders do, not for every second one of
+        a row.
     """
 
     def __init__(self, full_colors: bool = False) -> None:
@@ -184,35 +154,24 @@ class PictureMaker:
         self._reformatter = VideoReformatter()  # keeps its filters as long as sizes stay the same
 
     def make(self, frame: VideoFrame, size: tuple[int, int]) -> Frame:
-        """Make one picture.
-
-        Args:
-            frame: Any pixel format and bit depth.
-            size: (H, W) of the result, after rotation.
-
-        Returns:
-            (H, W, 3) uint8.
-        """
+        """Convert a frame of any pixel format and bit depth to (H, W, 3) uint8 of `size` (H, W), after rotation."""
         turns = _quarter_turns(frame)
         height, width = size if turns % 2 == 0 else size[::-1]
-        # One thread: swscale's own would be missing after a fork, and freeing it there would wait for them.
-        picture = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=self._how, threads=1)
-        pixels = picture.to_ndarray()
+        # One thread: swscale's own threads do not survive a fork, and freeing it in the child would wait for them.
+        scaled = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=self._how, threads=1)
+        pixels = scaled.to_ndarray()
         return np.ascontiguousarray(np.rot90(pixels[::-1] if is_mirrored(frame) else pixels, turns))
 
 
+def displayed_size(frame: VideoFrame) -> tuple[int, int]:
+    """(H, W) of a decoded frame after its rotation."""
+    sideways = _quarter_turns(frame) % 2 == 1
+    return (frame.width, frame.height) if sideways else (frame.height, frame.width)
+
+
 def is_mirrored(frame: VideoFrame) -> bool:
-    """Whether a frame is to be shown mirrored: top to bottom, and then rotated.
-
-    Args:
-        frame: A decoded frame, with the display matrix of its file.
-
-    Example:
-        >>> import av
-        >>> is_mirrored(av.VideoFrame(64, 48, "rgb24"))
-        False
-    """
-    kept: Any = frame.side_data  # PyAV's types know a part of it
+    """Whether the display matrix of a decoded frame flips it, top to bottom, before its rotation."""
+    kept: Any = frame.side_data  # PyAV's types know only a part of it
     try:
         matrix = kept["DISPLAYMATRIX"]
     except KeyError:
@@ -222,10 +181,10 @@ def is_mirrored(frame: VideoFrame) -> bool:
 
 
 def _quarter_turns(frame: VideoFrame) -> int:
-    """Quarter turns against the clock that show the frame upright, 0 to 3."""
+    """Counterclockwise quarter turns that show the frame upright, 0 to 3."""
     return round(frame.rotation / 90) % 4
 
 
-def _words(error: Exception) -> str:
-    """FFmpeg's own words, without its error number and call."""
+def _message(error: Exception) -> str:
+    """FFmpeg's own message, without its error number and call."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

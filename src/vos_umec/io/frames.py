@@ -1,4 +1,4 @@
-"""What every frame source does alike: facts about itself, checked indices, resizing, filling the result."""
+"""What all frame sources share: facts about a video, sizes, reading in order, and handles that survive a fork."""
 
 import ctypes
 import gc
@@ -15,29 +15,24 @@ from PIL import Image
 from vos_umec.errors import ConfigError, VideoReadError
 
 Frame = npt.NDArray[np.uint8]
+DEFAULT_FPS = 24.0  # of frame folders and of files that state no rate; DAVIS was filmed at 24
 
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What opening a video found out, in plain values, so that an index can keep it.
+    """What opening a video found, in plain values, so that an index can store it.
 
-    Handing it to ``open_source`` again saves decoding the whole video a second time only to count it, and lets
-    the reader jump straight to the key frame it needs.
+    With these facts `open_source` need not decode the whole video again to count its frames, and the reader can
+    seek directly to key frames.
 
     Args:
-        reader: Which reader is right for it.
-        frames: Frames that can be read, > 0.
+        reader: The reader that is right for the video.
+        frames: Number of readable frames, > 0.
         size: (H, W) in pixels, as displayed.
-        fps: Frames a second, > 0.
-        keys: Key frames of a video file, rising.
-        stamps: Time stamps of its frames as ``pack_stamps`` gives them: () where they cannot tell frames apart,
-            None where nobody has looked.
-
-    Example:
-        >>> import dataclasses, json
-        >>> facts = SourceFacts("decord", 80, (480, 854), 24.0, keys=(0, 48), stamps=((0, 1), (512, 79)))
-        >>> SourceFacts(**json.loads(json.dumps(dataclasses.asdict(facts)))) == facts
-        True
+        fps: Frames per second, > 0.
+        keys: Indices of the key frames of a video file, ascending.
+        stamps: Time stamps of the frames as `pack_stamps` gives them: () if they cannot identify frames,
+            None if they are not known.
     """
 
     reader: Literal["folder", "decord", "pyav"]
@@ -56,13 +51,9 @@ class SourceFacts:
 
 
 def pack_stamps(times: npt.NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
-    """Time stamps in the few numbers that most videos need: a steady rate is one step, many times.
+    """Run-length encode the steps between time stamps (T,): a constant frame rate needs two runs (step, count).
 
-    Args:
-        times: (T,) time stamps, in any unit.
-
-    Returns:
-        Runs (step, count); the first step leads from 0 to the first time stamp.
+    The first step is from 0 to the first time stamp.
 
     Example:
         >>> pack_stamps(np.array([10, 20, 30, 41, 52]))
@@ -75,13 +66,7 @@ def pack_stamps(times: npt.NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
 
 
 def unpack_stamps(stamps: Sequence[tuple[int, int]]) -> npt.NDArray[np.int64]:
-    """The time stamps behind ``pack_stamps``.
-
-    Args:
-        stamps: Runs (step, count).
-
-    Returns:
-        (T,) time stamps.
+    """Time stamps (T,) from the runs of `pack_stamps`.
 
     Example:
         >>> unpack_stamps(((10, 3), (11, 2))).tolist()
@@ -91,18 +76,44 @@ def unpack_stamps(stamps: Sequence[tuple[int, int]]) -> npt.NDArray[np.int64]:
     return np.cumsum(np.repeat(steps, counts))
 
 
+class KnownSource:
+    """The part of a `FrameSource` that follows from the facts that opening it found."""
+
+    def __init__(self, path: Path, facts: SourceFacts) -> None:
+        self.path = path
+        self.facts = facts
+
+    def __len__(self) -> int:
+        return self.facts.frames
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) as displayed."""
+        return self.facts.size
+
+    @property
+    def fps(self) -> float:
+        """Frames per second."""
+        return self.facts.fps
+
+    @property
+    def names(self) -> list[str]:
+        """Frame numbers with five digits."""
+        return [f"{index:05d}" for index in range(len(self))]
+
+
 def resized(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:
-    """Size with a given short side and the same aspect.
+    """Size with a given short side and the same aspect ratio.
 
     Args:
         size: (H, W) in pixels.
-        short_side: Length of the shorter side, > 0; None leaves the size unchanged.
+        short_side: Length of the shorter side in pixels, > 0; None leaves the size unchanged.
 
     Returns:
         (H, W), the longer side rounded to the nearest pixel.
 
     Raises:
-        ConfigError: ``short_side`` is not positive.
+        ConfigError: `short_side` is not positive.
 
     Example:
         >>> resized((480, 854), 240), resized((854, 480), 240), resized((480, 854), None)
@@ -120,23 +131,7 @@ def resized(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:
 
 
 def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
-    """Resize a picture, antialiased when it gets smaller.
-
-    Args:
-        frame: (H, W, 3) uint8.
-        size: Wanted (H, W).
-
-    Returns:
-        (H, W, 3) uint8 of the wanted size; the same array when it has that size already.
-
-    Source:
-        Pillow's bilinear filter, whose support grows with the scale.
-
-    Example:
-        >>> checks = np.indices((4, 4)).sum(0) % 2 * 255
-        >>> resize_frame(np.repeat(checks[..., None], 3, 2).astype(np.uint8), (1, 1)).tolist()
-        [[[128, 128, 128]]]
-    """
+    """Resize a frame (H, W, 3) uint8 to `size` (H, W) with Pillow's bilinear filter, which is antialiased."""
     height, width = size
     if frame.shape[:2] == (height, width):
         return frame
@@ -150,26 +145,21 @@ def gather(
     size: tuple[int, int],
     fetch: Callable[[int], Frame],
 ) -> Frame:
-    """Read frames in the cheapest order, each once, and lay them out in the order asked.
+    """Read each frame once, in ascending order, and return them in the order of `indices`.
 
     Args:
         path: The video, for the error message.
-        count: Frames it has.
-        indices: T indices from 0 to ``count`` - 1, in any order, repeats allowed.
+        count: Number of its frames.
+        indices: T indices from 0 to `count` - 1, in any order, with or without repeats.
         size: (H, W) of the result.
-        fetch: Reads one frame as (H', W', 3) uint8; called in rising order, once per different index.
+        fetch: Reads one frame as (H', W', 3) uint8; called once per distinct index.
 
     Returns:
         (T, H, W, 3) uint8.
 
     Raises:
         VideoReadError: An index is out of range.
-        ConfigError: ``size`` is not positive.
-
-    Example:
-        >>> one_grey = lambda index: np.full((1, 1, 3), index, np.uint8)
-        >>> gather(Path("clip"), 9, [5, 2, 5], (1, 1), one_grey)[:, 0, 0, 0].tolist()
-        [5, 2, 5]
+        ConfigError: `size` is not positive.
     """
     if min(size) < 1:
         raise ConfigError(f"cannot read frames of size {size}: expected (H, W) of at least 1 pixel each")
@@ -177,7 +167,7 @@ def gather(
     outside = wanted[(wanted < 0) | (wanted >= count)]
     if outside.size:
         raise VideoReadError(
-            path, f"frame {outside[0]} was asked for, but its {count} frames are numbered 0 to {count - 1}"
+            path, f"frame {outside[0]} was requested, but its {count} frames are numbered 0 to {count - 1}"
         )
     frames = np.empty((len(wanted), *size, 3), np.uint8)
     for index in np.unique(wanted).tolist():
@@ -185,29 +175,21 @@ def gather(
     return frames
 
 
-H = TypeVar("H")
-
-# What a parent has let go of in a circle, as a caught error does with the decoder in its traceback, a child must
-# not free either: it would wait for threads that did not come along. Frozen before the fork, not after it, where
-# hooks of other modules come first and may well set off the search for circles.
+# A decoder in a reference cycle (such as the traceback of a caught error) must not be freed in a forked child: it
+# would wait for threads that exist in the parent alone. Freezing must happen before the fork: hooks of other
+# modules run in the child first, and may start a garbage collection.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=gc.freeze, after_in_parent=gc.unfreeze)
 
+H = TypeVar("H")
+
 
 class ProcessHandle(Generic[H]):
-    """A handle that is opened lazily, once in every process, and never travels by fork or pickle.
+    """A handle that each process opens for itself on first use. It does not travel by fork or pickle.
 
-    Decoders hold threads. Threads do not survive a fork, so a decoder inherited from the parent hangs when it
-    is used, and also when it is freed, for then it waits for its threads. An inherited handle is therefore
-    never touched again: it stays allocated until the process ends.
-
-    Example:
-        >>> import pickle
-        >>> handle = ProcessHandle()
-        >>> handle.get(list) is handle.get(list)
-        True
-        >>> pickle.loads(pickle.dumps(handle)).get(list) is handle.get(list)
-        False
+    Decoders hold threads, and threads do not survive a fork. A decoder inherited from the parent hangs when it is
+    used, and also when it is freed. So an inherited handle is never touched: its memory stays allocated until the
+    process ends.
     """
 
     def __init__(self) -> None:
@@ -215,11 +197,7 @@ class ProcessHandle(Generic[H]):
         self._pid = 0
 
     def get(self, opener: Callable[[], H]) -> H:
-        """Give this process's handle, opened on first use.
-
-        Args:
-            opener: Opens one; called at most once per process as long as nothing is dropped.
-        """
+        """Return this process's handle; `opener` opens it on first use and after `drop`."""
         if self._handle is not None and self._pid == os.getpid():
             return self._handle
         self.drop()
@@ -227,9 +205,9 @@ class ProcessHandle(Generic[H]):
         return self._handle
 
     def drop(self) -> None:
-        """Let go of the handle: close it if it is this process's own, else leave it where it is."""
+        """Release the handle if it is this process's own; leave an inherited one allocated."""
         if self._handle is not None and self._pid != os.getpid():
-            # One reference more than anyone will ever give back, so that its destructor never runs here.
+            # One reference that nobody gives back, so that the destructor never runs here.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._handle))
         self._handle = None
 

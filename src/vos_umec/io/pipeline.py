@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind on threads of their own, while the caller computes; both bounded."""
+"""Read ahead and write behind on threads of their own, in bounded memory, while the caller computes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Result = TypeVar("Result")
 
 
 def one_ahead(call: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Future[Result]]]:
-    """Do a call for each item on a thread of its own, one item ahead of the caller.
+    """Call a function for each item on a thread of its own, one item ahead of the caller.
 
     Args:
-        call: Done for one item after another, never for two at once.
-        items: The items; each is drawn when its call is next.
+        call: The function; it runs for one item at a time.
+        items: The items; each is taken from the iterable just before its call.
 
     Yields:
-        (item, what becomes of its call), in order; the next item's call is done meanwhile.
+        (item, future of its result), in order.
 
     Example:
         >>> [(item, coming.result()) for item, coming in one_ahead(abs, [-1, 2, -3])]
@@ -42,27 +42,21 @@ def one_ahead(call: Callable[[Item], Result], items: Iterable[Item]) -> Iterator
 
 
 def read_ahead(source: FrameSource, batch: int = 4) -> Iterator[tuple[int, Frame]]:
-    """All frames of a video in order; while one batch is worked on, the next one is read.
+    """All frames of a video in order; the next batch is read while the caller works on this one.
 
-    At most two batches are held, whatever the length. Until it ends or is closed, nobody else may use the source.
+    At most two batches are in memory, whatever the length. Do not use the source elsewhere before the iterator ends
+    or is closed.
 
     Args:
         source: The video.
-        batch: Frames read at a time, 1 or more.
+        batch: Frames per read, >= 1.
 
     Yields:
         (frame index, frame (H, W, 3) uint8).
 
     Raises:
-        ConfigError: ``batch`` is below 1.
-        VideoReadError: A frame cannot be read; raised where its batch begins.
-
-    Example:
-        >>> class Grey:
-        ...     def __len__(self): return 5
-        ...     def read(self, indices): return [index * 10 for index in indices]
-        >>> list(read_ahead(Grey(), batch=2))
-        [(0, 0), (1, 10), (2, 20), (3, 30), (4, 40)]
+        ConfigError: `batch` is below 1.
+        VideoReadError: A frame cannot be read; raised at the start of its batch.
     """
     if batch < 1:
         raise ConfigError(f"batch is {batch}: expected at least 1 frame")
@@ -72,23 +66,16 @@ def read_ahead(source: FrameSource, batch: int = 4) -> Iterator[tuple[int, Frame
 
 
 class WriteBehind:
-    """Does calls one after another on a thread of its own; use it in a ``with`` block.
+    """Runs calls one after another on a thread of its own; use it in a `with` block.
 
-    A call that fails raises its error from the next `put`, or at the end of the block; nothing after it is done.
+    The error of a failed call is raised by a later `put`, or at the end of the block. No call runs after a failed
+    one.
 
     Args:
-        waiting: Calls that may wait, >= 1; when so many do, `put` waits as well, so that memory stays bounded.
+        waiting: Most calls in the queue, >= 1. If it is full, `put` waits, so memory stays bounded.
 
     Raises:
-        ConfigError: ``waiting`` is below 1.
-
-    Example:
-        >>> done = []
-        >>> with WriteBehind(waiting=2) as writer:
-        ...     for number in range(4):
-        ...         writer.put(done.append, number)
-        >>> done
-        [0, 1, 2, 3]
+        ConfigError: `waiting` is below 1.
     """
 
     def __init__(self, waiting: int = 8) -> None:
@@ -103,12 +90,12 @@ class WriteBehind:
         return self
 
     def put(self, call: Callable[..., Any], *arguments: Any) -> None:
-        """Have a call done in its turn."""
+        """Add a call to the queue."""
         while self._calls and (self._calls[0].done() or len(self._calls) >= self._waiting):
             self._calls.popleft().result()
-        self._calls.append(self._thread.submit(self._do, call, *arguments))
+        self._calls.append(self._thread.submit(self._run, call, *arguments))
 
-    def _do(self, call: Callable[..., Any], *arguments: Any) -> None:
+    def _run(self, call: Callable[..., Any], *arguments: Any) -> None:
         if self._failed:
             return
         try:

@@ -1,4 +1,4 @@
-"""Frames of a video file by PyAV: any file FFmpeg knows, decoded no further and no larger than asked."""
+"""Frames of a video file by PyAV: any format of FFmpeg, decoding only what is needed, at the wanted size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from vos_umec.errors import VideoReadError
 from vos_umec.io.container import FrameWalk, PictureMaker, decoding_threads, open_container
-from vos_umec.io.frames import Frame, ProcessHandle, SourceFacts, gather, unpack_stamps
+from vos_umec.io.frames import Frame, KnownSource, ProcessHandle, SourceFacts, gather, unpack_stamps
 from vos_umec.io.scan import scan_facts, scan_video
 
 if TYPE_CHECKING:
@@ -18,58 +18,33 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# Where the stream itself marks the frames that no other is made from, in a way that leaves no doubt.
+# Codecs whose streams mark reliably which frames no other frame refers to.
 _MARKS_REFERENCES = frozenset({"h264"})
 
 
-class PyAVSource:
-    """A ``FrameSource`` over a video file, frame for frame what decoding it from the start gives.
+class PyAVSource(KnownSource):
+    """A `FrameSource` over any video file, equal frame by frame to decoding it from the start.
 
-    It walks on from where it is, unless a key frame lies between there and the frame asked for, or the frame lies
-    behind: then it jumps to the key frame before it. Frames on the way are decoded only if others are made from
-    them, where the codec says so (h264). It knows frames by their time stamps; where the stamps cannot tell frames
-    apart it counts from the beginning. Frames of a sound file are decoded by as many threads as
-    ``decoding_threads`` says, one in a loader worker, with the same result. For one thread at a time.
+    It decodes on from its position. If the wanted frame lies behind it, or beyond the next key frame, it seeks to
+    the last key frame before the wanted frame. Where the codec marks frames that no other frame refers to (h264),
+    those on the way are skipped. Frames are identified by their time stamps; where stamps cannot identify them,
+    frames are counted from the start. An undamaged file is decoded by `decoding_threads` threads (one in a loader
+    worker), with the same result. Use it in one thread at a time.
 
     Args:
         path: A video file.
-        facts: What opening it found before, to save the counting until the first read.
+        facts: Facts of an earlier opening; they save counting the frames.
 
     Raises:
         VideoReadError: Not one frame can be decoded.
-
-    Example:
-        >>> PyAVSource(Path("clip.mp4"), SourceFacts("pyav", 28, (720, 1280), 10.0)).names[27]
-        '00027'
     """
 
     def __init__(self, path: Path, facts: SourceFacts | None = None) -> None:
-        self.path = path
-        if facts is None:
-            facts = scan_facts(scan_video(path), "pyav")
-        self.facts = facts
+        super().__init__(path, facts or scan_facts(scan_video(path), "pyav"))
         self._cursor: ProcessHandle[_Cursor] = ProcessHandle()
 
-    def __len__(self) -> int:
-        return self.facts.frames
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) as displayed."""
-        return self.facts.size
-
-    @property
-    def fps(self) -> float:
-        """Frames a second."""
-        return self.facts.fps
-
-    @property
-    def names(self) -> list[str]:
-        """Frame numbers of five digits."""
-        return [f"{index:05d}" for index in range(len(self))]
-
     def read(self, indices: Sequence[int], size: tuple[int, int] | None = None) -> Frame:
-        """Read frames; see ``FrameSource.read``."""
+        """Read frames; see `FrameSource.read`."""
         wanted = size or self.size
         pictures = self._pictures(sorted(set(indices)), wanted)
         return gather(self.path, len(self), indices, wanted, lambda index: next(pictures))
@@ -90,34 +65,35 @@ class PyAVSource:
         if found.frames != len(self):
             raise VideoReadError(
                 self.path,
-                f"it has {found.frames} frames where {len(self)} were found before; "
+                f"it has {found.frames} frames, but {len(self)} were found before; "
                 "the file has changed, index the folder again",
             )
         return _Cursor(self.path, found)
 
 
 class _Wanted:
-    """The frames that a read wants, by their time stamps; says which packets it can do without.
+    """The time stamps that a read wants, to tell which packets need no decoding.
 
-    Not part of the cursor: a cursor that its own walk refers to would stay open until Python looks for circles.
+    It is not part of the cursor, because a cursor that its own walk refers to would stay open until a garbage
+    collection.
     """
 
     def __init__(self) -> None:
-        self.may_pass = False
+        self.may_skip = False
         self._stamps: set[int] = set()
         self._last = 0
 
     def set(self, stamps: list[int]) -> None:
         self._stamps, self._last = set(stamps), stamps[-1]
 
-    def passes_over(self, packet: Packet[VideoStream]) -> bool:
-        """Whether the frame of a packet is not wanted. Those behind the last one may be, in the next read."""
+    def skips(self, packet: Packet[VideoStream]) -> bool:
+        """Whether the frame of a packet is not wanted. Later frames are kept: the next read may want them."""
         stamp = packet.pts
-        return self.may_pass and stamp is not None and stamp < self._last and stamp not in self._stamps
+        return self.may_skip and stamp is not None and stamp < self._last and stamp not in self._stamps
 
 
 class _Cursor:
-    """A place in an open video: walks on, jumps to key frames, starts again."""
+    """A position in an open video that decodes on, seeks to key frames, or starts again."""
 
     def __init__(self, path: Path, facts: SourceFacts) -> None:
         self.pictures = PictureMaker()
@@ -125,15 +101,15 @@ class _Cursor:
         self._keys = np.array(facts.keys, np.int64)
         self._times = unpack_stamps(facts.stamps or ())
         self._index_of: dict[int | None, int] = {time: i for i, time in enumerate(self._times.tolist())}
-        self._next = 0  # every frame from here on can still be had by walking on
+        self._next = 0  # every frame from here on can be reached by decoding on
         self._wanted = _Wanted()
-        # Where stamps cannot be trusted pictures may be damaged, and threads mend them differently every time.
+        # Without reliable stamps frames may be damaged, and threads conceal damage differently in every run.
         self._threads = decoding_threads() if len(self._times) else 1
         self._rewind()
-        self._wanted.may_pass = bool(len(self._times)) and self._stream.codec_context.name in _MARKS_REFERENCES
+        self._wanted.may_skip = bool(len(self._times)) and self._stream.codec_context.name in _MARKS_REFERENCES
 
     def frames(self, indices: list[int]) -> Iterator[VideoFrame]:
-        """Decode some frames, given in rising order."""
+        """Decode the frames of ascending indices."""
         if len(self._times) and indices:
             self._wanted.set(self._times[indices].tolist())
         for index in indices:
@@ -143,21 +119,21 @@ class _Cursor:
         earlier = self._keys[self._keys <= index]
         key = int(earlier[-1]) if len(earlier) and len(self._times) else -1
         if index < self._next or key > self._next:
-            self._jump(key)
+            self._seek(key)
         found = self._walk_to(index)
-        if found is None and self._wanted.may_pass:
-            self._wanted.may_pass = False  # the decoder needed to see the frames passed over
-            self._jump(key)
+        if found is None and self._wanted.may_skip:
+            self._wanted.may_skip = False  # the decoder needed the skipped frames
+            self._seek(key)
             found = self._walk_to(index)
         if found is None and not (self._from_start and self._threads == 1):
-            # The jump landed behind the frame, or in the middle of nothing; or threads lost it to damage behind it.
+            # The seek ended after the frame or at no key frame, or threads lost the frame to damage after it.
             self._threads = 1
             self._rewind()
             found = self._walk_to(index)
         if found is None:
             raise VideoReadError(
                 self._path,
-                f"frame {index} could be decoded before and cannot be now; "
+                f"frame {index} could be decoded before, and cannot be now; "
                 "if the file has changed, index the folder again",
             )
         return found
@@ -177,7 +153,7 @@ class _Cursor:
                 return frame
         return None
 
-    def _jump(self, key: int) -> None:
+    def _seek(self, key: int) -> None:
         import av
 
         if key < 0:
@@ -186,18 +162,16 @@ class _Cursor:
         try:
             self._container.seek(int(self._times[key]), stream=self._stream)
         except av.error.FFmpegError:
-            self._rewind()  # files without an index may not be able to jump
+            self._rewind()  # files without an index may not support seeking
             return
         self._begin(from_start=False)
 
     def _rewind(self) -> None:
-        # Opening again is the one jump to the start that works in every broken file.
+        # In broken files only opening again reaches the start reliably.
         self._container, self._stream = open_container(self._path, self._threads)
         self._begin(from_start=True)
 
     def _begin(self, from_start: bool) -> None:
-        self._frames: Iterator[VideoFrame] = iter(
-            FrameWalk(self._container, self._stream, self._wanted.passes_over)
-        )
+        self._frames: Iterator[VideoFrame] = iter(FrameWalk(self._container, self._stream, self._wanted.skips))
         self._from_start = from_start
         self._next = 0

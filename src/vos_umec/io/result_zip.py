@@ -1,4 +1,4 @@
-"""The zip of results that an evaluation server takes, checked before a byte of it is written."""
+"""The zip of results that an evaluation server expects, and checks of the results before it is written."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -13,28 +13,24 @@ from PIL import Image
 from vos_umec.errors import DataError, MaskError
 from vos_umec.io.atomic import atomic_path
 from vos_umec.io.masks import Ids
-from vos_umec.io.png import davis_palette, plain_indices
+from vos_umec.io.png import indexed_png, plain_indices
 
 log = logging.getLogger(__name__)
 
-_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the zero of a zip's clock: the same results give the same bytes on any day
-_READABLE = 0o644 << 16  # Unix rights, in the place where a zip keeps them
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip: the same results give the same bytes on any day
+_READABLE = 0o644 << 16  # Unix file permissions, as a zip stores them
 _UNIX = 3
 
 
 @dataclass(frozen=True)
 class RequiredVideo:
-    """What a server asks of one video.
+    """What a server requires of one video.
 
     Attributes:
         name: Name of the video, and of its folder of results.
-        frames: Names of the frames whose masks are asked for, without suffix.
+        frames: Names of the frames whose masks are required, without suffix.
         size: (H, W) of the masks.
-        ids: Objects that the masks may show besides the background.
-
-    Example:
-        >>> RequiredVideo("dog", frames=("00000", "00005"), size=(480, 854), ids=frozenset({1, 3})).size
-        (480, 854)
+        ids: Object ids that the masks may show besides the background.
     """
 
     name: str
@@ -47,28 +43,21 @@ Progress = Callable[[Sequence[RequiredVideo]], Iterable[RequiredVideo]]
 
 
 def find_problems(results: str | Path, videos: Sequence[RequiredVideo], progress: Progress = iter) -> list[str]:
-    """Hold a folder of results against what a server asks for.
+    """Compare a folder of results with what a server requires.
 
-    An object that no mask of its video shows is no problem, but is told in a warning: it may be lost in all of
-    them, or forgotten.
+    An object that no mask of its video shows is only logged as a warning: it may be missing by mistake.
 
     Args:
-        results: Folder with ``<video>/<frame>.png``; what is not asked for is passed over.
-        videos: What is asked for.
-        progress: Wrapper of the loop over the videos, such as ``rich.progress.track``.
+        results: Folder with `<video>/<frame>.png`; other files are ignored.
+        videos: What is required.
+        progress: Wrapper of the loop over the videos, such as `rich.progress.track`.
 
     Returns:
         One line for each video without a folder or with missing frames, and for each mask that is no indexed PNG,
-        has a wrong size, or shows ids that its video does not have; empty where all is well.
+        has a wrong size, or shows ids that its video does not have. Empty if there are no problems.
 
     Raises:
-        DataError: There is no such folder.
-
-    Example:
-        >>> find_problems("no/such/folder", [])
-        Traceback (most recent call last):
-        ...
-        vos_umec.errors.DataError: no folder no/such/folder: expected results as <video>/<frame>.png; check the path
+        DataError: The folder does not exist.
     """
     results = Path(results)
     if not results.is_dir():
@@ -81,7 +70,7 @@ def find_problems(results: str | Path, videos: Sequence[RequiredVideo], progress
             continue
         missing = [name for name in video.frames if not (folder / f"{name}.png").is_file()]
         if missing:
-            count = f"{len(missing)} of the {len(video.frames)} frames asked for"
+            count = f"{len(missing)} of the {len(video.frames)} required frames"
             problems.append(f"{folder} lacks {count}: {', '.join(f'{name}.png' for name in missing)}")
         shown: set[int] = set()
         for name in video.frames:
@@ -104,30 +93,24 @@ def write_result_zip(
     folder: str = "",
     progress: Progress = iter,
 ) -> int:
-    """Write the masks that a server asks for, and no other file, into a zip.
+    """Write the masks that a server requires, and no other file, into a zip.
 
-    Masks are written again as 8-bit indexed PNGs with the DAVIS palette, sorted by name and without the time, so
-    that the same masks give the same bytes. The zip is written whole or not at all.
+    Masks are encoded again as 8-bit indexed PNGs with the DAVIS palette, sorted by name and without dates, so that
+    the same masks give the same bytes. The zip appears complete or not at all.
 
     Args:
-        results: Folder with ``<video>/<frame>.png``.
-        videos: What is asked for.
-        out: The zip.
-        folder: Folder inside the zip, e.g. ``Annotations``; empty for the videos at its top.
-        progress: Wrapper of the loop over the videos, such as ``rich.progress.track``.
+        results: Folder with `<video>/<frame>.png`.
+        videos: What is required.
+        out: The zip file.
+        folder: Folder inside the zip, e.g. `Annotations`; empty to put the videos at its top.
+        progress: Wrapper of the loop over the videos, such as `rich.progress.track`.
 
     Returns:
         Number of masks in the zip.
 
     Raises:
-        MaskError: A mask is missing or wrong; see `find_problems` for the list of all that are.
+        MaskError: A mask is missing or wrong; `find_problems` lists all of them.
         OSError: The zip cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> out = Path(tempfile.mkdtemp()) / "empty.zip"
-        >>> write_result_zip("results", [], out), out.is_file()
-        (0, True)
     """
     written = 0
     with atomic_path(out) as temporary, ZipFile(temporary, "w", ZIP_STORED) as zip_file:  # PNGs are compressed
@@ -136,13 +119,13 @@ def write_result_zip(
                 ids, _ = _checked(Path(results) / video.name / f"{name}.png", video)
                 info = ZipInfo("/".join(filter(None, (folder, video.name, f"{name}.png"))), _EARLIEST)
                 info.external_attr, info.create_system = _READABLE, _UNIX
-                zip_file.writestr(info, _png(ids))
+                zip_file.writestr(info, indexed_png(ids))
                 written += 1
     return written
 
 
 def _checked(path: Path, video: RequiredVideo) -> tuple[Ids, set[int]]:
-    """A mask and the ids in it, if they are what the server expects."""
+    """A mask and the set of its ids, if both are what the server expects."""
     ids = _indices(path)
     if ids.shape != video.size:
         found, expected = ("{1} x {0}".format(*size) for size in (ids.shape, video.size))
@@ -158,7 +141,7 @@ def _checked(path: Path, video: RequiredVideo) -> tuple[Ids, set[int]]:
 
 
 def _indices(path: Path) -> Ids:
-    """Indices of an indexed PNG; grey and color pictures, whose ids would be a guess, are refused."""
+    """Indices of an indexed PNG; the ids of grey and color images would be a guess."""
     try:
         data = path.read_bytes()
         ids = plain_indices(data)
@@ -171,13 +154,6 @@ def _indices(path: Path) -> Ids:
     if (image.format, image.mode) != ("PNG", "P"):
         raise MaskError(
             f"{path} is a {image.format} with pixels of type {image.mode}: expected an indexed PNG, such as "
-            "`vos_umec.io.masks.write_mask` writes"
+            "`vos_umec.write_mask` writes"
         )
     return np.array(image)
-
-
-def _png(ids: Ids) -> bytes:
-    image, file = Image.fromarray(ids), BytesIO()
-    image.putpalette(davis_palette().tobytes())
-    image.save(file, format="PNG", optimize=False)
-    return file.getvalue()

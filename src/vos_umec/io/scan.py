@@ -1,4 +1,4 @@
-"""Decode a video file once to know what it really holds. Headers lie: counts of 0, frames never shown."""
+"""Decode a video file once to learn what it contains. Headers are unreliable: counts of 0, frames never shown."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ import numpy.typing as npt
 
 from vos_umec.errors import VideoReadError
 from vos_umec.io.container import FrameWalk, PictureMaker, displayed_size, is_mirrored, open_container
-from vos_umec.io.frames import Frame, SourceFacts, pack_stamps, resize_frame, resized
+from vos_umec.io.frames import DEFAULT_FPS, Frame, SourceFacts, pack_stamps, resize_frame, resized
 
 log = logging.getLogger(__name__)
-
-DEFAULT_FPS = 24.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,21 +24,16 @@ class VideoScan:
     """What decoding a whole file found.
 
     Args:
-        frames: Frames that can be decoded, up to the first damage, > 0.
+        frames: Number of frames that can be decoded, up to the first damage, > 0.
         size: (H, W) of the first frame as displayed.
-        fps: Frames a second, measured from the time stamps where there are some.
-        times: (frames,) int64 time stamps in the stream's unit; empty where jumping by them cannot give the
-            frames that decoding from the start gives: stamps lack or do not rise strictly, or the decoder
-            mended pictures from what it had seen before.
-        keys: Indices of the key frames, rising.
-        damage: FFmpeg's words for the first thing that went wrong, None for a sound file.
-        one_size: Whether every frame was coded in one size.
-        ends: First and last frame as small pictures, to hold another decoder against.
-        mirrored: Whether the frames are to be shown mirrored.
-
-    Example:
-        >>> VideoScan.__dataclass_fields__["keys"].name
-        'keys'
+        fps: Frames per second, measured from the time stamps if there are any.
+        times: (frames,) int64 time stamps in the stream's unit. Empty where a seek by them may give other frames
+            than decoding from the start: stamps are missing or do not increase, or the decoder concealed damage.
+        keys: Indices of the key frames, ascending.
+        damage: FFmpeg's message for the first error, None for an undamaged file.
+        one_size: Whether all frames are coded in one size.
+        ends: First and last frame as small images, to compare another decoder with.
+        mirrored: Whether the frames are displayed mirrored.
     """
 
     frames: int
@@ -55,22 +48,10 @@ class VideoScan:
 
 
 def scan_video(path: Path) -> VideoScan:
-    """Decode every frame of a file once, one at a time; remembered as long as the file does not change.
-
-    Args:
-        path: A video file.
-
-    Returns:
-        What was found.
+    """Decode every frame of a file once, one at a time. The result is cached as long as the file does not change.
 
     Raises:
         VideoReadError: It is no video, or not one frame of it can be decoded.
-
-    Example:
-        >>> scan_video(Path("no/such.mp4"))
-        Traceback (most recent call last):
-        ...
-        vos_umec.errors.VideoReadError: cannot read no/such.mp4: there is no such file; check the path
     """
     try:
         status = path.stat()
@@ -85,7 +66,7 @@ def _scan(path: Path, mtime_ns: int, length: int) -> VideoScan:
     first = last = None
     stamps: list[int | None] = []
     keys = []
-    one_size, mended = True, 0
+    one_size, concealed = True, 0
     with container:
         walk = FrameWalk(container, stream)
         for frame in walk:
@@ -93,20 +74,21 @@ def _scan(path: Path, mtime_ns: int, length: int) -> VideoScan:
             one_size = one_size and (frame.width, frame.height) == (first.width, first.height)
             if frame.key_frame:
                 keys.append(len(stamps))
-            mended += frame.is_corrupt
+            concealed += frame.is_corrupt
             stamps.append(frame.pts)
         if first is None or last is None:
             found = f" ({walk.damage})" if walk.damage else ""
             raise VideoReadError(
-                path, f"not one frame of it can be decoded{found}; the file is empty or broken, leave it out"
+                path,
+                f"not one frame of it can be decoded{found}; the file is empty or broken: replace or remove it",
             )
         if walk.damage and len(stamps) > 1:
             log.warning(
-                "%s is damaged (%s): its first %d frames are used, what follows is left out",
+                "%s is damaged (%s): its first %d frames are used, the rest is left out",
                 path, walk.damage, len(stamps),
             )  # fmt: skip
         size = displayed_size(first)
-        times = _rising(stamps) if not mended else np.empty(0, np.int64)
+        times = _increasing(stamps) if not concealed else np.empty(0, np.int64)
         fps = _frame_rate(times, stream.time_base, stream.average_rate)
         pictures = PictureMaker()
         ends = (_thumbnail(pictures.make(first, size)), _thumbnail(pictures.make(last, size)))
@@ -115,53 +97,29 @@ def _scan(path: Path, mtime_ns: int, length: int) -> VideoScan:
 
 
 def scan_facts(scan: VideoScan, reader: Literal["decord", "pyav"]) -> SourceFacts:
-    """What an index keeps of a scan.
-
-    Args:
-        scan: What was found.
-        reader: Which reader is right for the file.
-
-    Returns:
-        Facts with key frames and time stamps.
-
-    Example:
-        >>> black = np.zeros((8, 8, 3), np.uint8)
-        >>> scan = VideoScan(3, (8, 8), 24.0, np.arange(3), (0, 2), None, True, (black, black))
-        >>> scan_facts(scan, "pyav").keys
-        (0, 2)
-    """
+    """The facts that an index stores of a scan, with the reader that is right for the file."""
     return SourceFacts(reader, scan.frames, scan.size, scan.fps, scan.keys, pack_stamps(scan.times))
 
 
-def _thumbnail(picture: Frame) -> Frame:
-    """Small copy of a picture (H, W, 3), short side of at most 32."""
-    size = picture.shape[0], picture.shape[1]
-    return resize_frame(picture, resized(size, min(32, *size)))
+def looks_like(frame: Frame, thumbnail: Frame) -> bool:
+    """Whether a frame (H, W, 3) of another decoder shows the same image as one of `VideoScan.ends`.
 
-
-def looks_like(picture: Frame, thumbnail: Frame) -> bool:
-    """Whether a picture, as another decoder gives it, shows what a thumbnail of a scan shows.
-
-    Args:
-        picture: (H, W, 3) uint8.
-        thumbnail: One of ``VideoScan.ends``.
-
-    Returns:
-        True if they differ by less than 4 grey levels on average: rounding and dithering, not content.
-
-    Example:
-        >>> grey = np.full((32, 32, 3), 128, np.uint8)
-        >>> looks_like(grey, grey), looks_like(grey + 100, grey)
-        (True, False)
+    They may differ by less than 4 grey levels on average, as rounding and dithering do.
     """
-    small = _thumbnail(picture)
+    small = _thumbnail(frame)
     if small.shape != thumbnail.shape:
         return False
     return bool(np.abs(small.astype(np.int16) - thumbnail).mean() < 4)
 
 
-def _rising(stamps: list[int | None]) -> npt.NDArray[np.int64]:
-    """Time stamps as an array, or an empty one if they cannot tell frames apart."""
+def _thumbnail(frame: Frame) -> Frame:
+    """Small copy of a frame (H, W, 3), its short side at most 32 pixels."""
+    size = frame.shape[0], frame.shape[1]
+    return resize_frame(frame, resized(size, min(32, *size)))
+
+
+def _increasing(stamps: list[int | None]) -> npt.NDArray[np.int64]:
+    """Time stamps as an array, empty if they cannot identify frames."""
     times = np.array([stamp for stamp in stamps if stamp is not None], np.int64)
     if len(times) < len(stamps) or (np.diff(times) <= 0).any():
         return np.empty(0, np.int64)

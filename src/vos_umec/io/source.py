@@ -1,4 +1,4 @@
-"""Frames in: one interface over frame folders and video files, and the door that picks the right reader."""
+"""Frames in: one interface to frame folders and video files, and the function that chooses the right reader."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from vos_umec.errors import VideoReadError
 from vos_umec.io.decord import DecordSource, decord_misreads
 from vos_umec.io.folder import PICTURE_SUFFIXES, FolderSource
 from vos_umec.io.frames import Frame, SourceFacts
-from vos_umec.io.frames import resized as resized  # part of this module's surface
 from vos_umec.io.pyav import PyAVSource
 from vos_umec.io.scan import scan_facts, scan_video
 
@@ -22,8 +21,8 @@ log = logging.getLogger(__name__)
 class FrameSource(Protocol):
     """A video as numbered frames.
 
-    A source opens its file when it first reads, anew in each process: it can be pickled, and handed to
-    forked workers after use. It never holds more than the frames asked for.
+    Each process opens the file when it first reads. So a source can be pickled, and can be used in forked workers
+    after the parent has used it. It holds no more frames than a read requests.
 
     Attributes:
         path: The file or folder.
@@ -32,33 +31,33 @@ class FrameSource(Protocol):
     path: Path
 
     def __len__(self) -> int:
-        """Frames that can be read."""
+        """Number of readable frames."""
         ...
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) in pixels as displayed, after rotation; pixels are taken as square."""
+        """(H, W) in pixels as displayed, after rotation; pixels are assumed to be square."""
         ...
 
     @property
     def fps(self) -> float:
-        """Frames a second; 24 for a folder."""
+        """Frames per second; 24 for a folder."""
         ...
 
     @property
     def names(self) -> list[str]:
-        """A name for each frame: file stems of a folder, numbers of five digits for a video file."""
+        """Names of the frames: file stems in a folder, five-digit numbers in a video file."""
         ...
 
     def read(self, indices: Sequence[int], size: tuple[int, int] | None = None) -> Frame:
         """Read frames.
 
         Args:
-            indices: T frame numbers from 0, in any order, repeats allowed.
-            size: (H, W) to scale to, antialiased; None keeps the size of the video.
+            indices: T frame numbers from 0, in any order, with or without repeats.
+            size: (H, W) of the result, antialiased; None keeps the size of the video.
 
         Returns:
-            (T, H, W, 3) uint8 RGB in the order asked.
+            (T, H, W, 3) uint8 RGB in the order of `indices`.
 
         Raises:
             VideoReadError: A number is out of range, or a frame cannot be decoded.
@@ -69,23 +68,24 @@ class FrameSource(Protocol):
 def open_source(path: str | Path, facts: SourceFacts | None = None) -> FolderSource | DecordSource | PyAVSource:
     """Open a folder of frames or a video file with the reader that is right for it.
 
-    A video file is decoded once from end to end, because headers lie about the number of frames: about one
-    second for a thousand frames at 480p. The process remembers the result. Hand in ``facts`` of an earlier
-    opening (an index can keep them) to go without.
+    A video file is decoded once from start to end, because its header may state a wrong number of frames. This
+    takes about one second per thousand frames at 480p, and the process caches the result. The `facts` of an earlier
+    opening save it.
 
-    Whole frames of a video file are read by decord where it gives the same frames as decoding from the start, else
-    by PyAV; frames at another size by PyAV, which passes over what is not wanted and scales as it converts.
+    Whole frames of a video file are read by decord where it gives the same frames as decoding from the start,
+    otherwise by PyAV. Frames at another size are read by PyAV, which skips unwanted frames and scales while it
+    converts.
 
     Args:
         path: A folder of JPEG or PNG frames, or a video file.
-        facts: ``source.facts`` of an earlier opening of the same, unchanged file.
+        facts: `source.facts` of an earlier opening of the same, unchanged file.
 
     Returns:
-        A ``FrameSource`` that also has ``facts``.
+        A `FrameSource` that also has `facts`.
 
     Raises:
         VideoReadError: It does not exist, is no video, or not one frame can be decoded.
-        DataError: A folder without pictures.
+        DataError: The folder has no images.
 
     Example:
         >>> open_source("no/such.mp4")
@@ -97,13 +97,15 @@ def open_source(path: str | Path, facts: SourceFacts | None = None) -> FolderSou
     try:
         is_folder, is_there, is_file = path.is_dir(), path.exists(), path.is_file()
     except OSError as error:
-        raise VideoReadError(path, f"it cannot be looked at: {error.strerror}") from error
+        raise VideoReadError(
+            path, f"it cannot be accessed: {error.strerror}; check the path and its permissions"
+        ) from error
     if is_folder:
         return FolderSource(path, facts)
     if not is_there:
         raise VideoReadError(path, "there is no such file; check the path")
     if not is_file:
-        raise VideoReadError(path, "it is neither a file nor a folder")
+        raise VideoReadError(path, "it is neither a file nor a folder; name a video file or a folder of frames")
     if path.suffix.lower() in PICTURE_SUFFIXES:
         raise VideoReadError(path, "it is a single picture; name the folder that holds the frames")
     if facts is not None:

@@ -1,1 +1,1 @@
-"""Region similarity J, boundary measure F, and the DAVIS statistics over them."""
+"""Region similarity J, boundary measure F, and the scores of DAVIS and YouTube-VOS."""

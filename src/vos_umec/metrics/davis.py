@@ -15,19 +15,18 @@ from vos_umec.metrics.sequence import Row, SequenceScorer, overall
 class DavisScore(Metric):
     """J&F, and mean, recall and decay of J and F, over all objects of all sequences.
 
-    Each update takes one whole sequence; `update_rows` takes one that a ``SequenceScorer`` has scored
-    frame by frame, so that no long video is held. Rows are kept by (sequence, object) and repeats are dropped
-    (distributed samplers repeat sequences to fill the last batch), so the score does not depend on the
-    number of processes.
+    `update` takes one whole sequence. `update_rows` takes the rows of a `SequenceScorer`, which scores frame by
+    frame, so that no long video is in memory. Repeated rows of the same (sequence, object) are dropped: distributed
+    samplers repeat sequences to fill the last batch. So the scores do not depend on the number of processes.
 
-    The state is one uint8 tensor of JSON lines, a line per object: names of any length and float64 figures
-    pass through every back end's all-gather unchanged.
+    The state is one uint8 tensor of JSON lines, one line per object. Names of any length and float64 values pass
+    unchanged through the all-gather of every backend.
 
     Args:
-        **kwargs: Arguments of `Metric`.
+        **kwargs: Arguments of `torchmetrics.Metric`.
 
     Source:
-        METHOD section 6, the semi-supervised task of DAVIS 2017.
+        The semi-supervised task of DAVIS 2017, Pont-Tuset et al., arXiv 1704.00675.
 
     Example:
         >>> target = torch.zeros(5, 40, 60, dtype=torch.uint8)
@@ -55,13 +54,13 @@ class DavisScore(Metric):
         """Add a whole sequence.
 
         Args:
-            prediction: Object ids of all frames, (T, H, W) integer, 0 is background, T >= 3. The first and
-                the last frame are not scored and may hold anything.
+            prediction: Object ids of all frames, (T, H, W) integer, 0 is background, T >= 3. The first and the last
+                frame are not scored and may have any values.
             target: Ground truth ids of all frames, (T, H, W) integer, 255 is void.
             sequence: Name of the sequence.
 
         Raises:
-            MaskError: The two are not (T, H, W) of one shape.
+            MaskError: The arguments are not (T, H, W) of one shape.
             DataError: There are fewer than three frames, or the first shows no object.
         """
         if prediction.ndim != 3 or prediction.shape != target.shape:
@@ -75,31 +74,17 @@ class DavisScore(Metric):
         self._append(scorer.rows())
 
     def update_rows(self, rows: list[Row]) -> None:
-        """Add a sequence that was scored frame by frame.
-
-        Args:
-            rows: What ``SequenceScorer.rows()`` gave.
-
-        Example:
-            >>> scorer = SequenceScorer("dog")
-            >>> for frame in torch.ones(4, 30, 30, dtype=torch.uint8).numpy():
-            ...     scorer.update(frame, frame)
-            >>> metric = DavisScore()
-            >>> metric.update_rows(scorer.rows())
-            >>> metric.compute()["J&F"]
-            tensor(1.)
-        """
-        # What torchmetrics wraps around `update`, and around no other method.
+        """Add a sequence that was scored frame by frame: the rows of `SequenceScorer.rows`."""
+        # torchmetrics does this around `update`, and around no other method.
         self._computed = None
         self._update_count += 1
         self._append(rows)
 
     def compute(self) -> dict[str, Tensor]:
-        """Figures over all objects.
+        """Scores over all objects.
 
         Returns:
-            ``J&F, J-Mean, J-Recall, J-Decay, F-Mean, F-Recall, F-Decay`` as fractions, 0-dim float32; NaN
-            before the first update.
+            The seven `FIGURES` as fractions, 0-dim float32; NaN before the first update.
         """
         figures = overall(self._unique_rows())
         return {
@@ -107,10 +92,10 @@ class DavisScore(Metric):
         }
 
     def rows(self) -> list[Row]:
-        """Figures of every object, gathered from all processes: like ``compute``, call it on each of them.
+        """Scores of every object, gathered from all processes. Like `compute`, call it on each of them.
 
         Returns:
-            Rows with ``sequence``, ``object`` and the seven figures, sorted by sequence and object.
+            Rows with `sequence`, `object` and the seven `FIGURES`, sorted by sequence and object.
         """
         if self._is_synced:
             return self._unique_rows()
@@ -118,15 +103,15 @@ class DavisScore(Metric):
             return self._unique_rows()
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Join the states of all processes; see `sync`."""
+        """Gather the states of all processes; see `torchmetrics.Metric.sync`."""
         if not len(self.lines):
-            # A process without a sequence has to send the type the others send; torchmetrics would send floats.
+            # A process without a sequence must send the same type as the others; torchmetrics would send floats.
             self.lines = [torch.empty(0, dtype=torch.uint8, device=self.device)]
         super().sync(*args, **kwargs)
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
-        """Add the rows of another metric; see `merge_state`."""
-        self._computed = None  # torchmetrics would go on giving the figures computed before the merge
+        """Add the rows of another metric; see `torchmetrics.Metric.merge_state`."""
+        self._computed = None  # torchmetrics would keep the scores computed before the merge
         super().merge_state(incoming_state)
 
     def _append(self, rows: list[Row]) -> None:
@@ -134,7 +119,7 @@ class DavisScore(Metric):
         self.lines.append(torch.tensor(list(text.encode("ascii")), dtype=torch.uint8, device=self.device))
 
     def _unique_rows(self) -> list[Row]:
-        """The first row of each (sequence, object), sorted, so that sums are the same in every process."""
+        """The first row of each (sequence, object), sorted, so that sums are equal in every process."""
         if not len(self.lines):
             return []
         state = dim_zero_cat(self.lines).to(torch.uint8)  # (bytes,); set_dtype casts states to floats

@@ -1,4 +1,11 @@
-"""Masks packed to 64 pixels a word, so that a few operations on words score a whole object."""
+"""Region similarity J and boundary measure F, on masks packed to 64 pixels per word.
+
+`jaccard` and `boundary_f` take boolean masks. The packed functions let one pass over a frame score many objects.
+
+Source: Perazzi et al., "A benchmark dataset and evaluation methodology for video object segmentation", CVPR 2016,
+    with
+the contours of the official DAVIS tool.
+"""
 
 import math
 from dataclasses import dataclass
@@ -10,26 +17,21 @@ from vos_umec.errors import ConfigError, MaskError
 
 Bits = NDArray[np.uint64]
 
+_BOOL = np.dtype(bool)
 _WORD = 64
 
 
 @dataclass(frozen=True)
 class MaskPair:
-    """The predicted and the true mask of one object, packed and cut to where either of them is.
+    """The predicted and the true mask of one object, packed and cropped to where either of them is set.
 
     Pixel x of a row is bit x % 64 of word x // 64; bits beyond the image are 0.
 
     Attributes:
-        bits: Prediction and truth, (2, h, w) words; a frame of one empty pixel around the object where the
-            image has room for it, and whole words.
-        last: The bits of the image's last column, (w,) words, 0 where the cut leaves that column out.
-
-    Example:
-        >>> mask = np.zeros((480, 854), dtype=bool)
-        >>> mask[100:200, 300:400] = True
-        >>> pair = pack_pair(mask, ~mask)
-        >>> pair.bits.shape, count(pair.bits).tolist()
-        ((2, 480, 14), [10000, 399920])
+        bits: Prediction and truth, (2, h, w) words. One empty row above and below and one empty word on the left
+        remain
+            where the image has them.
+        last: The bits of the image's last column, (w,) words; 0 if the crop does not contain that column.
     """
 
     bits: Bits
@@ -37,20 +39,7 @@ class MaskPair:
 
 
 def pack_pair(prediction: NDArray[np.bool_], target: NDArray[np.bool_]) -> MaskPair:
-    """Pack the two masks of one object.
-
-    Args:
-        prediction: (H, W) bool.
-        target: (H, W) bool.
-
-    Returns:
-        The pair; no rows at all where both masks are empty.
-
-    Example:
-        >>> empty = np.zeros((480, 854), dtype=bool)
-        >>> pack_pair(empty, empty).bits.shape
-        (2, 0, 14)
-    """
+    """Pack the two masks (H, W) bool of one object. The pair has no rows if both masks are empty."""
     H, W = prediction.shape
     packed = np.zeros((2, H, math.ceil(W / _WORD) * 8), dtype=np.uint8)
     for side, mask in zip(packed, (prediction, target), strict=True):
@@ -62,37 +51,21 @@ def pack_pair(prediction: NDArray[np.bool_], target: NDArray[np.bool_]) -> MaskP
     y, word = np.flatnonzero(union.any(axis=1)), np.flatnonzero(union.any(axis=0))
     if not len(y):
         return MaskPair(bits[:, :0], last)
-    # A contour lies on the mask, or one pixel left of it or above.
+    # A contour lies on the mask, or one pixel left of it or above it.
     window = slice(max(y[0] - 1, 0), y[-1] + 2), slice(max(word[0] - 1, 0), word[-1] + 1)
     return MaskPair(np.ascontiguousarray(bits[:, *window]), last[window[1]])
 
 
 def count(bits: Bits) -> NDArray[np.int64]:
-    """Number of set pixels of each packed mask.
-
-    Args:
-        bits: (..., h, w) words.
-
-    Returns:
-        (...,) pixels.
-
-    Example:
-        >>> count(np.array([[[3, 1]]], dtype=np.uint64)).tolist()
-        [3]
-    """
+    """Number of set pixels (...,) of packed masks (..., h, w)."""
     pixels: NDArray[np.int64] = np.bitwise_count(bits).sum(axis=(-2, -1), dtype=np.int64)
     return pixels
 
 
 def shift(bits: Bits, right: int) -> Bits:
-    """Move packed masks sideways; what leaves is lost, and 0 comes in.
+    """Shift packed masks (..., w) to the right by 1 to 63 pixels, or to the left by -1 to -63.
 
-    Args:
-        bits: (..., w) words.
-        right: Pixels towards higher x, 1 to 63, or -1 to -63 towards lower x.
-
-    Returns:
-        (..., w) words. Pixels may pass beyond the image's last column, into the unused bits of the last word.
+    Pixels that leave are lost, and 0 enters. Pixels may enter the unused bits of the last word.
 
     Example:
         >>> shift(np.array([1 << 63, 0], dtype=np.uint64), 1).tolist()
@@ -108,23 +81,16 @@ def shift(bits: Bits, right: int) -> Bits:
 
 
 def disk(bits: Bits, radius: int) -> Bits:
-    """Dilate packed masks by a disk: all pixels at most ``radius`` away from a set one.
+    """Dilate packed masks (..., h, w) by a disk: set all pixels at most `radius` >= 0 pixels away from a set one.
 
-    The disk is a stack of row segments, and a segment is grown from the next shorter one.
-
-    Args:
-        bits: (..., h, w) words.
-        radius: Largest Euclidean distance in pixels, >= 0.
-
-    Returns:
-        (..., h, w) words.
+    A disk is a stack of row segments, and each segment is grown from the next shorter one.
 
     Example:
         >>> dot = np.array([[0], [0], [1 << 4], [0]], dtype=np.uint64)
         >>> [f"{int(row):09b}" for row in disk(dot, 2)[:, 0]]
         ['000010000', '000111000', '001111100', '000111000']
     """
-    # Spare words keep rows apart, so that a shift can run over all of them as if they were one long row.
+    # Spare words separate the rows, so that one shift can process all of them as one long row.
     spare = np.zeros((*bits.shape[:-1], radius // _WORD + 1), dtype=np.uint64)
     segment = np.concatenate([bits, spare], axis=-1)  # all pixels at most `reach` left or right of a set one
     near, reach = np.zeros_like(segment), 0
@@ -140,149 +106,38 @@ def disk(bits: Bits, radius: int) -> Bits:
     return near[..., : bits.shape[-1]]
 
 
-def jaccard(prediction: NDArray[np.bool_], target: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Region similarity J, intersection over union, of each mask.
+def contour(pair: MaskPair) -> Bits:
+    """Contours (2, h, w) of a pair, 1 pixel wide: pixels that differ from their right, lower or diagonal neighbour.
+
+    An object cut by the border of the image has no contour along the border.
+    """
+    here = pair.bits
+    right = shift(here, -1) | (here & pair.last)
+    edges: Bits = (here ^ right) | (here ^ _below(here)) | (here ^ _below(right))
+    return edges
+
+
+def match_radius(size: tuple[int, ...], tolerance: float = 0.008) -> int:
+    """Largest distance in pixels, rounded up, at which two contour pixels match.
 
     Args:
-        prediction: Masks of one object, (T, H, W) bool; the first axis may as well run over objects.
-        target: Ground truth, (T, H, W) bool.
-
-    Returns:
-        (T,) in [0, 1]; 1 where both masks are empty.
-
-    Raises:
-        MaskError: The two are not boolean stacks of one shape.
-
-    Source:
-        METHOD section 6; Perazzi et al. 2016, "A benchmark dataset and evaluation methodology for VOS".
-
-    Example:
-        >>> prediction = np.array([[[1, 1, 0]], [[0, 0, 0]]], dtype=bool)
-        >>> target = np.array([[[0, 1, 1]], [[0, 0, 0]]], dtype=bool)
-        >>> jaccard(prediction, target).round(3).tolist()
-        [0.333, 1.0]
+        size: (H, W) of the image.
+        tolerance: Fraction of the image diagonal, >= 0.
     """
-    require_stacks(prediction, target)
-    pairs = zip(prediction, target, strict=True)
-    return np.array([pair_jaccard(pack_pair(mask, truth)) for mask, truth in pairs], dtype=np.float64)  # (T,)
+    return math.ceil(tolerance * math.hypot(*size))
 
 
 def pair_jaccard(pair: MaskPair) -> float:
-    """Region similarity J of one packed pair.
-
-    Args:
-        pair: Prediction and truth of one object.
-
-    Returns:
-        J in [0, 1]; 1 where both masks are empty.
-
-    Example:
-        >>> masks = np.array([[[1, 1, 0]], [[0, 1, 1]]], dtype=bool)
-        >>> round(pair_jaccard(pack_pair(*masks)), 3)
-        0.333
-    """
+    """Region similarity J of one packed pair, in [0, 1]; 1 if both masks are empty."""
     mask, truth = pair.bits
     union = int(count(mask | truth))
     return int(count(mask & truth)) / union if union else 1.0
 
 
-def require_stacks(prediction: NDArray[np.bool_], target: NDArray[np.bool_]) -> None:
-    """Refuse anything but two boolean stacks of masks of one shape.
-
-    Args:
-        prediction: Should be (T, H, W) bool.
-        target: Should be (T, H, W) bool.
-
-    Raises:
-        MaskError: They are not.
-
-    Example:
-        >>> require_stacks(np.zeros((2, 4, 4), bool), np.zeros((2, 4, 5), bool))  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        ...
-        vos_umec.errors.MaskError: prediction is (2, 4, 4) bool, target is (2, 4, 5) bool: expected two ...
-    """
-    if prediction.ndim != 3 or prediction.shape != target.shape or {prediction.dtype, target.dtype} != {_BOOL}:
-        raise MaskError(
-            f"prediction is {prediction.shape} {prediction.dtype}, target is {target.shape} {target.dtype}: "
-            "expected two boolean arrays (T, H, W) of one shape; compare id maps with one id first (ids == 1)"
-        )
-
-
-_BOOL = np.dtype(bool)
-
-
-def boundary_f(
-    prediction: NDArray[np.bool_], target: NDArray[np.bool_], tolerance: float = 0.008
-) -> NDArray[np.float64]:
-    """Boundary measure F of each mask: harmonic mean of the contours' precision and recall.
-
-    A contour pixel counts as matched when the other contour has a pixel within a Euclidean distance of
-    ``ceil(tolerance * diagonal)`` pixels (8 at 480 x 854), which is what dilation by a disk of that radius
-    tests.
-
-    Args:
-        prediction: Masks of one object, (T, H, W) bool; the first axis may as well run over objects.
-        target: Ground truth, (T, H, W) bool.
-        tolerance: Largest distance of a match, as a share of the image diagonal, >= 0.
-
-    Returns:
-        (T,) in [0, 1]; 1 where neither mask has a contour, 0 where only one has.
-
-    Raises:
-        MaskError: The two are not boolean stacks of one shape.
-        ConfigError: The tolerance is negative.
-
-    Source:
-        METHOD section 6; Perazzi et al. 2016, with the contour definition of the official DAVIS tool.
-
-    Example:
-        >>> target = np.zeros((1, 100, 100), dtype=bool)
-        >>> target[0, 20:60, 20:60] = True
-        >>> near, far = np.roll(target, 2, axis=2), np.roll(target, 9, axis=2)
-        >>> boundary_f(near, target).tolist(), boundary_f(far, target).round(2).tolist()
-        ([1.0], [0.45])
-    """
-    require_stacks(prediction, target)
-    if tolerance < 0:
-        raise ConfigError(f"tolerance is {tolerance}: expected a share of the image diagonal, such as 0.008")
-    radius = match_radius(prediction.shape[1:], tolerance)
-    pairs = zip(prediction, target, strict=True)
-    return np.array([pair_f(pack_pair(mask, truth), radius) for mask, truth in pairs], dtype=np.float64)  # (T,)
-
-
-def match_radius(size: tuple[int, ...], tolerance: float = 0.008) -> int:
-    """Largest distance at which two contour pixels match.
-
-    Args:
-        size: (H, W) of the image.
-        tolerance: Share of the image diagonal, >= 0.
-
-    Returns:
-        Pixels, rounded up.
-
-    Example:
-        >>> match_radius((480, 854))
-        8
-    """
-    return math.ceil(tolerance * math.hypot(*size))
-
-
 def pair_f(pair: MaskPair, radius: int) -> float:
-    """Boundary measure F of one packed pair.
+    """Boundary measure F of one packed pair, in [0, 1]; 1 if neither mask has a contour, 0 if only one has.
 
-    Args:
-        pair: Prediction and truth of one object.
-        radius: Largest distance of a match in pixels, >= 0.
-
-    Returns:
-        F in [0, 1]; 1 where neither mask has a contour, 0 where only one has.
-
-    Example:
-        >>> mask = np.zeros((40, 60), dtype=bool)
-        >>> mask[10:20, 10:20] = True
-        >>> pair_f(pack_pair(mask, np.roll(mask, 1, axis=1)), radius=1)
-        1.0
+    `radius` is the largest distance of a match in pixels, >= 0.
     """
     if np.array_equal(*pair.bits):
         return 1.0
@@ -294,32 +149,73 @@ def pair_f(pair: MaskPair, radius: int) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def contour(pair: MaskPair) -> Bits:
-    """Contours of two masks, one pixel wide: where a pixel differs from its right, lower or diagonal neighbour.
-
-    The image continues beyond its border as it ends there, so an object cut by the border has no contour
-    along it.
+def jaccard(prediction: NDArray[np.bool_], target: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Region similarity J, intersection over union, of each mask.
 
     Args:
-        pair: Prediction and truth of one object.
+        prediction: Masks, (T, H, W) bool, of one object over T frames, or of T objects in one frame.
+        target: Ground truth, (T, H, W) bool.
 
     Returns:
-        (2, h, w) words, as in the pair.
+        (T,) in [0, 1]; 1 where both masks are empty.
+
+    Raises:
+        MaskError: The arguments are not boolean and (T, H, W) of one shape.
 
     Example:
-        >>> mask = np.array([[0, 0, 0], [0, 1, 1], [0, 1, 1]], dtype=bool)
-        >>> for row in contour(pack_pair(mask, mask))[0, :, 0]:
-        ...     print(f"{int(row):03b}"[::-1])  # the lowest bit is the leftmost pixel
-        111
-        100
-        100
+        >>> prediction = np.array([[[1, 1, 0]], [[0, 0, 0]]], dtype=bool)
+        >>> target = np.array([[[0, 1, 1]], [[0, 0, 0]]], dtype=bool)
+        >>> jaccard(prediction, target).round(3).tolist()
+        [0.333, 1.0]
     """
-    here = pair.bits
-    right = shift(here, -1) | (here & pair.last)
-    edges: Bits = (here ^ right) | (here ^ _below(here)) | (here ^ _below(right))
-    return edges
+    _require_stacks(prediction, target)
+    pairs = zip(prediction, target, strict=True)
+    return np.array([pair_jaccard(pack_pair(mask, truth)) for mask, truth in pairs], dtype=np.float64)  # (T,)
+
+
+def boundary_f(
+    prediction: NDArray[np.bool_], target: NDArray[np.bool_], tolerance: float = 0.008
+) -> NDArray[np.float64]:
+    """Boundary measure F of each mask: the harmonic mean of the precision and the recall of its contour.
+
+    A contour pixel is matched if the other contour has a pixel within a Euclidean distance of
+    `ceil(tolerance * diagonal)` pixels (8 at 480 x 854).
+
+    Args:
+        prediction: Masks, (T, H, W) bool, of one object over T frames, or of T objects in one frame.
+        target: Ground truth, (T, H, W) bool.
+        tolerance: Largest distance of a match, as a fraction of the image diagonal, >= 0.
+
+    Returns:
+        (T,) in [0, 1]; 1 where neither mask has a contour, 0 where only one has.
+
+    Raises:
+        MaskError: The arguments are not boolean and (T, H, W) of one shape.
+        ConfigError: The tolerance is negative.
+
+    Example:
+        >>> target = np.zeros((1, 100, 100), dtype=bool)
+        >>> target[0, 20:60, 20:60] = True
+        >>> near, far = np.roll(target, 2, axis=2), np.roll(target, 9, axis=2)
+        >>> boundary_f(near, target).tolist(), boundary_f(far, target).round(2).tolist()
+        ([1.0], [0.45])
+    """
+    _require_stacks(prediction, target)
+    if tolerance < 0:
+        raise ConfigError(f"tolerance is {tolerance}: expected a fraction of the image diagonal, such as 0.008")
+    radius = match_radius(prediction.shape[1:], tolerance)
+    pairs = zip(prediction, target, strict=True)
+    return np.array([pair_f(pack_pair(mask, truth), radius) for mask, truth in pairs], dtype=np.float64)  # (T,)
 
 
 def _below(bits: Bits) -> Bits:
-    """What each pixel has under it; the last row has itself."""
+    """The row below each row; the last row is its own."""
     return np.concatenate([bits[..., 1:, :], bits[..., -1:, :]], axis=-2)
+
+
+def _require_stacks(prediction: NDArray[np.bool_], target: NDArray[np.bool_]) -> None:
+    if prediction.ndim != 3 or prediction.shape != target.shape or {prediction.dtype, target.dtype} != {_BOOL}:
+        raise MaskError(
+            f"prediction is {prediction.shape} {prediction.dtype}, target is {target.shape} {target.dtype}: "
+            "expected two boolean arrays (T, H, W) of one shape; compare id maps with one id first (ids == 1)"
+        )

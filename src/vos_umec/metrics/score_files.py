@@ -1,9 +1,9 @@
-"""Scores of sequences that lie on disk as mask files, in one process or more. Imports little: so do workers."""
+"""Scores of mask files on disk, in one process or several. It imports little, because every process imports it."""
 
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from vos_umec.errors import DataError, MaskError
-from vos_umec.io.masks import read_mask
+from vos_umec.errors import ConfigError, DataError, MaskError
+from vos_umec.io.masks import Ids, read_mask
 from vos_umec.metrics.sequence import SequenceScorer
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+# Starting another process takes about 0.2 seconds, in which this one scores about as many frames.
+_WORTH_A_PROCESS = 600
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class MaskFiles:
     Attributes:
         name: Name of the sequence.
         truths: Ground-truth files in the order of the frames.
-        results: Folder with a result of the same file name for each of them, save the first and the last.
+        results: Folder with a result of the same file name for each of them except the first and the last.
     """
 
     name: str
@@ -38,128 +38,28 @@ class MaskFiles:
 
 
 def score_sequence(files: MaskFiles) -> SequenceScorer:
-    """Read and score one sequence.
-
-    Args:
-        files: The sequence.
-
-    Returns:
-        The scorer, ready to give its rows.
+    """Read and score one sequence by the DAVIS rules.
 
     Raises:
         DataError: The first ground truth shows no object.
         MaskError: A mask cannot be read as object ids, or has another size than its ground truth.
-
-    Example:
-        >>> score_sequence(MaskFiles("dog", (), Path("results/dog"))).sequence
-        'dog'
     """
     scorer = SequenceScorer(files.name)
     last = len(files.truths) - 1
     for i, path in enumerate(files.truths):
-        # The first and the last frame are not scored: there need not be a result, nor a sound one. Of the first
-        # the objects are read; the last is not opened.
+        # The first and the last frame are not scored and need no results. The first ground truth names the objects;
+        # the last one is not read.
         if i == 0 or i < last:
             target = read_mask(path)
         scorer.update(read_result(files.results / path.name, target) if 0 < i < last else target, target)
     return scorer
 
 
-def score_sequences(sequences: Sequence[MaskFiles], workers: int) -> Generator[SequenceScorer, None, None]:
-    """Read and score sequences by the DAVIS rules, in several processes where asked.
-
-    Args:
-        sequences: The sequences.
-        workers: Processes, this one included, >= 1; the scores do not depend on it.
-
-    Returns:
-        The scorer of each sequence, in order.
-
-    Raises:
-        DataError: As for ``score_sequence``, or a process was ended from outside.
-        MaskError: As for ``score_sequence``.
-
-    Example:
-        >>> [scorer.sequence for scorer in score_sequences([MaskFiles("dog", (), Path("dog"))], workers=1)]
-        ['dog']
-    """
-    return score_in_processes(score_sequence, sequences, workers)
-
-
-def score_in_processes(
-    score: Callable[[Item], Result], items: Sequence[Item], workers: int
-) -> Generator[Result, None, None]:
-    """Score items, in several processes where asked.
-
-    This process is one of the workers: it takes items from the far end while the others, which need a moment to
-    start, take them from the near end. The processes are spawned, not forked, since the caller may have threads
-    running.
-
-    Args:
-        score: A function of one item, at the top level of a module.
-        items: What it is called with.
-        workers: Processes, this one included, >= 1.
-
-    Yields:
-        What it gives for each item, in order.
-
-    Raises:
-        DataError: A process was ended from outside; besides what ``score`` raises.
-
-    Example:
-        >>> list(score_in_processes(abs, [1, -2], workers=1))
-        [1, 2]
-    """
-    if workers == 1:
-        yield from map(score, items)
-        return
-    pool = ProcessPoolExecutor(workers - 1, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        with _deaf_children():
-            futures = [pool.submit(score, item) for item in items]
-        yield from _with_own_work(score, items, futures)
-    except BrokenProcessPool as error:
-        raise DataError(
-            "a process that scored was ended from outside, as happens where memory runs out: "
-            "free some, or score with fewer workers"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def available_cores() -> int:
-    """Cores that this process may use.
-
-    Returns:
-        At least 1.
-
-    Example:
-        >>> available_cores() >= 1
-        True
-    """
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def read_result(path: Path, target: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Read a result that is to be held against its ground truth.
-
-    Args:
-        path: An indexed PNG.
-        target: Ground truth, (H, W).
-
-    Returns:
-        (H, W) ids.
+def read_result(path: Path, target: Ids) -> Ids:
+    """Read a predicted mask (H, W) and compare its size with its ground truth `target`.
 
     Raises:
         MaskError: It cannot be read as object ids, or has another size.
-
-    Example:
-        >>> read_result(Path("no/such.png"), np.zeros((4, 6), np.uint8))
-        Traceback (most recent call last):
-        ...
-        vos_umec.errors.MaskError: no mask at no/such.png; check the path
     """
     result = read_mask(path)
     if result.shape != target.shape:
@@ -170,10 +70,96 @@ def read_result(path: Path, target: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return result
 
 
+def require_results(results: Path, scored: Mapping[str, Sequence[Path]]) -> None:
+    """Check that a folder of results is complete, before the first result is read.
+
+    Args:
+        results: Folder with one folder per sequence.
+        scored: The scored ground-truth files of each sequence; a result has the same file name.
+
+    Raises:
+        DataError: Results are missing.
+    """
+    if not results.is_dir():
+        raise DataError(f"no folder {results}: expected results as <sequence>/<frame>.png; check the path")
+    missing = [name for name in scored if not (results / name).is_dir()]
+    if missing:
+        raise DataError(
+            f"{results} has no results of {len(missing)} of {len(scored)} sequences ({_few(missing)}): "
+            "expected one folder per sequence; segment these, or choose the split that was segmented"
+        )
+    for name, targets in scored.items():
+        there = {path.name for path in (results / name).iterdir()}
+        missing = [path.name for path in targets if path.name not in there]
+        if missing:
+            raise DataError(
+                f"{results / name} lacks {len(missing)} of the {len(targets)} scored frames ({_few(missing)}): "
+                "expected one indexed PNG per frame, with the name of the frame; segment the whole sequence again"
+            )
+
+
+def available_cores() -> int:
+    """Number of cores that this process may use, at least 1."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def useful_processes(workers: int, frames: Sequence[int]) -> int:
+    """Number of processes that make scoring faster, 1 to `workers`.
+
+    Args:
+        workers: The most that the user allows.
+        frames: Number of frames of each sequence; one process scores a sequence.
+
+    Raises:
+        ConfigError: `workers` is below 1.
+    """
+    if workers < 1:
+        raise ConfigError(f"workers is {workers}: expected a number of processes, at least 1")
+    return 1 if sum(frames) < _WORTH_A_PROCESS else max(1, min(workers, len(frames)))
+
+
+def score_in_processes(
+    score: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Generator[Result, None, None]:
+    """Score items in one or more processes.
+
+    This process is one of the workers. It takes items from the end, while the others, which need a moment to start,
+    take them from the beginning. The processes are spawned, not forked, because the caller may have threads.
+
+    Args:
+        score: A function of one item, at the top level of a module.
+        items: The items.
+        workers: Number of processes, this one included, >= 1.
+
+    Yields:
+        The result of each item, in order.
+
+    Raises:
+        DataError: A process was killed. Errors of `score` are raised as they are.
+    """
+    if workers == 1:
+        yield from map(score, items)
+        return
+    pool = ProcessPoolExecutor(workers - 1, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        with _without_interrupts():
+            futures = [pool.submit(score, item) for item in items]
+        yield from _with_own_work(score, items, futures)
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a scoring process was ended from outside, which happens when memory runs out: "
+            "free some memory, or score with fewer workers"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def _with_own_work(
     score: Callable[[Item], Result], items: Sequence[Item], futures: Sequence[Future[Result]]
 ) -> Iterator[Result]:
-    """Results in order; while one is waited for, this process does those that no other has begun, last first."""
+    """Results in order. While it waits for one, this process scores items that no other has begun, last first."""
     own: dict[int, Result] = {}
     end = len(items)
     for i, future in enumerate(futures):
@@ -185,8 +171,8 @@ def _with_own_work(
 
 
 @contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Processes started inside do not hear ^C, which goes to all processes of a terminal: this one tells of it."""
+def _without_interrupts() -> Iterator[None]:
+    """Processes started inside ignore Ctrl-C, which a terminal sends to all processes; this one reports it."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -195,3 +181,7 @@ def _deaf_children() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,4 +1,4 @@
-"""Mean, recall and decay of a measure over the frames of one object."""
+"""The DAVIS scores of one sequence: J and F of each object, and their mean, recall and decay over the frames."""
 
 import logging
 from collections.abc import Iterable
@@ -10,18 +10,21 @@ from numpy.typing import ArrayLike, NDArray
 from vos_umec.errors import DataError, MaskError
 from vos_umec.metrics.jf import count, match_radius, pack_pair, pair_f, pair_jaccard
 
+log = logging.getLogger(__name__)
+
+Row = dict[str, str | int | float]
+"""Scores of one object: `sequence`, `object` and the seven `FIGURES`."""
+
+FIGURES = ("J&F", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
+
 
 class Statistics(NamedTuple):
-    """The three figures DAVIS gives for a measure.
+    """The three statistics of DAVIS.
 
     Attributes:
         mean: Mean over the frames.
-        recall: Share of the frames strictly above 0.5.
-        decay: Mean of the first quarter of the frames minus mean of the last; negative where it improves.
-
-    Example:
-        >>> Statistics(mean=0.7, recall=1.0, decay=0.1).recall
-        1.0
+        recall: Fraction of the frames with a value above 0.5.
+        decay: Mean of the first quarter of the frames minus mean of the last quarter; negative if it improves.
     """
 
     mean: float
@@ -30,22 +33,16 @@ class Statistics(NamedTuple):
 
 
 def mean_recall_decay(values: ArrayLike) -> Statistics:
-    """Mean, recall and decay of the values of one object.
+    """Mean, recall and decay of the values (T,), T >= 1, of one object in the order of the frames.
 
-    The quarters share their border frames, as in the official tool. That tool keeps the borders in 8 bits,
-    so from 257 frames on its decay is wrong; this one is not.
-
-    Args:
-        values: J or F of each scored frame in order, (T,), T >= 1.
-
-    Returns:
-        Mean, recall and decay.
+    Neighbouring quarters share their border frame, as in the official tool. That tool stores the borders in 8
+    bits, so its decay is wrong from 257 frames on; this one is right.
 
     Raises:
-        DataError: There are no values.
+        DataError: `values` is empty, or not one-dimensional.
 
     Source:
-        METHOD section 6; Perazzi et al. 2016.
+        Perazzi et al., CVPR 2016.
 
     Example:
         >>> mean_recall_decay([1.0, 0.75, 0.5, 0.5, 0.25])
@@ -60,24 +57,18 @@ def mean_recall_decay(values: ArrayLike) -> Statistics:
     return Statistics(float(values.mean()), float((values > 0.5).mean()), float(first.mean() - last.mean()))
 
 
-log = logging.getLogger(__name__)
-
-Row = dict[str, str | int | float]
-FIGURES = ("J&F", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
-
-
 class SequenceScorer:
-    """J and F of every object of one sequence by the DAVIS rules, one frame at a time.
+    """J and F of every object of one sequence by the rules of DAVIS 2017, one frame at a time.
 
-    The objects are the ids of the first ground truth (255, void, counts as background). The first and the
-    last frame are not scored. Ids of a prediction that the ground truth does not have count as background
-    and are reported in one warning (the official tool exits): such pixels can only lower a score.
+    The objects are the ids of the first ground truth; 255 (void) counts as background. The first and the last frame
+    are not scored. Predicted ids that the ground truth does not have count as background and are logged in one
+    warning (the official tool stops): such pixels can only lower a score.
 
     Args:
-        sequence: Name of the sequence, which the rows carry.
+        sequence: Name of the sequence, for the rows.
 
     Source:
-        METHOD section 6, the semi-supervised task of DAVIS 2017.
+        The semi-supervised task of DAVIS 2017, Pont-Tuset et al., arXiv 1704.00675.
 
     Example:
         >>> truth = np.zeros((5, 40, 60), dtype=np.uint8)
@@ -114,7 +105,7 @@ class SequenceScorer:
             raise MaskError(
                 f"frame {self._frames} of {self.sequence}: the prediction is {prediction.shape} "
                 f"{prediction.dtype}, the ground truth {target.shape} {target.dtype}; expected two maps (H, W) "
-                "of integer ids of one size, so predict ids at the size of the ground truth"
+                "of integer ids of one size; predict ids at the size of the ground truth"
             )
         self._frames += 1
         if self._frames > 1:
@@ -137,10 +128,10 @@ class SequenceScorer:
             self._unknown |= _present(prediction) - {0, *self._ids} - _present(target)
 
     def rows(self) -> list[Row]:
-        """Figures of the sequence, which ended with the last update.
+        """Scores of the sequence; call it after the last frame.
 
         Returns:
-            One row per object, by id: ``sequence``, ``object`` and the seven ``FIGURES`` as fractions.
+            One row per object, by id: `sequence`, `object` and the seven `FIGURES` as fractions.
 
         Raises:
             DataError: There were fewer than three frames, so none is scored.
@@ -167,21 +158,9 @@ class SequenceScorer:
 
 
 def overall(rows: Iterable[Row]) -> dict[str, float]:
-    """Figures of a data set: the mean of each over all objects, whatever sequence they are in.
+    """Scores of a data set: the mean of each of the seven `FIGURES` over all objects of all sequences.
 
-    Args:
-        rows: Rows of `SequenceScorer`, each object once.
-
-    Returns:
-        The seven ``FIGURES`` as fractions; NaN where there is no row.
-
-    Source:
-        METHOD section 6. The mean of every object's J&F is the J&F of the two means.
-
-    Example:
-        >>> rows = [{"sequence": "dog", "object": k, **dict.fromkeys(FIGURES, k / 4)} for k in (1, 2)]
-        >>> overall(rows)["J&F"]
-        0.375
+    Each object must be in `rows` once. The result is NaN if there are no rows.
     """
     rows = list(rows)
     if not rows:
@@ -191,6 +170,6 @@ def overall(rows: Iterable[Row]) -> dict[str, float]:
 
 def _present(ids: NDArray[np.integer]) -> set[int]:
     """The ids in a map."""
-    if ids.dtype == np.uint8:  # counting all 256 takes a tenth of the time that sorting the pixels would
+    if ids.dtype == np.uint8:  # counting all 256 takes a tenth of the time of sorting the pixels
         return set(np.flatnonzero(np.bincount(ids.ravel(), minlength=256)).tolist())
     return set(np.unique(ids).tolist())

@@ -1,4 +1,4 @@
-"""Scores of one video whose objects may appear on any frame. Imports no torch."""
+"""Scores of YouTube-VOS: objects that may appear on any frame, means over seen and unseen categories."""
 
 import json
 import logging
@@ -16,72 +16,8 @@ from vos_umec.data.youtube_meta import Meta, require_categories
 from vos_umec.errors import DataError
 from vos_umec.io.masks import read_mask
 from vos_umec.metrics.jf import match_radius, pack_pair, pair_f, pair_jaccard
-from vos_umec.metrics.results import require_results, useful_processes
-from vos_umec.metrics.score_files import read_result, score_in_processes
+from vos_umec.metrics.score_files import read_result, require_results, score_in_processes, useful_processes
 from vos_umec.metrics.sequence import Row
-
-
-@dataclass(frozen=True)
-class LateMaskFiles:
-    """One video to score, whose objects may appear on any frame.
-
-    Attributes:
-        name: Name of the video.
-        truths: Ground-truth files in the order of the frames.
-        results: Folder with a result of the same file name for each that comes after an object's first.
-        appears: For each object's id the place in ``truths`` of the mask that introduces it.
-    """
-
-    name: str
-    truths: tuple[Path, ...]
-    results: Path
-    appears: Mapping[int, int]
-
-    @property
-    def first(self) -> int:
-        """Place of the first ground truth with an object; beyond the last where there is none."""
-        return min(self.appears.values(), default=len(self.truths))
-
-
-def score_late_objects(files: LateMaskFiles) -> list[Row]:
-    """Read and score one video: each object on every annotated frame after the one that introduces it.
-
-    Ids of a result that are no object of the video count as background, as 255 (void) of the ground truth does.
-
-    Args:
-        files: The video.
-
-    Returns:
-        One row per object, by id: ``sequence``, ``object``, ``J-Mean`` and ``F-Mean`` as fractions; none for an
-        object that is introduced on the last annotated frame.
-
-    Raises:
-        MaskError: A mask cannot be read as object ids, or has another size than its ground truth.
-
-    Source:
-        METHOD section 6. The server's own rule for the first frame of an object is not published.
-
-    Example:
-        >>> score_late_objects(LateMaskFiles("dog", (Path("dog/00000.png"),), Path("results"), {1: 0}))
-        []
-    """
-    J: dict[int, list[float]] = {k: [] for k in sorted(files.appears)}
-    F: dict[int, list[float]] = {k: [] for k in J}
-    for place, path in enumerate(files.truths[files.first + 1 :], start=files.first + 1):
-        target = read_mask(path)
-        prediction = read_result(files.results / path.name, target)
-        radius = match_radius(target.shape)
-        for k in J:
-            if place > files.appears[k]:
-                pair = pack_pair(prediction == k, target == k)
-                J[k].append(pair_jaccard(pair))
-                F[k].append(pair_f(pair, radius))
-    return [
-        {"sequence": files.name, "object": k, "J-Mean": float(np.mean(J[k])), "F-Mean": float(np.mean(F[k]))}
-        for k in J
-        if J[k]
-    ]
-
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +29,8 @@ class YouTubeVOSScores:
     """J and F of each object, and their means over seen and over unseen categories.
 
     Args:
-        objects: One row per object: ``sequence``, ``object``, ``category``, ``seen`` (1 or 0), ``J-Mean`` and
-            ``F-Mean`` as fractions.
+        objects: One row per object: `sequence`, `object`, `category`, `seen` (1 or 0), `J-Mean` and `F-Mean` as
+            fractions.
 
     Example:
         >>> row = {"sequence": "a", "object": 1, "category": "dog", "seen": 1, "J-Mean": 0.5, "F-Mean": 0.75}
@@ -107,7 +43,7 @@ class YouTubeVOSScores:
 
     @property
     def overall(self) -> dict[str, float]:
-        """Means over the objects of seen and unseen categories, and the mean of the four; NaN without objects."""
+        """Means over the objects of seen and of unseen categories, and their mean; NaN without objects."""
         figures = {}
         for part in PARTS:
             rows = [row for row in self.objects if bool(row["seen"]) == part.endswith("_seen")]
@@ -116,13 +52,13 @@ class YouTubeVOSScores:
         return {"overall": float(np.mean(list(figures.values()))), **figures}
 
     def to_json(self) -> str:
-        """The means, null where there is none, and the rows under ``objects``, as fractions."""
+        """The means, null in place of NaN, and the rows under `objects`, as fractions."""
         means = {name: None if math.isnan(value) else value for name, value in self.overall.items()}
         return json.dumps({**means, "objects": self.objects}, indent=2) + "\n"
 
     def table(self) -> Table:
-        """Table for a terminal or a notebook, in per cent: a row per object, and the means below."""
-        table = Table("video", "object", "category", "seen", caption="per cent", caption_justify="left")
+        """Table in percent for a terminal or a notebook: a row per object, and the means below."""
+        table = Table("video", "object", "category", "seen", caption="percent", caption_justify="left")
         for name in ("J", "F"):
             table.add_column(name, justify="right", no_wrap=True)
         for row in self.objects:
@@ -146,33 +82,30 @@ def evaluate_youtube_vos(
     progress: Callable[[Sequence[VideoSequence]], Iterable[VideoSequence]] = iter,
     workers: int = 1,
 ) -> YouTubeVOSScores:
-    """Score indexed PNGs in ``results/<video>/<frame>.png`` on videos whose every mask is known.
+    """Score indexed PNGs in `results/<video>/<frame>.png` on videos with ground truth on every annotated frame.
+
+    Each object is scored on every annotated frame after the one that introduces it. The rule of the evaluation
+    server for an object's first frame is not published. Predicted ids that the video does not have count as
+    background.
 
     Args:
         results: Folder with one folder per video.
         sequences: The videos, as `youtube_vos_sequences` lists them.
         meta: Their objects, as `youtube_vos_meta` reads them.
         unseen: The categories that count as unseen; all others are seen.
-        progress: Wrapper of the loop over the videos, such as ``rich.progress.track``.
-        workers: Processes, this one included, which do not change the scores; see
-            `evaluate_results`.
+        progress: Wrapper of the loop over the videos, such as `rich.progress.track`.
+        workers: Number of processes, this one included; see `evaluate_results`.
 
     Returns:
-        The scores; objects in the order of the sequences.
+        The scores, in the order of the sequences.
 
     Raises:
-        DataError: Results or an object's category are missing, or no object can be scored.
+        DataError: Results or the category of an object are missing, or no object can be scored.
         MaskError: A mask cannot be read as object ids, or has another size than its ground truth.
-        ConfigError: There are no workers, or no video has one of the unseen categories.
+        ConfigError: `workers` is below 1, or no video has one of the unseen categories.
 
     Source:
-        METHOD section 6.
-
-    Example:
-        >>> evaluate_youtube_vos("no/such/folder", [], {}, unseen=[])  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        ...
-        vos_umec.errors.DataError: no folder no/such/folder: expected results as <sequence>/<frame>.png...
+        Xu et al., arXiv 1809.03327.
     """
     require_categories(meta, unseen)
     results = Path(results)
@@ -182,40 +115,82 @@ def evaluate_youtube_vos(
     processes = useful_processes(workers, [len(frames) for frames in scored.values()])
     require_results(results, scored)
     objects: list[Row] = []
-    with closing(score_in_processes(score_late_objects, files, processes)) as rows_of:
+    with closing(score_in_processes(_score_video, files, processes)) as rows_of:
         for _, video, rows in zip(progress(sequences), files, rows_of, strict=True):
             for row in rows:
                 category = categories[video.name][int(row["object"])]
                 objects.append({**row, "category": category, "seen": int(category not in unseen)})
             if len(rows) < len(video.appears):
                 late = sorted(set(video.appears) - {int(row["object"]) for row in rows})
-                log.warning("%s: object %s appears last of all and is not scored", video.name, late)
+                log.warning("%s: object %s appears on the last annotated frame and is not scored", video.name, late)
     if not objects:
         raise DataError(
-            f"no object of the {len(sequences)} videos has a mask after its first: expected videos with every "
-            "mask, such as those of train (the masks of a hidden set cannot be scored here)"
+            f"no object of the {len(sequences)} videos has a mask after its first: expected videos with all masks, "
+            "such as those of train (the masks of a hidden set cannot be scored here)"
         )
     return YouTubeVOSScores(objects)
 
 
-def _files(sequence: VideoSequence, results: Path) -> LateMaskFiles:
-    # A frame that is annotated and not asked for, as where every object is out of view, has no result.
-    asked = {*sequence.required, *sequence.introduces} if sequence.required else sequence.annotations.keys()
-    scored = sorted(asked & sequence.annotations.keys())
+@dataclass(frozen=True)
+class _VideoFiles:
+    """One video to score.
+
+    Attributes:
+        name: Name of the video.
+        truths: Ground-truth files in the order of the frames.
+        results: Folder with a result of the same file name for each that comes after the first object.
+        appears: For each object id the position in `truths` of the mask that introduces it.
+    """
+
+    name: str
+    truths: tuple[Path, ...]
+    results: Path
+    appears: Mapping[int, int]
+
+    @property
+    def first(self) -> int:
+        """Position of the first ground truth with an object; past the last if there is none."""
+        return min(self.appears.values(), default=len(self.truths))
+
+
+def _files(sequence: VideoSequence, results: Path) -> _VideoFiles:
+    # A frame may be annotated and not required, such as where every object is out of view. It has no result.
+    required = {*sequence.required, *sequence.introduces} if sequence.required else sequence.annotations.keys()
+    scored = sorted(required & sequence.annotations.keys())
     place = {index: n for n, index in enumerate(scored)}
     appears = {k: place[index] for index, ids in sequence.introduces.items() for k in ids}
     files = tuple(sequence.annotations[index] for index in scored)
-    return LateMaskFiles(sequence.name, files, results / sequence.name, appears)
+    return _VideoFiles(sequence.name, files, results / sequence.name, appears)
 
 
-def _categories(video: LateMaskFiles, meta: Meta) -> dict[int, str]:
+def _categories(video: _VideoFiles, meta: Meta) -> dict[int, str]:
     """Category of each object of a video."""
     listed = {k: item.category for k, item in meta.get(video.name, {}).items()}
     categories = {k: category for k in video.appears if (category := listed.get(k)) is not None}
     missing = sorted(set(video.appears) - set(categories))
     if missing:
         raise DataError(
-            f"meta.json has no category of the object {missing[0]} of {video.name}: expected one of every object, "
-            "as in train; without it nobody knows whether it was seen"
+            f"meta.json has no category of the object {missing[0]} of {video.name}: expected one for every object, "
+            "as in train, to know whether it is seen or unseen"
         )
     return categories
+
+
+def _score_video(files: _VideoFiles) -> list[Row]:
+    """Rows of one video, by object id; an object that appears on the last annotated frame has none."""
+    J: dict[int, list[float]] = {k: [] for k in sorted(files.appears)}
+    F: dict[int, list[float]] = {k: [] for k in J}
+    for place, path in enumerate(files.truths[files.first + 1 :], start=files.first + 1):
+        target = read_mask(path)
+        prediction = read_result(files.results / path.name, target)
+        radius = match_radius(target.shape)
+        for k in J:
+            if place > files.appears[k]:
+                pair = pack_pair(prediction == k, target == k)
+                J[k].append(pair_jaccard(pair))
+                F[k].append(pair_f(pair, radius))
+    return [
+        {"sequence": files.name, "object": k, "J-Mean": float(np.mean(J[k])), "F-Mean": float(np.mean(F[k]))}
+        for k in J
+        if J[k]
+    ]

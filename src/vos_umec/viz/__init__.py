@@ -1,1 +1,1 @@
-"""Pictures for people: contact sheets, segments, overlays in a grid."""
+"""Pictures of masks and segments: overlays, contact sheets."""

@@ -1,30 +1,22 @@
-"""Space-time segments of a video as a picture: frames above, colored segments below."""
+"""Space-time segments of a video as an image: frames above, colored segments below."""
 
 import colorsys
 
 import numpy as np
 import numpy.typing as npt
 
+from vos_umec.constants import IGNORE
 from vos_umec.errors import ConfigError
 from vos_umec.io.frames import Frame
 from vos_umec.io.png import Colors
 from vos_umec.viz.overlay import paint
 from vos_umec.viz.sheets import contact_sheet
 
-_UNKNOWN = 255
-_GOLDEN = 0.618033988749895  # steps of the golden ratio never come close to a hue used just before
+_GOLDEN = 0.618033988749895  # hues at steps of the golden ratio differ well from all recent ones
 
 
 def segment_colors() -> Colors:
-    """Colors of segment numbers, which count from 0 and have no background.
-
-    Returns:
-        (256, 3) uint8 RGB, neighbouring numbers far apart in hue.
-
-    Example:
-        >>> len(np.unique(segment_colors()[:12], axis=0))
-        12
-    """
+    """Colors of the segments 0 to 255, (256, 3) uint8 RGB; consecutive numbers differ much in hue."""
     colors = np.zeros((256, 3), np.uint8)
     for segment in range(256):
         value = (1.0, 0.8, 0.6)[segment // 8 % 3]
@@ -34,35 +26,30 @@ def segment_colors() -> Colors:
 
 
 def segment_sheet(frames: Frame, segments: npt.NDArray[np.integer], max_frames: int = 6) -> Frame:
-    """Show the segments of a video on some of its frames.
+    """Draw the segments of a video over some of its frames.
 
     Args:
-        frames: (T, H, W, 3) uint8.
-        segments: (T, H, W) segment numbers from 0; 255 means unknown and stays uncolored.
-        max_frames: Most frames shown, >= 1; the first, the last, and others evenly between them.
+        frames: (T, H, W, 3) uint8 RGB.
+        segments: (T, H, W) segment numbers from 0; 255 (unknown) is not colored.
+        max_frames: Most frames shown, >= 1: the first, the last, and others evenly between them.
 
     Returns:
-        (H', W', 3) uint8: a row of frames, below it the same frames with their segments.
+        (H', W', 3) uint8 RGB: a row of frames, below it the same frames with their segments.
 
     Raises:
-        ConfigError: Shapes do not fit, or numbers are out of range.
-
-    Example:
-        >>> frames = np.zeros((3, 8, 8, 3), np.uint8)
-        >>> segment_sheet(frames, np.zeros((3, 8, 8), np.uint8)).shape
-        (1068, 1600, 3)
+        ConfigError: Shapes do not match, or numbers are out of range.
     """
     if frames.ndim != 4 or frames.shape[:3] != segments.shape or not len(frames):
         raise ConfigError(
             f"frames of shape {frames.shape} with segments of shape {segments.shape}: "
             "expected (T, H, W, 3) with (T, H, W), at least one frame"
         )
-    if segments.min() < 0 or segments.max() > _UNKNOWN:
+    if segments.min() < 0 or segments.max() > IGNORE:
         raise ConfigError(f"segments from {segments.min()} to {segments.max()}: expected 0 to 255")
     if max_frames < 1:
         raise ConfigError(f"max_frames is {max_frames}: expected at least 1")
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(max_frames, len(frames))).round().astype(int))
     labels = segments.astype(np.uint8)
     colors = segment_colors()
-    painted = [paint(frames[t], labels[t], colors, labels[t] != _UNKNOWN, alpha=0.55) for t in chosen]
+    painted = [paint(frames[t], labels[t], colors, labels[t] != IGNORE, alpha=0.55) for t in chosen]
     return contact_sheet([[frames[t] for t in chosen], painted])

@@ -1,4 +1,4 @@
-"""Pictures laid out in a grid, and written to a file."""
+"""Images in a grid, and images in files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,27 +18,20 @@ _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 def contact_sheet(
     rows: Sequence[Sequence[Frame]], labels: Sequence[Sequence[str]] | None = None, width: int = 1600
 ) -> Frame:
-    """Lay pictures out in rows on one white sheet.
+    """Arrange images in rows on one white sheet.
 
-    All cells have one width; a row is as high as its highest picture at that width. Rows may differ in
-    length, pictures in size.
+    All columns have the same width. A row is as high as its highest image. Rows may differ in length.
 
     Args:
-        rows: Rows of pictures, each (H, W, 3) uint8.
-        labels: A text for each picture, in rows of the same lengths, written in its upper left corner; an
-            empty text writes nothing.
-        width: Width of the sheet in pixels, at least 16 a column.
+        rows: Rows of images, each (H, W, 3) uint8 RGB.
+        labels: A text for each image, in rows of the same lengths, written in its upper left corner; "" for none.
+        width: Width of the sheet in pixels, at least 16 per column.
 
     Returns:
-        (H, W, 3) uint8, W = ``width``.
+        (H, `width`, 3) uint8 RGB.
 
     Raises:
-        ConfigError: There is nothing to show, a picture has another shape or type, or labels do not fit.
-
-    Example:
-        >>> picture = np.zeros((30, 40, 3), np.uint8)
-        >>> contact_sheet([[picture, picture], [picture]], labels=[["a", "b"], ["c"]], width=412).shape
-        (312, 412, 3)
+        ConfigError: There is no image, an image has another shape or type, or labels do not match.
     """
     columns = max((len(row) for row in rows), default=0)
     _check(rows, labels, columns, width)
@@ -58,38 +51,31 @@ def contact_sheet(
 
 
 def save_picture(path: str | Path, image: Frame) -> None:
-    """Write a picture whole or not at all.
+    """Write an image to a file, which appears complete or not at all.
 
     Args:
-        path: A name that ends in ``.png``, ``.jpg`` or ``.jpeg``; its folder is made if it is missing.
-        image: (H, W, 3) uint8.
+        path: A name that ends in `.png`, `.jpg` or `.jpeg`; its folder is created if needed.
+        image: (H, W, 3) uint8 RGB.
 
     Raises:
-        ConfigError: Another ending, shape or type.
-
-    Example:
-        >>> import tempfile
-        >>> file = Path(tempfile.mkdtemp()) / "pictures" / "black.png"
-        >>> save_picture(file, np.zeros((2, 3, 3), np.uint8))
-        >>> Image.open(file).size
-        (3, 2)
+        ConfigError: The name, the shape or the type is not as above.
     """
     path = Path(path)
     if path.suffix.lower() not in _FORMATS:
-        raise ConfigError(f"cannot write a picture to {path}: expected a name in {', '.join(_FORMATS)}")
+        raise ConfigError(f"cannot write a picture to {path}: expected a name that ends in {', '.join(_FORMATS)}")
     _check_picture(image)
     with atomic_path(path) as temporary:
         Image.fromarray(image).save(temporary, format=_FORMATS[path.suffix.lower()], quality=92)
 
 
 def _fit(picture: Frame, cell: int) -> Frame:
-    """Scale a picture to the width of a cell."""
+    """Scale an image to the width of a cell."""
     height, width = picture.shape[:2]
     return resize_frame(picture, (max(1, round(height * cell / width)), cell))
 
 
 def _write(sheet: Image.Image, corner: tuple[int, int], text: str, cell: int) -> None:
-    """White letters on a dark box, read on any picture."""
+    """Write white letters on a black box, readable on any image."""
     if not text:
         return
     font = ImageFont.load_default(size=max(10, min(18, cell // 12)))
@@ -104,16 +90,16 @@ def _check(
     rows: Sequence[Sequence[Frame]], labels: Sequence[Sequence[str]] | None, columns: int, width: int
 ) -> None:
     if not columns:
-        raise ConfigError("a contact sheet of no pictures: expected at least one")
+        raise ConfigError("a contact sheet has no pictures: expected at least one")
     if width < 16 * columns:
-        raise ConfigError(f"a sheet {width} wide has no room for {columns} columns: expected 16 pixels each")
+        raise ConfigError(f"width is {width} for {columns} columns: expected at least 16 pixels per column")
     for row in rows:
         for picture in row:
             _check_picture(picture)
     if labels is not None and [len(row) for row in rows] != [len(row) for row in labels]:
         raise ConfigError(
-            f"labels in rows of {[len(row) for row in labels]} for pictures in rows of "
-            f"{[len(row) for row in rows]}: expected one text a picture"
+            f"labels have rows of {[len(row) for row in labels]}, pictures rows of {[len(row) for row in rows]}: "
+            "expected one text per picture"
         )
 
 

@@ -1,6 +1,8 @@
+"""Scores of one sequence, and their statistics over the frames."""
+
 import logging
 import math
-import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,6 +13,47 @@ from hypothesis.extra import numpy as npst
 from vos_umec.errors import DataError, MaskError
 from vos_umec.metrics.jf import boundary_f, jaccard
 from vos_umec.metrics.sequence import FIGURES, SequenceScorer, mean_recall_decay, overall
+
+
+def slow_quarters(n):
+    """Frames, from 0, of the first and the last quarter: borders 1 + (n - 1) k / 4 rounded half up, shared."""
+    borders = [(1 + Fraction(n - 1, 4) * k + Fraction(1, 2)).__floor__() for k in range(5)]
+    return range(borders[0] - 1, borders[1]), range(borders[3] - 1, borders[4])
+
+
+@pytest.mark.parametrize("n", [*range(1, 301), 350, 500, 1200])
+def test_decay_for_any_length(n):
+    values = np.random.default_rng(n).random(n)
+    first, last = slow_quarters(n)
+    expected = sum(values[i] for i in first) / len(first) - sum(values[i] for i in last) / len(last)
+    assert mean_recall_decay(values).decay == pytest.approx(expected, abs=1e-12)
+
+
+def test_decay_of_a_long_video_is_not_computed_in_8_bits():
+    values = np.linspace(1, 0, 300)  # in 8 bits the last border, 299, is 43, and the last quarter is empty
+    assert mean_recall_decay(values).decay == pytest.approx(values[:76].mean() - values[224:].mean())
+    assert mean_recall_decay(values).decay == pytest.approx(0.75, abs=0.01)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_mean_recall_and_bounds(values):
+    mean, recall, decay = mean_recall_decay(values)
+    assert mean == pytest.approx(sum(values) / len(values))
+    assert recall == pytest.approx(sum(value > 0.5 for value in values) / len(values))
+    assert -1 <= decay <= 1
+    # On one frame the quarters are the same; for more the decay turns round with time.
+    assert mean_recall_decay(values[::-1]).mean == pytest.approx(mean)
+
+
+def test_recall_is_strict():
+    assert mean_recall_decay([0.5, 0.5]).recall == 0
+    assert mean_recall_decay([np.nextafter(0.5, 1), 0.5]).recall == 0.5
+
+
+@pytest.mark.parametrize("values", [[], [[0.5, 0.5]], 0.5])
+def test_statistics_refuse_what_is_not_a_list_of_values(values):
+    with pytest.raises(DataError, match=r"expected \(T,\)"):
+        mean_recall_decay(values)
 
 
 def random_ids(seed, T=7, ids=(0, 1, 5), size=(24, 36)):
@@ -141,11 +184,11 @@ def slow_scores(prediction, target, object_id):
         ]
         contours.append({(y, x) for y, x, (v, u) in around if mask[y][x] != mask[v][u]})
     radius = math.ceil(0.008 * math.hypot(H, W))
-    shares = []
+    fractions = []
     for ours, theirs in (contours, contours[::-1]):
         near = [any((y - v) ** 2 + (x - u) ** 2 <= radius**2 for v, u in theirs) for y, x in ours]
-        shares.append(sum(near) / len(near) if near else float(not theirs))
-    return both / either if either else 1.0, 2 * np.prod(shares) / sum(shares) if sum(shares) else 0.0
+        fractions.append(sum(near) / len(near) if near else float(not theirs))
+    return both / either if either else 1.0, 2 * np.prod(fractions) / sum(fractions) if sum(fractions) else 0.0
 
 
 @given(clips)

@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from vos_umec.metrics.davis import DavisScore
 
 # Sequence numbers of each process; a distributed sampler repeats some, and a small set leaves one idle.
-SHARES = {"repeats": [[0, 1], [1, 2, 3]], "idle": [[], [0, 1]], "nobody": [[], []], "same": [[0, 1], [0, 1]]}
+SHARDS = {"repeats": [[0, 1], [1, 2, 3]], "idle": [[], [0, 1]], "nobody": [[], []], "same": [[0, 1], [0, 1]]}
 
 
 def add(metric: DavisScore, seed: int) -> None:
@@ -29,9 +29,9 @@ def results(metric: DavisScore) -> dict:
 def work(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     found = {}
-    for name, shares in SHARES.items():
+    for name, shards in SHARDS.items():
         metric = DavisScore()
-        for seed in shares[rank]:
+        for seed in shards[rank]:
             add(metric, seed)
         found[name] = results(metric)
         found[f"{name}, again"] = results(metric)
@@ -56,9 +56,9 @@ def test_two_processes_score_like_one(tmp_path):
         for process in context.processes:
             process.kill()
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
-    for name, shares in SHARES.items():
+    for name, shards in SHARDS.items():
         alone = DavisScore()
-        for seed in sorted({seed for share in shares for seed in share}):
+        for seed in sorted({seed for shard in shards for seed in shard}):
             add(alone, seed)
         expected = results(alone)
         for found in (first, second):

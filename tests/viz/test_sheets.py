@@ -69,7 +69,7 @@ def test_save_picture_refuses(tmp_path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_segments_are_told_apart_from_number_0_on() -> None:
+def test_segment_colors_differ_from_number_0_on() -> None:
     colors = segment_colors()
     assert colors.shape == (256, 3)
     for number in range(10):

@@ -1,4 +1,3 @@
-import argparse
 import json
 import subprocess
 import sys
@@ -7,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vos_umec.cli.evaluate import add_arguments, run
-from vos_umec.errors import ConfigError, DataError
+from vos_umec.cli.main import main
+from vos_umec.io.masks import write_mask
 
 
 @pytest.fixture
@@ -20,20 +19,14 @@ def folders(tmp_path):
     ids[4:14, 5:15], ids[15:20, 20:30] = 1, 2
     for t in range(5):
         for path in (root / "Annotations", results):
-            (path / name).mkdir(parents=True, exist_ok=True)
-            image = Image.new("P", (32, 24))
-            image.putdata(ids.ravel().tolist())
-            image.putpalette(list(range(256)) * 3)
-            image.save(path / name / f"{t:05d}.png")
+            write_mask(path / name / f"{t:05d}.png", ids)
         (root / "JPEGImages" / name).mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (32, 24)).save(root / "JPEGImages" / name / f"{t:05d}.jpg")
     return root, results, name
 
 
 def evaluate(*words):
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return run(parser.parse_args([str(word) for word in words]))
+    return main(["evaluate", *map(str, words)])
 
 
 def test_prints_a_table_and_writes_json(folders, tmp_path, capsys):
@@ -53,36 +46,32 @@ def test_prints_a_table_and_writes_json(folders, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["davis", "results", "scores.json"]
 
 
-def test_json_that_cannot_be_written(folders, tmp_path):
-    root, results, _ = folders
+def test_errors_are_one_line(folders, tmp_path, capsys):
+    root, results, name = folders
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"scores\.json: "):
-        evaluate(results, "--root", root, "--json", tmp_path / "file" / "scores.json")
-
-
-def test_missing_data_is_one_clear_error(folders, tmp_path):
-    root, results, _ = folders
-    with pytest.raises(DataError, match="/absent"):
-        evaluate(tmp_path / "absent", "--root", root)
-    with pytest.raises(DataError, match="absent/JPEGImages"):
-        evaluate(results, "--root", tmp_path / "absent")
-
-
-def test_workers_are_a_number_of_processes(folders):
-    root, results, _ = folders
-    assert evaluate(results, "--root", root, "--workers", 1) == 0
-    with pytest.raises(ConfigError, match="workers is 0"):
-        evaluate(results, "--root", root, "--workers", 0)
+    cases = {
+        "scores.json": [results, "--root", root, "--json", tmp_path / "file" / "scores.json"],
+        "no/results": [tmp_path / "no" / "results", "--root", root],
+        "JPEGImages": [results, "--root", tmp_path / "absent"],
+        "workers is 0": [results, "--root", root, "--workers", 0],
+        "youtube-vos": [results, "--root", root, "--videos", tmp_path / "names.txt"],
+    }
+    (tmp_path / "names.txt").write_text(name)
+    for found, words in cases.items():
+        assert evaluate(*words) == 1, found
+        (line,) = capsys.readouterr().err.splitlines()
+        assert found in line
 
 
 def test_needs_no_torch(folders):
     root, results, _ = folders
     program = (
-        "import argparse, sys; from vos_umec.cli.evaluate import add_arguments, run;"
-        "parser = argparse.ArgumentParser(); add_arguments(parser); run(parser.parse_args());"
+        "import sys; from vos_umec.cli.main import main; main();"
         "sys.exit(' '.join({'torch', 'torchmetrics', 'decord', 'av', 'kornia'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(results), "--root", str(root)], capture_output=True, text=True
+        [sys.executable, "-c", program, "evaluate", str(results), "--root", str(root)],
+        capture_output=True,
+        text=True,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr

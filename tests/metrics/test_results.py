@@ -1,3 +1,5 @@
+"""Scores of folders of results, by the DAVIS rules."""
+
 import csv
 import json
 import os
@@ -10,9 +12,9 @@ from PIL import Image
 
 from vos_umec.data.layouts import davis_sequences
 from vos_umec.errors import ConfigError, DataError, MaskError
-from vos_umec.metrics import results as results_module
-from vos_umec.metrics.results import evaluate_results
-from vos_umec.metrics.score_files import MaskFiles, score_sequences
+from vos_umec.metrics import score_files
+from vos_umec.metrics.results import evaluate, evaluate_results
+from vos_umec.metrics.score_files import MaskFiles, score_in_processes, score_sequence
 from vos_umec.metrics.sequence import FIGURES, SequenceScorer
 
 # Columns of the official file, by our names.
@@ -77,6 +79,22 @@ def test_scores_of_files_are_those_of_the_arrays(davis):
     assert list(text) == list(FIGURES)
 
 
+def test_evaluate_names_the_data_set_and_its_split(davis):
+    root, results, _ = davis
+    scores = evaluate(results, root)
+    assert scores == evaluate_results(results, davis_sequences(root))
+    table = scores.table()
+    assert table.row_count == len(scores.objects) + 1
+    (root / "ImageSets" / "2017" / "train.txt").write_text("cat")
+    assert evaluate(results, root, split="train").objects == scores.objects[1:]
+    with pytest.raises(ConfigError, match=r"davis16.*davis17"):
+        evaluate(results, root, "davis16")
+    with pytest.raises(ConfigError, match=r"videos.*davis17"):
+        evaluate(results, root, videos=["dog"])
+    with pytest.raises(DataError, match="JPEGImages"):
+        evaluate(results, root / "absent")
+
+
 def test_progress_wraps_the_loop(davis):
     root, results, _ = davis
     seen = []
@@ -109,7 +127,7 @@ def test_last_ground_truth_is_not_opened(davis):
 def many(davis, monkeypatch):
     """Sequences enough for several processes, which are then started however small the work is."""
     root, results, _ = davis
-    monkeypatch.setattr(results_module, "_WORTH_A_PROCESS", 0)
+    monkeypatch.setattr(score_files, "_WORTH_A_PROCESS", 0)
     for n in range(6):
         for folder in (root / "Annotations" / "480p", root / "JPEGImages" / "480p", results):
             shutil.copytree(folder / "cat", folder / f"cat{n}")
@@ -150,8 +168,8 @@ class DeadlyPath(type(Path())):
 
 def test_a_worker_that_is_killed_is_one_clear_error():
     files = [MaskFiles("dog", (DeadlyPath("absent.png"),), Path("results")), MaskFiles("cat", (), Path("results"))]
-    with pytest.raises(DataError, match="workers"):
-        list(score_sequences(files, workers=2))
+    with pytest.raises(DataError, match="ended from outside"):
+        list(score_in_processes(score_sequence, files, workers=2))
 
 
 def test_refuses_no_workers(davis):

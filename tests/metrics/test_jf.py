@@ -1,5 +1,6 @@
+"""Packed masks, region similarity J and boundary measure F, compared with slow loops."""
+
 import math
-import time
 
 import numpy as np
 import pytest
@@ -8,10 +9,124 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from vos_umec.errors import ConfigError, MaskError
-from vos_umec.metrics.jf import boundary_f, contour, pack_pair
+from vos_umec.metrics.jf import boundary_f, contour, count, disk, jaccard, pack_pair, shift
 
-shapes = st.tuples(st.integers(1, 14), st.integers(1, 14))
-noise = shapes.flatmap(lambda shape: st.tuples(*[npst.arrays(bool, shape)] * 2))
+# Widths on both sides of one and of two words of 64 pixels.
+widths = st.one_of(st.integers(1, 9), st.sampled_from([63, 64, 65, 127, 128, 129, 140]))
+wide_pairs = st.tuples(st.integers(1, 9), widths).flatmap(lambda size: st.tuples(*[npst.arrays(bool, size)] * 2))
+
+
+def pixels(words):
+    return np.unpackbits(words.view(np.uint8), axis=-1, bitorder="little").astype(bool)
+
+
+def packed(mask):
+    """The whole mask as words, (H, w): beside its complement nothing is cut off."""
+    return pack_pair(mask, ~mask).bits[0]
+
+
+@given(wide_pairs)
+def test_packing_keeps_every_pixel_and_cuts_only_empty_ones(pair):
+    prediction, target = pair
+    bits = pack_pair(prediction, target).bits
+    assert count(bits).tolist() == [prediction.sum(), target.sum()]
+    W = prediction.shape[1]
+    mask = pixels(packed(prediction))
+    assert np.array_equal(mask[:, :W], prediction)
+    assert not mask[:, W:].any()
+    if prediction.any():
+        # The first row and column of the cut are empty unless the object touches the image's border.
+        y, x = np.argwhere(prediction | target).min(axis=0)
+        found = np.argwhere(pixels(bits[0] | bits[1])).min(axis=0)
+        assert found[0] == min(y, 1)
+        assert found[1] % 64 == x % 64
+        assert found[1] == x or found[1] >= 64
+
+
+@given(wide_pairs, st.integers(1, 63))
+def test_shift_moves_across_words(pair, n):
+    bits = packed(pair[0])
+    mask = pixels(bits)
+    right, left = np.zeros_like(mask), np.zeros_like(mask)
+    right[:, n:], left[:, :-n] = mask[:, :-n], mask[:, n:]
+    assert np.array_equal(pixels(shift(bits, n)), right)
+    assert np.array_equal(pixels(shift(bits, -n)), left)
+
+
+@given(
+    st.sets(st.tuples(st.integers(0, 11), st.integers(0, 139)), max_size=6),
+    st.one_of(st.integers(0, 12), st.sampled_from([40, 63, 64, 65, 128, 150])),
+)
+@settings(deadline=None)
+def test_disk_is_all_pixels_within_the_radius(points, radius):
+    y, x = np.mgrid[:12, :140]
+    mask, near = np.zeros((12, 140), bool), np.zeros((12, 140), bool)
+    for v, u in points:
+        mask[v, u] = True
+        near |= (y - v) ** 2 + (x - u) ** 2 <= radius**2
+    both = np.stack([packed(mask), packed(~mask)])
+    assert np.array_equal(pixels(disk(both, radius)[0])[:, :140], near)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 64), (480, 854)])
+def test_two_empty_masks_have_no_rows(size):
+    empty = np.zeros(size, bool)
+    pair = pack_pair(empty, empty)
+    assert pair.bits.shape[1] == 0
+    assert count(pair.bits).tolist() == [0, 0]
+
+
+stacks = st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9))
+stack_pairs = stacks.flatmap(lambda shape: st.tuples(*[npst.arrays(bool, shape)] * 2))
+
+
+def slow_jaccard(prediction, target):
+    values = []
+    for mask, truth in zip(prediction.tolist(), target.tolist(), strict=True):
+        both = either = 0
+        for row, truth_row in zip(mask, truth, strict=True):
+            for p, g in zip(row, truth_row, strict=True):
+                both += p and g
+                either += p or g
+        values.append(both / either if either else 1.0)
+    return values
+
+
+@given(stack_pairs)
+def test_jaccard_equals_a_loop_over_pixels(pair):
+    assert jaccard(*pair).tolist() == slow_jaccard(*pair)
+
+
+@given(stack_pairs)
+def test_jaccard_is_symmetric_and_one_for_itself(pair):
+    prediction, target = pair
+    assert np.array_equal(jaccard(prediction, target), jaccard(target, prediction))
+    assert (jaccard(target, target) == 1).all()
+
+
+def test_jaccard_of_empty_masks():
+    empty, full = np.zeros((1, 3, 3), bool), np.ones((1, 3, 3), bool)
+    assert jaccard(empty, empty).tolist() == [1.0]
+    assert jaccard(empty, full).tolist() == [0.0]
+    assert jaccard(full, empty).tolist() == [0.0]
+    assert jaccard(empty[:0], empty[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target"),
+    [
+        (np.zeros((2, 3, 3), bool), np.zeros((1, 3, 3), bool)),
+        (np.zeros((3, 3), bool), np.zeros((3, 3), bool)),
+        (np.zeros((2, 3, 3), np.uint8), np.zeros((2, 3, 3), bool)),
+    ],
+)
+def test_jaccard_refuses_what_are_not_two_stacks_of_masks(prediction, target):
+    with pytest.raises(MaskError, match="two boolean arrays"):
+        jaccard(prediction, target)
+
+
+sizes = st.tuples(st.integers(1, 14), st.integers(1, 14))
+noise = sizes.flatmap(lambda shape: st.tuples(*[npst.arrays(bool, shape)] * 2))
 tolerances = st.sampled_from([0.0, 0.008, 0.1, 0.2, 0.35, 2.0])
 
 
@@ -33,11 +148,11 @@ def slow_f(mask, truth, radius):
     if not ours and not theirs:
         return 1.0
 
-    def share(points, others):
+    def fraction(points, others):
         near = [any((y - v) ** 2 + (x - u) ** 2 <= radius**2 for v, u in others) for y, x in points]
         return sum(near) / len(near) if near else 1.0
 
-    precision, recall = share(ours, theirs), share(theirs, ours)
+    precision, recall = fraction(ours, theirs), fraction(theirs, ours)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
@@ -54,21 +169,21 @@ def discs(seed, size, n=3):
 
 @given(noise, tolerances)
 @settings(max_examples=300, deadline=None)
-def test_equals_a_loop_over_pairs_of_pixels(pair, tolerance):
+def test_boundary_f_equals_a_loop_over_pairs_of_pixels(pair, tolerance):
     mask, truth = pair
     expected = slow_f(mask, truth, math.ceil(tolerance * math.hypot(*mask.shape)))
     assert boundary_f(mask[None], truth[None], tolerance)[0] == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_equals_the_loop_on_blobs(seed):
+def test_boundary_f_equals_the_loop_on_blobs(seed):
     mask, truth = discs(seed, (60, 90)), discs(seed + 100, (60, 90))
     for tolerance, radius in [(0.008, 1), (0.03, 4), (0.1, 11)]:
         expected = slow_f(mask, truth, radius)
         assert boundary_f(mask[None], truth[None], tolerance)[0] == pytest.approx(expected, abs=1e-12)
 
 
-@given(npst.arrays(bool, shapes))
+@given(npst.arrays(bool, sizes))
 def test_contour_equals_the_loop(mask):
     words = contour(pack_pair(mask, ~mask))  # together they fill the image, so nothing is cut off
     for bits in np.unpackbits(words.view(np.uint8), axis=-1, bitorder="little"):
@@ -77,7 +192,7 @@ def test_contour_equals_the_loop(mask):
 
 @given(noise, tolerances)
 @settings(deadline=None)
-def test_symmetric_bounded_and_one_for_itself(pair, tolerance):
+def test_boundary_f_is_symmetric_bounded_and_one_for_itself(pair, tolerance):
     mask, truth = (side[None] for side in pair)
     value = boundary_f(mask, truth, tolerance)
     assert value[0] == pytest.approx(boundary_f(truth, mask, tolerance)[0], abs=1e-12)
@@ -136,20 +251,9 @@ def test_each_frame_stands_alone():
     assert boundary_f(masks, truths).tolist() == singly
 
 
-def test_refuses_bad_arguments():
+def test_boundary_f_refuses_bad_arguments():
     masks = np.zeros((1, 4, 4), bool)
     with pytest.raises(MaskError, match=r"\(1, 4, 4\).*\(1, 3, 4\)"):
         boundary_f(masks, masks[:, :3])
     with pytest.raises(ConfigError, match="tolerance is -1"):
         boundary_f(masks, masks, tolerance=-1)
-
-
-def test_a_480p_frame_takes_milliseconds():
-    masks = np.stack([discs(seed, (480, 854)) for seed in range(5)])
-    boundary_f(masks, masks[::-1])
-    best = math.inf
-    for _ in range(3):
-        start = time.perf_counter()
-        boundary_f(masks, masks[::-1])
-        best = min(best, time.perf_counter() - start)
-    assert best / len(masks) < 0.05  # under 1 ms on one idle core; room for a busy one

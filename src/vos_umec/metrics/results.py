@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from vos_umec.data.layouts import VideoSequence
+from vos_umec.data.sequences import VideoSequence
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.metrics.score_files import MaskFiles, score_sequences
 from vos_umec.metrics.sequence import FIGURES, Row, overall
@@ -87,7 +87,7 @@ def evaluate_results(
         METHOD section 6, the semi-supervised task of DAVIS 2017.
 
     Example:
-        >>> dog = VideoSequence("dog", Path("frames/dog"), annotations={}, given={})
+        >>> dog = VideoSequence("dog", Path("frames/dog"), annotations={}, prompts={})
         >>> evaluate_results("no/such/folder", [dog])  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
@@ -134,7 +134,7 @@ def truths(sequence: VideoSequence) -> tuple[Path, ...]:
 
     Example:
         >>> masks = {5: Path("b.png"), 0: Path("a.png")}
-        >>> [path.name for path in truths(VideoSequence("dog", Path("dog"), masks, given={}))]
+        >>> [path.name for path in truths(VideoSequence("dog", Path("dog"), masks, prompts={}))]
         ['a.png', 'b.png']
     """
     return tuple(sequence.annotations[i] for i in sorted(sequence.annotations))

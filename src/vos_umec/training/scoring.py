@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from pytorch_lightning import LightningModule
 
-from vos_umec.data.layouts import VideoSequence
+from vos_umec.data.sequences import VideoSequence
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.masks import write_mask
 from vos_umec.metrics.results import print_table
@@ -71,7 +71,7 @@ class ScoringModule(LightningModule):
         source = batch.source()
         segmenter = VideoSegmenter.from_protocol(self.network, **(self.hparams["segmenter"] or {}))
         folder = cast(Path, self.written) / batch.name
-        for index, ids in segmenter.segment(source, batch.given_masks()):
+        for index, ids in segmenter.segment(source, batch.prompt_masks()):
             if not batch.required or index in batch.required:
                 write_mask(folder / f"{source.names[index]}.png", ids)
 

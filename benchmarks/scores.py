@@ -17,7 +17,7 @@ import numpy as np
 from harness import Comparison, Curve, Parts, Result, compare, main, scale
 from PIL import Image
 
-from vos_umec.data.layouts import davis_sequences
+from vos_umec.data.davis import davis_sequences
 from vos_umec.io.masks import read_mask, write_mask
 from vos_umec.metrics.jf import match_radius, pack_pair, pair_f, pair_jaccard
 from vos_umec.metrics.results import Scores, evaluate_results
@@ -221,9 +221,7 @@ def per_frame_and_object(result: Comparison, n: int) -> str:
 
 def against_the_official_form(root: Path, results: Path) -> Comparison:
     """One process each, on two sequences of one object, since the plain form holds whole sequences as float64."""
-    chosen = [sequence for sequence in davis_sequences(root) if len(np.unique(read_mask(sequence.given[0]))) == 2][
-        :2
-    ]
+    chosen = [s for s in davis_sequences(root) if len(np.unique(read_mask(s.prompts[0]))) == 2][:2]
     names = [sequence.name for sequence in chosen]
     result = compare(
         f"J&F of {len(names)} sequences of one object, plain form of the official algorithm",

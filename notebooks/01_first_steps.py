@@ -102,7 +102,7 @@ segmenter = vos_umec.VideoSegmenter(module.network, rounds=3, references=7, perm
 results = []
 for index in range(len(source)):
     (frame,) = source.read([index])
-    mask = read_mask(sequence.given[index]) if index in sequence.given else None
+    mask = read_mask(sequence.prompts[index]) if index in sequence.prompts else None
     results.append(overlay(frame, segmenter.step(frame, mask)))
 shown = np.linspace(0, len(source) - 1, 5).round().astype(int)
 Image.fromarray(contact_sheet([[results[i] for i in shown]]))

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from vos_umec.cli.main import main
-from vos_umec.data.youtube_meta import read_names
+from vos_umec.data.sequences import read_names
 from vos_umec.io.masks import write_mask
 
 CATEGORIES = {"a": "dog", "b": "dog", "c": "cat", "d": "cat", "e": "snail", "f": "snail"}

@@ -32,7 +32,7 @@ def dataset(index: VideoIndex, **options: Any) -> ClipDataset:
     return ClipDataset(index, **{"clip_length": 4, "gap": 2, "short_side": 20, **options})
 
 
-def put_in_force(store: PseudoMaskStore, index: VideoIndex, generation: int, frames: list[int]) -> None:
+def commit_generation(store: PseudoMaskStore, index: VideoIndex, generation: int, frames: list[int]) -> None:
     """Segments at half the videos' resolution, whose value says where they are."""
     store.begin(generation)
     rows, columns = np.indices((10, 15))
@@ -85,7 +85,7 @@ def test_a_clip_shows_the_frames_it_names_in_one_square(index: VideoIndex) -> No
         assert torch.equal(frames[t, 2], torch.arange(left, left + 20, dtype=torch.uint8).expand(20, 20))
 
 
-def test_frames_that_were_left_out_count_between_those_there(tmp_path: Path, frame_folder: FrameFolder) -> None:
+def test_frame_indices_count_frames_that_were_left_out(tmp_path: Path, frame_folder: FrameFolder) -> None:
     """Frames 00000, 00005, ...: the long term of the equivariance objective asks for a distance in raw frames."""
     frame_folder(tmp_path / "003234408d", frames=9, step=5)
     clip = dataset(scan(tmp_path))[0]
@@ -128,9 +128,9 @@ def test_before_the_first_generation_nothing_is_known(index: VideoIndex, tmp_pat
 
 
 @pytest.mark.parametrize("scale", [1, 2])
-def test_segments_lie_on_the_pixels_they_were_made_of(index: VideoIndex, tmp_path: Path, scale: int) -> None:
+def test_segments_lie_on_their_pixels(index: VideoIndex, tmp_path: Path, scale: int) -> None:
     store = PseudoMaskStore(tmp_path / "store")
-    put_in_force(store, index, 1, frames=[1, 4, 5, 7, 8, 11])
+    commit_generation(store, index, 1, frames=[1, 4, 5, 7, 8, 11])
     side = 20 * scale
     clips = dataset(index, store=store, short_side=side, clips_per_video=5)
     starts, lefts = set(), set()
@@ -171,14 +171,14 @@ def test_segments_of_another_size_are_taken_as_torch_does(
 
 def test_a_video_without_segments_is_still_drawn(index: VideoIndex, tmp_path: Path) -> None:
     store = PseudoMaskStore(tmp_path / "store")
-    put_in_force(store, VideoIndex(index.root, index.entries[:1]), 1, frames=[0, 2, 4, 6])
+    commit_generation(store, VideoIndex(index.root, index.entries[:1]), 1, frames=[0, 2, 4, 6])
     clips = dataset(index, store=store)
     assert (clips[0]["segments"] != IGNORE).all()
     assert (clips[1]["segments"] == IGNORE).all()
     assert clips[1]["generation"] == 1
 
 
-def test_a_video_that_breaks_is_told_once_and_replaced(index: VideoIndex, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_video_is_logged_once_and_replaced(index: VideoIndex, caplog: pytest.LogCaptureFixture) -> None:
     clips = dataset(index)
     for picture in (index.root / "v1").iterdir():
         picture.write_bytes(b"broken")
@@ -202,22 +202,22 @@ def test_when_no_video_is_left_it_is_an_error(index: VideoIndex) -> None:
 
 
 @pytest.mark.parametrize("name", ["clip_length", "gap", "short_side", "clips_per_video"])
-def test_numbers_out_of_range_are_told(index: VideoIndex, name: str) -> None:
+def test_numbers_out_of_range_are_errors(index: VideoIndex, name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} is 0"):
         dataset(index, **{name: 0})
 
 
-def test_the_sampler_shares_an_epoch_among_processes(index: VideoIndex) -> None:
+def test_the_sampler_splits_an_epoch_into_shards(index: VideoIndex) -> None:
     clips = dataset(index, clips_per_video=4)
     ranks = [ClipSampler(clips, world_size=2, rank=rank, seed=3) for rank in (0, 1)]
     orders = []
     for epoch in (0, 1):
         for sampler in ranks:
             sampler.set_epoch(epoch)
-        shares = [list(sampler) for sampler in ranks]
-        assert {e for share in shares for e, _ in share} == {epoch}
-        assert sorted(number for share in shares for _, number in share) == list(range(12))
-        orders.append(shares)
+        shards = [list(sampler) for sampler in ranks]
+        assert {e for shard in shards for e, _ in shard} == {epoch}
+        assert sorted(number for shard in shards for _, number in shard) == list(range(12))
+        orders.append(shards)
     assert [n for _, n in orders[0][0]] != [n for _, n in orders[1][0]]
 
 
@@ -242,7 +242,7 @@ def test_persistent_workers_see_every_new_generation(index: VideoIndex, tmp_path
     workers = set()
     for generation in range(4):
         if generation:
-            put_in_force(store, index, generation, frames=[generation, 4, 6, 8, 10])
+            commit_generation(store, index, generation, frames=[generation, 4, 6, 8, 10])
         sampler.set_epoch(generation)
         batches = list(loader)
         assert len(batches) == 12

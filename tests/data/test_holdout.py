@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vos_umec.data.holdout import draw_unseen, hold_out
-from vos_umec.data.youtube_meta import Meta, ObjectMeta
+from vos_umec.data.youtube_vos import Meta, ObjectMeta
 from vos_umec.errors import ConfigError
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 
 from vos_umec.data import index as index_module
 from vos_umec.data import probe, processes
-from vos_umec.data.index import find_videos, scan
+from vos_umec.data.index import scan
+from vos_umec.data.probe import find_videos
 from vos_umec.errors import DataError, VosUmecError
 from vos_umec.io.video_writer import VideoWriter
 
@@ -27,10 +28,10 @@ def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
 
 @pytest.fixture
 def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes any look into a video an error."""
+    """Makes opening a video an error."""
 
     def refuse(*args: object, **kwargs: object) -> None:
-        raise AssertionError("a video was looked into")
+        raise AssertionError("a video was opened")
 
     monkeypatch.setattr(index_module, "describe_all", refuse)
 
@@ -62,7 +63,7 @@ def test_search_follows_links_but_not_in_circles(tmp_path: Path, frame_folder: F
     assert names(root) == ["first/frames"]
 
 
-def test_what_may_not_be_read_is_left_out_with_a_warning(
+def test_unreadable_folders_are_skipped_with_a_warning(
     tmp_path: Path, frame_folder: FrameFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("dog", "lost+found"):
@@ -76,7 +77,7 @@ def test_what_may_not_be_read_is_left_out_with_a_warning(
 
     monkeypatch.setattr(os, "scandir", scandir)
     assert names(tmp_path) == ["dog"]
-    assert re.search(r"lost\+found.*Permission denied", caplog.text)
+    assert "lost+found is skipped: Permission denied" in caplog.text
 
 
 def test_search_never_takes_labels_for_videos(tmp_path: Path, frame_folder: FrameFolder) -> None:
@@ -91,7 +92,8 @@ def test_scan_gives_facts_and_a_reader(tmp_path: Path, frame_folder: FrameFolder
     frame_folder(tmp_path / "a", frames=3, size=(40, 24))
     index = scan(tmp_path)
     assert [entry.id for entry in index] == ["a", "b/frames"]
-    assert [(entry.frames, entry.size, entry.fps) for entry in index] == [(3, (40, 24), 24.0), (7, (20, 30), 24.0)]
+    found = [(entry.facts.frames, entry.facts.size, entry.facts.fps) for entry in index]
+    assert found == [(3, (40, 24), 24.0), (7, (20, 30), 24.0)]
     assert index.broken == ()
     source = index.entries[1].source()
     assert len(source) == 7
@@ -106,10 +108,10 @@ def test_the_index_keeps_key_frames_and_time_stamps(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("vos_umec.io.pyav.scan_video", lambda path: pytest.fail("decoded again"))
     monkeypatch.setattr("vos_umec.io.source.scan_video", lambda path: pytest.fail("decoded again"))
     (entry,) = scan(tmp_path)  # from the disk this time
-    assert entry.keys[0] == 0
-    assert max(np.diff([*entry.keys, 24])) <= 10
-    assert entry.stamps is not None
-    assert sum(count for _, count in entry.stamps) == 24
+    assert entry.facts.keys[0] == 0
+    assert max(np.diff([*entry.facts.keys, 24])) <= 10
+    assert entry.facts.stamps is not None
+    assert sum(count for _, count in entry.facts.stamps) == 24
     shown = entry.source().read([13, 3, 22], (16, 24)).mean(axis=(1, 2, 3))
     assert np.abs(shown - [130, 30, 220]).max() < 4
 
@@ -137,7 +139,7 @@ def test_broken_videos_are_listed_and_counted_in_one_warning(
     assert [record.getMessage()[:17] for record in caplog.records] == ["4 of 5 videos in "]
 
 
-def test_only_what_changed_is_looked_into_again(
+def test_only_changed_videos_are_opened_again(
     tmp_path: Path, frame_folder: FrameFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changing, _ = frame_folder(tmp_path / "changing"), frame_folder(tmp_path / "stable")
@@ -155,23 +157,23 @@ def test_only_what_changed_is_looked_into_again(
     Image.new("RGB", (30, 20)).save(changing / "99999.png")
     after = scan(tmp_path)
     assert asked == ["changing"]
-    assert [entry.frames for entry in after] == [10, 9]
+    assert [entry.facts.frames for entry in after] == [10, 9]
     for picture in changing.glob("*.png"):  # in place: the folder itself does not change
         Image.new("RGB", (60, 40)).save(picture)
-    assert [entry.size for entry in scan(tmp_path)] == [(40, 60), (20, 30)]
+    assert [entry.facts.size for entry in scan(tmp_path)] == [(40, 60), (20, 30)]
     assert asked == ["changing"] * 2
     scan(tmp_path, cache=False)
     assert sorted(asked) == ["broken.mp4", "changing", "changing", "changing", "stable"]
 
 
-def test_a_failure_that_may_pass_is_not_remembered(
+def test_a_temporary_failure_is_not_cached(
     tmp_path: Path, frame_folder: FrameFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("good", "slow"):
         frame_folder(tmp_path / name)
 
     def answers(paths: list[Path], processes: int) -> list[dict[str, object]]:
-        late = {"reason": "no answer in 60 s", "passing": True}
+        late = {"reason": "no answer in 60 s", "temporary": True}
         return [late if path.name == "slow" else probe.describe(path) for path in paths]
 
     with monkeypatch.context() as busy:
@@ -180,7 +182,7 @@ def test_a_failure_that_may_pass_is_not_remembered(
     assert [entry.id for entry in scan(tmp_path)] == ["good", "slow"]
 
 
-def test_want_of_rights_may_pass(
+def test_a_missing_permission_is_temporary(
     tmp_path: Path, frame_folder: FrameFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = frame_folder(tmp_path / "dog")
@@ -189,23 +191,23 @@ def test_want_of_rights_may_pass(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "is_dir", refuse)
-    assert probe.describe(folder) == {"reason": "it cannot be looked at: Permission denied", "passing": True}
+    assert probe.describe(folder) == {"reason": "it cannot be looked at: Permission denied", "temporary": True}
 
 
-def test_names_may_be_longer_numbers_than_a_machine_has(tmp_path: Path) -> None:
+def test_numbers_in_names_may_exceed_int64(tmp_path: Path) -> None:
     for t in range(4):
         Image.new("RGB", (30, 20)).save(tmp_path / f"2024011512345600000{t * 5:02d}.png")
     assert probe.describe(tmp_path)["step"] == 5
 
 
-def test_an_error_of_one_request_is_told_and_the_others_are_answered(tmp_path: Path) -> None:
+def test_an_error_in_one_request_leaves_the_others_answered(tmp_path: Path) -> None:
     answers = list(processes.ask_all("vos_umec.data.probe", [3, "no/such.mp4"], [60.0] * 2, processes=1))
     assert "TypeError" in answers[0]["reason"]
     assert "no such file" in answers[1]["reason"]
 
 
 @pytest.mark.usefixtures("no_probe")
-def test_the_kept_index_is_enough(tmp_path: Path, frame_folder: FrameFolder) -> None:
+def test_a_cached_index_is_enough(tmp_path: Path, frame_folder: FrameFolder) -> None:
     folder = frame_folder(tmp_path / "dog")
     facts = {"reader": "folder", "frames": 9, "size": [20, 30], "fps": 24.0, "keys": [], "stamps": None, "step": 1}
     ((_, stamp),) = find_videos(folder)
@@ -215,7 +217,7 @@ def test_the_kept_index_is_enough(tmp_path: Path, frame_folder: FrameFolder) -> 
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 3}', '{"format": 2, "videos": {}}'])
-def test_a_useless_kept_index_is_made_again(tmp_path: Path, frame_folder: FrameFolder, text: str) -> None:
+def test_a_useless_cached_index_is_made_again(tmp_path: Path, frame_folder: FrameFolder, text: str) -> None:
     frame_folder(tmp_path / "dog")
     (tmp_path / ".vos_umec_index.json").write_text(text)
     assert len(scan(tmp_path)) == 1
@@ -229,12 +231,12 @@ def test_a_folder_that_cannot_be_written_has_its_index_elsewhere(
     (tmp_path / ".vos_umec_index.json").mkdir()  # cannot be replaced, whoever runs the test
     first = scan(tmp_path)
     assert [path.suffix for path in Path(os.environ["XDG_CACHE_HOME"], "vos_umec").iterdir()] == [".json"]
-    monkeypatch.setattr(index_module, "describe_all", lambda *_, **__: pytest.fail("looked into a video"))
+    monkeypatch.setattr(index_module, "describe_all", lambda *_, **__: pytest.fail("opened a video"))
     assert scan(tmp_path) == first
 
 
 @pytest.mark.parametrize(("step", "warned"), [(5, True), (1, False)])
-def test_every_fifth_frame_is_told(
+def test_every_fifth_frame_is_warned_of(
     tmp_path: Path, frame_folder: FrameFolder, caplog: pytest.LogCaptureFixture, step: int, warned: bool
 ) -> None:
     frame_folder(tmp_path / "003234408d", step=step)
@@ -244,8 +246,8 @@ def test_every_fifth_frame_is_told(
     assert any("every 5th frame" in record.getMessage() for record in caplog.records) == warned
 
 
-def test_nothing_to_train_on_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="/nowhere "):
+def test_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is missing"):
         scan(tmp_path / "nowhere")
     (tmp_path / "file.mp4").write_bytes(b"")
     with pytest.raises(DataError, match=r"file\.mp4 "):
@@ -258,7 +260,7 @@ def test_nothing_to_train_on_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def _pretend(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
-    """Puts another program in the place of the process that looks into videos."""
+    """Replaces the process that opens videos by another program."""
     original = processes.subprocess.Popen
     command = [sys.executable, "-c", program]
     monkeypatch.setattr(processes.subprocess, "Popen", lambda _, **kwargs: original(command, **kwargs))
@@ -268,7 +270,7 @@ def test_a_decoder_that_hangs_costs_one_video(tmp_path: Path, monkeypatch: pytes
     _pretend(monkeypatch, "print('ready', flush=True); import time; time.sleep(60)")
     start = time.monotonic()
     answers = list(probe.describe_all([tmp_path / "a.mp4", tmp_path / "b.mp4"], processes=1, seconds=0.3))
-    assert answers == [{"reason": "no answer in 0 s", "passing": True}] * 2
+    assert answers == [{"reason": "no answer in 0 s", "temporary": True}] * 2
     assert time.monotonic() - start < 30
 
 
@@ -295,7 +297,7 @@ def test_real_videos(real_data: Path, tmp_path: Path) -> None:
     for part in ("odd", "videos", "ytvos"):
         (tmp_path / part).symlink_to(real_data / part)
     index = scan(tmp_path)
-    frames = {entry.id: entry.frames for entry in index}
+    frames = {entry.id: entry.facts.frames for entry in index}
     assert len(index) + len(index.broken) == len(list(find_videos(tmp_path)))
     assert len(index) > 40
     assert frames["videos/davis_train/bus.avi"] == 80

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vos_umec.data.layouts import davis_sequences, youtube_vos_frames, youtube_vos_sequences
+from vos_umec.data.davis import davis_sequences
+from vos_umec.data.youtube_vos import youtube_vos_frames, youtube_vos_sequences
 from vos_umec.errors import DataError
 
 FrameFolder = Callable[..., Path]
@@ -46,7 +47,7 @@ def test_davis_follows_its_list(tmp_path: Path, frame_folder: FrameFolder) -> No
     dog = sequences[0]
     masks = root / "Annotations" / "480p" / "dog"
     assert dog.annotations == {t: masks / f"{t:05d}.png" for t in range(3)}
-    assert dog.given == {0: masks / "00000.png"}
+    assert dog.prompts == {0: masks / "00000.png"}
     assert len(dog.source()) == 3
     assert [sequence.name for sequence in davis_sequences(root, year="2016")] == ["cat"]
 
@@ -58,16 +59,16 @@ def test_davis_without_the_resolution_level(tmp_path: Path, frame_folder: FrameF
     assert [sequence.name for sequence in davis_sequences(root)] == ["dog"]
 
 
-def test_davis_test_split_has_first_masks_alone(tmp_path: Path, frame_folder: FrameFolder) -> None:
+def test_davis_test_split_has_first_masks_only(tmp_path: Path, frame_folder: FrameFolder) -> None:
     frame_folder(tmp_path / "JPEGImages" / "480p" / "dog")
     write_masks(tmp_path / "Annotations" / "480p" / "dog", {"00000": [0, 1]})
     write_list(tmp_path, "test-dev", ["dog"])
     (sequence,) = davis_sequences(tmp_path, "test-dev")
-    assert set(sequence.annotations) == set(sequence.given) == {0}
+    assert set(sequence.annotations) == set(sequence.prompts) == {0}
 
 
-def test_what_is_missing_in_davis_is_one_clear_line(tmp_path: Path, frame_folder: FrameFolder) -> None:
-    with pytest.raises(DataError, match="/JPEGImages: "):
+def test_missing_parts_of_davis_are_errors(tmp_path: Path, frame_folder: FrameFolder) -> None:
+    with pytest.raises(DataError, match=r"no folder .*JPEGImages"):
         davis_sequences(tmp_path)
     root = davis(tmp_path, frame_folder, "480p", ["dog"])
     with pytest.raises(DataError, match=r"2017/val\.txt: "):
@@ -79,14 +80,14 @@ def test_what_is_missing_in_davis_is_one_clear_line(tmp_path: Path, frame_folder
     with pytest.raises(DataError, match="480p/bear: "):
         davis_sequences(root, "train")
     write_list(root, "none", [])
-    with pytest.raises(DataError, match=r"2017/none\.txt"):
+    with pytest.raises(DataError, match=r"none\.txt is empty"):
         davis_sequences(root, "none")
 
 
-def test_a_mask_without_its_frame_is_told(tmp_path: Path, frame_folder: FrameFolder) -> None:
+def test_a_mask_without_its_frame_is_an_error(tmp_path: Path, frame_folder: FrameFolder) -> None:
     root = davis(tmp_path, frame_folder, "", ["dog"])
     (root / "JPEGImages" / "dog" / "00001.png").unlink()
-    with pytest.raises(DataError, match=r"Annotations/dog/00001\.png"):
+    with pytest.raises(DataError, match=r"1 masks of .*dog have no frame of the same name in .*, first 00001\.png"):
         davis_sequences(root)
     (root / "Annotations" / "dog" / "00001.png").unlink()
     (root / "Annotations" / "dog" / "00000.png").unlink()
@@ -104,15 +105,15 @@ def ytvos(tmp_path: Path, frame_folder: FrameFolder) -> Path:
     return tmp_path
 
 
-def test_youtube_vos_gives_the_masks_that_introduce_an_object(ytvos: Path) -> None:
+def test_youtube_vos_prompts_are_the_masks_that_introduce_an_object(ytvos: Path) -> None:
     (sequence,) = youtube_vos_sequences(ytvos)
     assert sequence.name == "003234408d"
     assert sorted(sequence.annotations) == [1, 2, 3, 4, 5]
-    assert {i: path.stem for i, path in sequence.given.items()} == {1: "00005", 3: "00015"}
+    assert {i: path.stem for i, path in sequence.prompts.items()} == {1: "00005", 3: "00015"}
     assert sequence.required == ()
 
 
-def test_a_mask_tells_of_the_objects_that_it_introduces_alone(ytvos: Path) -> None:
+def test_a_prompt_shows_only_the_objects_that_it_introduces(ytvos: Path) -> None:
     masks = ytvos / "train" / "Annotations" / "003234408d"
     first, late = Image.new("P", (30, 20)), Image.new("P", (30, 20))
     for image, boxes in (
@@ -126,23 +127,23 @@ def test_a_mask_tells_of_the_objects_that_it_introduces_alone(ytvos: Path) -> No
         (first if path.stem < "00015" else late).save(path)
     (sequence,) = youtube_vos_sequences(ytvos)
     assert sequence.introduces == {1: (7,), 3: (3,)}
-    given = sequence.given_masks()
-    assert sorted(given) == [1, 3]
-    assert np.array_equal(given[1], np.array(first))
-    assert np.array_equal(given[3], np.where(np.array(late) == 3, 3, 0))
+    prompts = sequence.prompt_masks()
+    assert sorted(prompts) == [1, 3]
+    assert np.array_equal(prompts[1], np.array(first))
+    assert np.array_equal(prompts[3], np.where(np.array(late) == 3, 3, 0))
 
 
-def test_davis_masks_tell_all_they_show(tmp_path: Path, frame_folder: FrameFolder) -> None:
+def test_a_davis_prompt_shows_all_objects(tmp_path: Path, frame_folder: FrameFolder) -> None:
     root = davis(tmp_path, frame_folder, "480p", ["dog"])
     write_list(root, "val", ["dog"])
     (dog,) = davis_sequences(root)
-    given = dog.given_masks()
-    assert list(given) == [0]
-    assert sorted(np.unique(given[0]).tolist()) == [0, 1, 2]
+    prompts = dog.prompt_masks()
+    assert list(prompts) == [0]
+    assert sorted(np.unique(prompts[0]).tolist()) == [0, 1, 2]
     assert dog.required_names() == ["00000", "00001", "00002"]
 
 
-def test_youtube_vos_meta_names_the_frames_asked_for(ytvos: Path, frame_folder: FrameFolder) -> None:
+def test_youtube_vos_meta_lists_the_required_frames(ytvos: Path, frame_folder: FrameFolder) -> None:
     objects = {"9": {"frames": ["00015", "00020"]}, "2": {"frames": ["00010", "00015"]}, "5": {"frames": []}}
     meta = ytvos / "train" / "meta.json"
     meta.write_text(json.dumps({"videos": {"003234408d": {"objects": objects}}}))
@@ -156,7 +157,7 @@ def test_youtube_vos_meta_names_the_frames_asked_for(ytvos: Path, frame_folder: 
     assert len(youtube_vos_sequences(ytvos, all_frames=False)[0].source()) == 6
     objects["2"]["frames"].append("00035")
     meta.write_text(json.dumps({"videos": {"003234408d": {"objects": objects}}}))
-    with pytest.raises(DataError, match=r"003234408d/00035 .*JPEGImages/003234408d"):
+    with pytest.raises(DataError, match=r"1 required frames of 003234408d are not in .*, first 00035"):
         youtube_vos_sequences(ytvos)
 
 
@@ -166,27 +167,27 @@ def test_youtube_vos_videos_can_be_chosen(ytvos: Path) -> None:
         youtube_vos_sequences(ytvos, videos=["003234408d", "unlabelled"])
 
 
-def test_youtube_vos_meta_names_them_without_reading_masks(ytvos: Path) -> None:
+def test_youtube_vos_meta_lists_prompts_without_reading_masks(ytvos: Path) -> None:
     objects = {"1": {"frames": ["00010", "00025"]}, "2": {"frames": ["00020"]}}
     meta = ytvos / "train" / "meta.json"
     meta.write_text(json.dumps({"videos": {"003234408d": {"objects": objects}}}))
     (sequence,) = youtube_vos_sequences(ytvos)
-    assert sorted(sequence.given) == [2, 4]
+    assert sorted(sequence.prompts) == [2, 4]
     objects["2"]["frames"] = ["00000"]  # a mask that is not there: believe the masks instead
     meta.write_text(json.dumps({"videos": {"003234408d": {"objects": objects}}}))
-    assert sorted(youtube_vos_sequences(ytvos)[0].given) == [1, 3]
+    assert sorted(youtube_vos_sequences(ytvos)[0].prompts) == [1, 3]
     meta.write_text('{"videos": 3}')
     with pytest.raises(DataError, match=r"meta\.json"):
         youtube_vos_sequences(ytvos)
 
 
-def test_youtube_vos_with_every_frame_asks_for_every_fifth(ytvos: Path, frame_folder: FrameFolder) -> None:
+def test_youtube_vos_with_every_frame_requires_every_fifth(ytvos: Path, frame_folder: FrameFolder) -> None:
     with pytest.raises(DataError, match="train_all_frames"):
         youtube_vos_sequences(ytvos, all_frames=True)
     frame_folder(ytvos / "train_all_frames" / "JPEGImages" / "003234408d", frames=30)
     (sequence,) = youtube_vos_sequences(ytvos, all_frames=True)
     assert sorted(sequence.annotations) == [5, 10, 15, 20, 25]
-    assert sorted(sequence.given) == [5, 15]
+    assert sorted(sequence.prompts) == [5, 15]
     assert sequence.required == (0, 5, 10, 15, 20, 25)
 
 
@@ -199,7 +200,7 @@ def test_youtube_vos_frames_need_no_labels(ytvos: Path) -> None:
 
 
 def test_layouts_need_no_torch() -> None:
-    program = "import sys, vos_umec.data.layouts; print('torch' in sys.modules)"
+    program = "import sys, vos_umec.data.davis, vos_umec.data.youtube_vos; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -212,4 +213,4 @@ def test_real_layouts(real_data: Path) -> None:
     assert jump.name == "dogs-jump"
     (ytvos,) = youtube_vos_sequences(real_data / "ytvos")
     assert len(ytvos.annotations) == 15
-    assert 0 in ytvos.given
+    assert 0 in ytvos.prompts

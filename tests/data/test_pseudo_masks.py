@@ -46,7 +46,7 @@ def test_what_is_written_is_read_back_in_any_order(tmp_path: Path) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(names=st.sets(st.text(min_size=1, max_size=90), min_size=2, max_size=4))
-def test_any_two_ids_are_kept_apart(names: set[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_any_two_ids_are_different_files(names: set[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     store = PseudoMaskStore(tmp_path_factory.mktemp("masks"))
     store.begin(1)
     for value, name in enumerate(sorted(names)):
@@ -140,7 +140,7 @@ def test_rewinding_goes_back_to_what_is_still_there(back_to: int, expected: int,
     store.begin(expected + 1)  # and the next refresh has the number that it would have had
 
 
-def test_hidden_masks_are_not_in_force_and_are_replaced(tmp_path: Path) -> None:
+def test_hidden_masks_are_not_used_and_are_replaced(tmp_path: Path) -> None:
     write_generation(PseudoMaskStore(tmp_path), 3)
     store = PseudoMaskStore(tmp_path)
     assert store.generation == 3
@@ -154,10 +154,10 @@ def test_hidden_masks_are_not_in_force_and_are_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("indices", "segments", "message"),
     [
-        ([0, 1], np.zeros((3, 2, 2), np.uint8), r"bear .*\(3, 2, 2\).* 2 frames"),
-        ([], np.zeros((0, 2, 2), np.uint8), r"bear .*\(0, 2, 2\)"),
-        ([0], np.zeros((1, 2, 2), np.int64), "int64.*uint8"),
-        ([3, 3], np.zeros((2, 2, 2), np.uint8), r"bear .*\[3, 3\]"),
+        ([0, 1], np.zeros((3, 2, 2), np.uint8), "one map per frame"),
+        ([], np.zeros((0, 2, 2), np.uint8), "one map per frame"),
+        ([0], np.zeros((1, 2, 2), np.int64), "uint8"),
+        ([3, 3], np.zeros((2, 2, 2), np.uint8), "ascending order"),
     ],
 )
 def test_segments_that_do_not_fit_are_refused(
@@ -169,7 +169,7 @@ def test_segments_that_do_not_fit_are_refused(
         store.write(1, "bear", np.array(indices), segments)
 
 
-def test_misuse_is_told(tmp_path: Path) -> None:
+def test_misuse_is_an_error(tmp_path: Path) -> None:
     store = PseudoMaskStore(tmp_path)
     with pytest.raises(ConfigError, match=r"begin\(1\)"):
         store.write(1, "bear", np.array([0]), np.zeros((1, 2, 2), np.uint8))
@@ -186,13 +186,13 @@ def test_misuse_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"generation": "x"}', '{"generation": 3}'])
-def test_a_broken_manifest_is_told(tmp_path: Path, text: str) -> None:
+def test_a_broken_manifest_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(DataError, match=r"manifest\.json"):
         PseudoMaskStore(tmp_path)
 
 
-def test_a_damaged_file_of_masks_is_told(tmp_path: Path) -> None:
+def test_a_damaged_file_of_masks_is_an_error(tmp_path: Path) -> None:
     store = PseudoMaskStore(tmp_path)
     store.begin(1)
     store.write(1, "bear", np.arange(3), np.random.default_rng(0).integers(0, 5, (3, 20, 30), np.uint8))
@@ -203,14 +203,14 @@ def test_a_damaged_file_of_masks_is_told(tmp_path: Path) -> None:
     places = range(0, len(whole), 41)
     flipped = [whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :] for place in places]
     damaged = [b"", whole[: len(whole) // 2], *flipped]
-    told = 0
+    found = 0
     for content in damaged:
         path.write_bytes(content)
         try:
             store.read("bear", store.frame_indices("bear"))
         except DataError:
-            told += 1
-    assert told > len(damaged) / 4  # and nothing else was raised; some bits mean nothing
+            found += 1
+    assert found > len(damaged) / 4  # and nothing else was raised; some bits mean nothing
 
 
 def _write_for_ever(root: Path) -> None:
@@ -221,8 +221,8 @@ def _write_for_ever(root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_the_last_whole_generation_is_in_force(tmp_path: Path) -> None:
-    """Kill -9 a writer again and again; what is in force must be whole, and later generations must work."""
+def test_killed_at_any_moment_the_last_complete_generation_is_current(tmp_path: Path) -> None:
+    """Kill -9 a writer repeatedly: the current generation must be complete, and later generations must work."""
     moments = np.random.default_rng(0).uniform(0.03, 0.15, size=15)
     seen = [0]
     for moment in moments:

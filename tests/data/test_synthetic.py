@@ -57,7 +57,7 @@ def test_validation_masks_are_indexed_and_exact(made: SyntheticVOS) -> None:
     for index, sequence in enumerate(sequences):
         assert sequence.path.is_file()
         assert sorted(sequence.annotations) == list(range(6))
-        assert dict(sequence.given) == {0: sequence.annotations[0]}
+        assert dict(sequence.prompts) == {0: sequence.annotations[0]}
         for t, (_, ids) in enumerate(Scene.sample([3, 1, index], SIZE, 6, (1, 2))):
             with Image.open(sequence.annotations[t]) as picture:
                 assert picture.mode == "P"

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from vos_umec.data.youtube_meta import (
+from vos_umec.data.sequences import read_names
+from vos_umec.data.youtube_vos import (
     ObjectMeta,
-    read_names,
     require_categories,
     unseen_categories,
     youtube_vos_meta,
@@ -53,8 +53,8 @@ def test_unseen_is_what_no_other_video_shows() -> None:
     assert unseen_categories(hidden, ["a"]) == set()
 
 
-def test_wrong_settings_are_told() -> None:
-    with pytest.raises(ConfigError, match="bear, pnda"):
+def test_unknown_categories_are_errors() -> None:
+    with pytest.raises(ConfigError, match="no video has the category bear, pnda"):
         require_categories(meta(a="panda"), ["pnda", "panda", "bear"])
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vos_umec.data.layouts import VideoSequence
+from vos_umec.data.sequences import VideoSequence
 from vos_umec.data.synthetic import SyntheticVOS
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.models.factory import build_network

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vos_umec.data.layouts import VideoSequence
+    from vos_umec.data.sequences import VideoSequence
     from vos_umec.inference.segmenter import VideoSegmenter
 
 
@@ -118,7 +118,7 @@ def _show(out: Path, sequence: "VideoSequence", segmenters: "dict[str, VideoSegm
     frames = source.read(range(len(source)))
     rows = [[overlay(frames[i], read_mask(sequence.annotations[i])) for i in shown]]
     for segmenter in segmenters.values():
-        pictures = [overlay(frames[i], ids) for i, ids in segmenter.segment(source, sequence.given)]
+        pictures = [overlay(frames[i], ids) for i, ids in segmenter.segment(source, sequence.prompts)]
         rows.append([pictures[i] for i in shown])
     video = out / "overlay.mp4"
     with VideoWriter(video, source.fps) as writer:

@@ -1,1 +1,1 @@
-"""Clips for training, sequences for evaluation, the pseudo-mask store, the transformation Phi."""
+"""Clips for training, annotated sequences for evaluation, the pseudo-mask store, the data modules."""

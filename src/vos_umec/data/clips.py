@@ -1,4 +1,4 @@
-"""Training clips: a few frames of one video, cut to a square, with the pseudo masks in force."""
+"""Training clips: a few frames of one video, cut to a square, with their pseudo masks."""
 
 import logging
 import os
@@ -22,20 +22,19 @@ from vos_umec.io.source import FrameSource
 
 log = logging.getLogger(__name__)
 
-OPEN_VIDEOS = 16
-"""Videos that each process keeps open: a decoder holds a few frames, at 480p about 10 MB."""
+_OPEN_VIDEOS = 16  # that each process keeps open: a decoder holds a few frames, at 480p about 10 MB
 
 
 def clip_positions(frames: int, length: int, gap: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw the positions of a clip in a list of frames.
+    """Draw the positions of a clip in a list of frames, with a uniform start.
 
-    The start is uniform. A list too short for the gap gets the largest gap that fits; one shorter than the clip is
-    walked to and fro, so that successive frames always differ.
+    A list too short for the gap gets the largest gap that fits. One shorter than the clip is read forwards and
+    backwards, so that successive frames always differ.
 
     Args:
         frames: Number of frames, at least 1.
         length: T, frames of the clip.
-        gap: Steps from one frame of the clip to the next, at least 1.
+        gap: Distance between successive frames of the clip, at least 1.
         rng: Generator of the draw.
 
     Returns:
@@ -57,30 +56,24 @@ def clip_positions(frames: int, length: int, gap: int, rng: np.random.Generator)
 class ClipDataset(Dataset[dict[str, Any]]):
     """One random clip per item, the same for the same seed, epoch and item.
 
-    An item is a number, or a pair (epoch, number) as `ClipSampler` gives it: the
-    epoch travels with the item, so it reaches data-loader workers, persistent ones too, without shared state.
+    An item is a number, or a pair (epoch, number) as `ClipSampler` yields it: the epoch comes with the item, so
+    that data-loader workers, persistent ones too, know it without shared state.
 
-    Once the store has a generation, clips of a video that has segments are windows of its segmented frames. A
-    video that turns out unreadable is logged once and replaced by another.
+    If the store holds segments of a video, its clips are successive frames of those that have segments. A video
+    that cannot be read is logged once and replaced by another.
 
     Args:
         index: Videos to draw from.
         clip_length: T, frames of a clip.
-        gap: Steps from one frame of a clip to the next; smaller in short videos.
+        gap: Distance between successive frames of a clip; smaller in short videos.
         short_side: S, the frames' short side in pixels after resizing.
-        square: Cut a random S x S square, the same for all frames of the clip; else keep whole frames.
+        square: Cut a random S x S square, the same for all frames of the clip; False keeps whole frames.
         store: Pseudo masks; None for clips without.
-        seed: Start of all draws.
+        seed: Seed of all draws.
         clips_per_video: Items per video.
 
     Raises:
         ConfigError: A number is out of range.
-
-    Example:
-        >>> from pathlib import Path
-        >>> bear = VideoEntry("bear.mp4", Path("bear.mp4"), frames=82, size=(480, 854), fps=24.0)
-        >>> len(ClipDataset(VideoIndex(Path("."), entries=(bear,)), clips_per_video=3))
-        3
     """
 
     def __init__(
@@ -107,7 +100,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self.seed = seed
         self.clips_per_video = clips_per_video
         self._failed: set[str] = set()
-        self._open: OrderedDict[str, FrameSource] = OrderedDict()  # the last used at its end
+        self._open: OrderedDict[str, FrameSource] = OrderedDict()  # the most recently used one is last
 
     def __len__(self) -> int:
         return len(self.index) * self.clips_per_video
@@ -116,12 +109,12 @@ class ClipDataset(Dataset[dict[str, Any]]):
         """Read one clip.
 
         Args:
-            item: Number below ``len(self)``, or (epoch, number); a bare number is of epoch 0.
+            item: Number below `len(self)`, or (epoch, number); a number alone is of epoch 0.
 
         Returns:
-            ``frames`` (T, 3, S, S) uint8, ``frame_indices`` (T,) int64 in raw frames, ``video`` (id),
-            ``generation`` (0 if there are no pseudo masks), and with a store ``segments`` (T, S, S) uint8, 255
-            where nothing is known.
+            `frames` (T, 3, S, S) uint8, `frame_indices` (T,) int64 in frames of the original video, `video` (id),
+            `generation` (0 if there are no pseudo masks), and with a store `segments` (T, S, S) uint8, 255 where
+            nothing is known.
 
         Raises:
             DataError: No video of the index can be read any more.
@@ -141,11 +134,12 @@ class ClipDataset(Dataset[dict[str, Any]]):
                 self._failed.add(video.id)
                 reason = error
         raise DataError(
-            f"none of the {len(self.index)} videos in {self.index.root} can be read any more"
+            f"none of the {len(self.index)} videos in {self.index.root} can be read any more: the warnings above "
+            "say why"
         ) from reason
 
     def _candidates(self, epoch: int, number: int) -> Iterator[VideoEntry]:
-        """The video of this item, then all others in random order, should it turn out unreadable."""
+        """The video of this item, then all others in random order, in case it cannot be read."""
         entries = self.index.entries
         first = number % len(entries)
         yield entries[first]
@@ -153,7 +147,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         yield from (entries[i] for i in order.tolist() if i != first)
 
     def _clip(self, video: VideoEntry, rng: np.random.Generator) -> dict[str, Any]:
-        # One look at the counter: a new generation may come into force while this clip is read.
+        # Read the counter once: a new generation may become current while this clip is read.
         generation = self.store.generation if self.store else 0
         stored = self.store.frame_indices(video.id, generation) if self.store else np.empty(0, np.int64)
         source = self._source(video)
@@ -166,7 +160,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         frames = source.read(indices.tolist(), size)[:, *window]  # (T, S, S, 3)
         clip = {
             "frames": torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous(),  # (T, 3, S, S)
-            "frame_indices": torch.from_numpy(indices * video.step),  # (T,); raw, where frames were left out
+            "frame_indices": torch.from_numpy(indices * video.step),  # (T,); counts frames that were left out, too
             "video": video.id,
             "generation": generation,
         }
@@ -178,15 +172,15 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return clip
 
     def _source(self, video: VideoEntry) -> FrameSource:
-        """The frames of a video, open where the last clip of it ended, if that was not long ago."""
+        """The frames of a video, which stays open for the next clip of it."""
         source = self._open.pop(video.id, None) or video.source()
         self._open[video.id] = source
-        if len(self._open) > OPEN_VIDEOS:
+        if len(self._open) > _OPEN_VIDEOS:
             self._open.popitem(last=False)
         return source
 
     def _window(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:
-        """Rows and columns of the square, at random along the longer side."""
+        """Rows and columns of the square, at a random place along the longer side."""
         if not self.square:
             return slice(0, size[0]), slice(0, size[1])
         side = min(size)
@@ -195,7 +189,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
 
 def _nearest(segments: NDArray[np.uint8], size: tuple[int, int], window: tuple[slice, slice]) -> NDArray[np.uint8]:
-    """A window of (T, h, w) segments resized to ``size``, each pixel that of the cell it lies in."""
+    """A window of (T, h, w) segments resized to `size`; each pixel takes the cell it lies in."""
     rows, columns = (
         ((np.arange(part.start, part.stop) + 0.5) * cells / pixels).astype(np.int64)
         for part, cells, pixels in zip(window, segments.shape[1:], size, strict=True)
@@ -204,25 +198,17 @@ def _nearest(segments: NDArray[np.uint8], size: tuple[int, int], window: tuple[s
 
 
 class ClipSampler(DistributedSampler[Any]):
-    """Shuffles the items of an epoch, gives each process its share, and sends the epoch along with each item.
+    """Shuffles the items of an epoch, gives each process its shard, and adds the epoch to each item.
 
-    Lightning leaves a ``DistributedSampler`` in place and calls its ``set_epoch`` before each epoch, except for the
-    one it resumes in, whose first items are drawn before: give that one as ``epoch``.
+    Lightning keeps a `DistributedSampler` and calls its `set_epoch` before each epoch. The first epoch of a resumed
+    run is an exception: its first items are drawn before that call, so pass this epoch to the constructor.
 
     Args:
         dataset: Where the items are read.
         world_size: Number of processes.
         rank: This process.
-        seed: Start of the shuffling.
-        epoch: The epoch to begin with.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from vos_umec.data.index import VideoEntry, VideoIndex
-        >>> bear = VideoEntry("bear.mp4", Path("bear.mp4"), frames=82, size=(480, 854), fps=24.0)
-        >>> clips = ClipDataset(VideoIndex(Path("."), entries=(bear,)), clips_per_video=2)
-        >>> sorted(ClipSampler(clips, epoch=7))
-        [(7, 0), (7, 1)]
+        seed: Seed of the shuffling.
+        epoch: The first epoch.
     """
 
     def __init__(
@@ -237,24 +223,19 @@ class ClipSampler(DistributedSampler[Any]):
 
 
 class ClipLoader(DataLoader[dict[str, Any]]):
-    """A ``DataLoader`` that counts the time in which whoever asks for a batch has to wait for it.
+    """A `DataLoader` that measures how long training waits for batches.
 
     Attributes:
         waited: Seconds, over all epochs.
-
-    Example:
-        >>> loader = ClipLoader([{"video": "a"}, {"video": "b"}])
-        >>> len(list(loader)), loader.waited > 0
-        (2, True)
     """
 
     waited: float = 0.0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # torch names its own iterator class
         """Begin an epoch."""
-        return self._counted(super().__iter__())
+        return self._timed(super().__iter__())
 
-    def _counted(self, batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def _timed(self, batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         while True:
             start = perf_counter()
             batch = next(batches, None)
@@ -265,28 +246,20 @@ class ClipLoader(DataLoader[dict[str, Any]]):
 
 
 def clip_loader(sampler: ClipSampler, batch_size: int, num_workers: int | None = None) -> ClipLoader:
-    """Batches of the clips a sampler names, read by workers that stay from epoch to epoch.
+    """Batches of the clips that a sampler yields, read by persistent workers.
 
     Args:
-        sampler: Names the clips; its data set reads them.
-        batch_size: B, clips of a batch. The rest of an epoch that fills no batch is left out, unless it is all.
+        sampler: Yields the items; its data set reads them.
+        batch_size: B, clips per batch. An incomplete last batch is dropped, unless it is the only one.
         num_workers: Processes that read, each with one decoder thread; None for one per core, at most 4.
 
     Returns:
         The loader.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from vos_umec.data.index import VideoEntry, VideoIndex
-        >>> bear = VideoEntry("bear.mp4", Path("bear.mp4"), frames=82, size=(480, 854), fps=24.0)
-        >>> clips = ClipDataset(VideoIndex(Path("."), entries=(bear,)), clips_per_video=5)
-        >>> len(clip_loader(ClipSampler(clips), batch_size=2, num_workers=0))
-        2
     """
-    few = len(sampler) < batch_size
-    if few:
+    incomplete = len(sampler) < batch_size
+    if incomplete:
         log.warning(
-            "an epoch has %d clips a device, less than batch_size %d: raise clips_per_video for full batches",
+            "an epoch has %d clips per device, less than batch_size %d: raise clips_per_video for full batches",
             len(sampler),
             batch_size,
         )
@@ -298,6 +271,6 @@ def clip_loader(sampler: ClipSampler, batch_size: int, num_workers: int | None =
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-        drop_last=not few,
-        generator=torch.Generator(),  # clips have their own; what an epoch draws besides must not depend on this
+        drop_last=not incomplete,
+        generator=torch.Generator(),  # its own, so that the loader does not advance the global one
     )

@@ -1,7 +1,6 @@
-"""Lightning data modules that train: clips of any folder, of YouTube-VOS, of made video."""
+"""Lightning data modules for training: clips of any folder, of YouTube-VOS, of synthetic videos."""
 
 import logging
-from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,13 @@ from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader
 
 from vos_umec.data.clips import ClipDataset, ClipSampler, clip_loader
+from vos_umec.data.davis import davis_sequences
 from vos_umec.data.evaluation_datamodules import EvaluationDataModule
 from vos_umec.data.index import VideoIndex, scan
-from vos_umec.data.layouts import VideoSequence, davis_sequences, youtube_vos_frames
 from vos_umec.data.pseudo_masks import PseudoMaskStore
+from vos_umec.data.sequences import VideoSequence, read_names
 from vos_umec.data.synthetic import SyntheticVOS
-from vos_umec.data.youtube_meta import read_names
+from vos_umec.data.youtube_vos import youtube_vos_frames
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.transforms.augment import ClipAugment
 from vos_umec.transforms.copy_paste import CopyPaste
@@ -24,28 +24,28 @@ log = logging.getLogger(__name__)
 
 
 class ClipDataModule(EvaluationDataModule):
-    """Base of the modules that train: clips of all videos below `train_root`, with their pseudo masks.
+    """Base of the data modules that train: clips of all videos below `train_root`, with their pseudo masks.
 
-    A batch holds ``frames`` (B, T, 3, crop, crop) float32 normalised, ``segments`` (B, T, crop, crop) uint8 with
-    255 where nothing is known, ``frame_indices`` (B, T) int64, ``video`` (B ids) and ``generation`` (B,) int64,
-    the generation of pseudo masks each clip was read with.
+    A batch holds `frames` (B, T, 3, crop, crop) float32 normalised, `segments` (B, T, crop, crop) uint8 with 255
+    where nothing is known, `frame_indices` (B, T) int64, `video` (B ids) and `generation` (B,) int64, the
+    generation of pseudo masks that each clip was read with.
 
     Args:
         clip_length: T, frames of a clip.
-        gap: Steps from one frame of a clip to the next.
+        gap: Distance between successive frames of a clip.
         short_side: Short side in pixels to which frames are decoded.
         crop: Side of the training square in pixels.
         crop_scale: Smallest and largest part of the decoded square's side that is cut out for it.
-        copy_paste: Share of the clips that become composites, see `CopyPaste`.
-        batch_size: B, clips of a batch on each device.
+        copy_paste: Probability that a clip becomes a copy-paste composite, see `CopyPaste`.
+        batch_size: B, clips per batch on each device.
         clips_per_video: Clips drawn from each video in an epoch.
         num_workers: Processes that read clips; None for one per core, at most 4.
-        store: Folder of the pseudo masks; None for ``pseudo_masks`` in the run's folder.
-        seed: Start of the drawing of clips, which depends on nothing but it, the epoch and the item.
+        store: Folder of the pseudo masks; None for `pseudo_masks` in the run's folder.
+        seed: Seed of the clips, which depend only on it, the epoch and the item.
 
     Attributes:
-        index: The training videos, from ``setup("fit")`` on.
-        store: Their pseudo masks, likewise.
+        index: The training videos, after `setup("fit")`.
+        store: Their pseudo masks, after `setup("fit")`.
 
     Raises:
         ConfigError: A number is out of range.
@@ -95,36 +95,35 @@ class ClipDataModule(EvaluationDataModule):
         if stage != "fit":
             return
         self.index = self.find_videos()
-        log.info("training on %d videos: %s", len(self.index), ", ".join(video.id for video in self.index))
-        folder = self.hparams["store"] or _run_folder(self.trainer) / "pseudo_masks"
-        self.store = PseudoMaskStore(folder)
+        log.info("training on %d videos of %s", len(self.index), self.index.root)
+        self.store = PseudoMaskStore(self.hparams["store"] or _run_folder(self.trainer) / "pseudo_masks")
         if self.store.generation:
-            log.info("generation %d of pseudo masks in %s is in force", self.store.generation, folder)
+            log.info("using generation %d of pseudo masks in %s", self.store.generation, self.store.root)
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Shuffled clips, this process's share of an epoch."""
+        """Shuffled clips: this process's shard of an epoch."""
         hp, trainer = self.hparams, self.trainer
         options = ("clip_length", "gap", "short_side", "seed", "clips_per_video")
         clips = ClipDataset(self.index, store=self.store, **{name: hp[name] for name in options})
-        place = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
-        # Not `current_epoch`: resumed from a checkpoint of an epoch's end, that is still the epoch behind it.
+        shard = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+        # Not `current_epoch`: after resuming from the end of an epoch it still names that epoch.
         progress: Any = trainer.fit_loop.epoch_progress.current if trainer else None
         epoch = progress.processed if progress else 0
-        sampler = ClipSampler(clips, *place, seed=hp["seed"], epoch=epoch)
+        sampler = ClipSampler(clips, *shard, seed=hp["seed"], epoch=epoch)
         return clip_loader(sampler, hp["batch_size"], hp["num_workers"])
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Augment training clips, on the device; validation passes through."""
+        """Augment training clips on the device; validation batches stay as they are."""
         return self.copy_paste(self.augment(batch)) if self.trainer and self.trainer.training else batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the pseudo masks are, so that a resumed run finds them."""
-        if not hasattr(self, "store"):  # not set up to train
+        """Place and generation of the pseudo masks, for a run that resumes from the checkpoint."""
+        if not hasattr(self, "store"):  # not set up for training
             return {}
         return {"store": str(self.store.root.resolve()), "generation": self.store.generation}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Put in force the pseudo masks that the checkpoint was written with; those on disk may be later ones."""
+        """Go back to the pseudo masks that the checkpoint was written with; those on disk may be later ones."""
         trainer = self.trainer
         if trainer is None or trainer.state.fn != "fit":
             return
@@ -136,20 +135,26 @@ class ClipDataModule(EvaluationDataModule):
                 self.store.adopt(PseudoMaskStore(state_dict["store"]), generation)
         trainer.strategy.barrier("pseudo masks")
         if self.store.reload() < generation:
-            log.warning("pseudo masks %d of the resumed run are no longer in %s", generation, state_dict["store"])
+            log.warning(
+                "generation %d of pseudo masks of the resumed run is no longer in %s; "
+                "using generation %d (0 is none) until the next clustering",
+                generation,
+                state_dict["store"],
+                self.store.generation,
+            )
 
 
 class VideoFolderDataModule(ClipDataModule):
-    """Training on any folder of videos and frame folders, validation on a DAVIS folder if there is one.
+    """Training on any folder of videos and frame folders, validation on a DAVIS folder.
 
     Args:
         root: Folder of videos, searched at any depth.
-        val_root: DAVIS 2017 folder to validate and test on.
+        val_root: DAVIS folder to validate and test on; None to train without validation.
         val_split: Its list of sequences.
-        **clip_options: How clips are drawn, see `ClipDataModule`.
+        **clip_options: Options of the clips, see `ClipDataModule`.
 
     Raises:
-        DataError: In ``prepare_data`` or ``setup``, if something is missing.
+        DataError: In `prepare_data` or `setup`, if something is missing.
 
     Example:
         >>> module = VideoFolderDataModule("videos", batch_size=4, gap=1)
@@ -162,26 +167,22 @@ class VideoFolderDataModule(ClipDataModule):
         self.split_name = val_split
 
     def find_sequences(self) -> list[VideoSequence]:
-        """The DAVIS sequences of ``val_root``."""
+        """The DAVIS sequences of `val_root`."""
         val_root = self.hparams["val_root"]
         return [] if val_root is None else davis_sequences(val_root, self.split_name)
 
 
 class YouTubeVOSDataModule(VideoFolderDataModule):
-    """Training on YouTube-VOS, whose labels are never read; validation on a DAVIS folder if there is one.
+    """Training on YouTube-VOS without its labels, validation on a DAVIS folder.
 
     Args:
-        root: Folder that holds ``train/JPEGImages``.
-        all_frames: Train on ``train_all_frames/JPEGImages``, the separate download that has every frame.
-        held_out: Text file of the names of videos that are not trained on, one a line.
-        **folder_options: Validation and clips, see `VideoFolderDataModule`.
+        root: Folder that holds `train/JPEGImages`.
+        all_frames: Train on `train_all_frames/JPEGImages`, the separate download that has every frame.
+        held_out: Text file of the names of videos that are not trained on, one per line.
+        **folder_options: Options of validation and clips, see `VideoFolderDataModule`.
 
     Raises:
-        DataError: In ``prepare_data`` or ``setup``, if something is missing, or a held-out video is none.
-
-    Example:
-        >>> YouTubeVOSDataModule("ytvos", all_frames=True, batch_size=4).hparams["batch_size"]
-        4
+        DataError: In `prepare_data` or `setup`, if something is missing, or a held-out video does not exist.
     """
 
     def __init__(
@@ -190,34 +191,38 @@ class YouTubeVOSDataModule(VideoFolderDataModule):
         super().__init__(root, **folder_options)
 
     def train_root(self) -> Path:
-        """``train/JPEGImages``, or the one of the all-frames download."""
+        """`train/JPEGImages`, or that of the all-frames download."""
         return youtube_vos_frames(self.hparams["root"], "train", self.hparams["all_frames"])
 
     def find_videos(self) -> VideoIndex:
-        """All but the held-out ones."""
-        held_out = self.hparams["held_out"]
-        every = super().find_videos()
-        return every if held_out is None else _without(every, read_names(held_out))
+        """All videos but the held-out ones."""
+        index, path = super().find_videos(), self.hparams["held_out"]
+        if path is None:
+            return index
+        held_out = set(read_names(path))
+        absent = sorted(held_out - {entry.id for entry in index})
+        if absent:
+            raise DataError(f"{path} holds out {absent[0]}, which is not in {index.root}: check the list")
+        entries = tuple(entry for entry in index if entry.id not in held_out)
+        if not entries:
+            raise DataError(f"{path} holds out all {len(index)} videos of {index.root}: leave some to train on")
+        return replace(index, entries=entries)
 
 
 class SyntheticDataModule(ClipDataModule):
-    """Training and validation on synthetic videos, made on the spot.
+    """Training and validation on synthetic videos, which are made on first use.
 
     Args:
         root: Folder for the videos.
         train_videos: Videos to train on.
         val_videos: Videos with masks to validate and test on.
         frames: Frames of each video.
-        size: Height and width.
-        video_seed: Start of all that is drawn in the videos.
-        **clip_options: How clips are drawn, see `ClipDataModule`.
+        size: (H, W) in pixels.
+        video_seed: Seed of the videos.
+        **clip_options: Options of the clips, see `ClipDataModule`.
 
     Raises:
         ConfigError: A setting is out of range.
-
-    Example:
-        >>> SyntheticDataModule("data/synthetic", train_videos=3).train_root().name
-        'train'
     """
 
     def __init__(
@@ -238,7 +243,7 @@ class SyntheticDataModule(ClipDataModule):
         return self.videos.train_root
 
     def find_sequences(self) -> list[VideoSequence]:
-        """The held-out videos."""
+        """The validation videos."""
         return self.videos.val_sequences()
 
     def prepare_data(self) -> None:
@@ -247,18 +252,8 @@ class SyntheticDataModule(ClipDataModule):
         super().prepare_data()
 
 
-def _without(index: VideoIndex, names: Collection[str]) -> VideoIndex:
-    """The videos but those of some names."""
-    entries = tuple(entry for entry in index if entry.id not in names)
-    absent = sorted(set(names) - {entry.id for entry in index})
-    if absent or not entries:
-        found = f"{absent[0]} is not there" if absent else "that is all of them"
-        raise DataError(f"{len(set(names))} videos of {index.root} are to be held out: {found}; check the list")
-    return replace(index, entries=entries)
-
-
 def _run_folder(trainer: Trainer | None) -> Path:
-    """Folder of this run, the same on every process: where its checkpoints go, too."""
+    """Folder of this run, which also holds its checkpoints; the same on every process."""
     if trainer is None:
         return Path()
     folder, logger = Path(trainer.default_root_dir), trainer.logger

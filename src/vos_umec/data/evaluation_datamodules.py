@@ -1,4 +1,4 @@
-"""Lightning data modules of whole annotated sequences: the base of all, DAVIS, YouTube-VOS to predict."""
+"""Lightning data modules of whole annotated sequences: the base class, DAVIS, and YouTube-VOS for prediction."""
 
 import logging
 from pathlib import Path
@@ -8,21 +8,18 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from vos_umec.data.layouts import VideoSequence, davis_sequences, youtube_vos_sequences
-from vos_umec.data.youtube_meta import read_names
+from vos_umec.data.davis import davis_sequences
+from vos_umec.data.sequences import VideoSequence, read_names
+from vos_umec.data.youtube_vos import youtube_vos_sequences
 from vos_umec.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 
 class EvaluationDataModule(LightningDataModule):
-    """Base of all: validation, test and prediction give one whole `VideoSequence` a step.
+    """Base of all data modules: validation, test and prediction get one whole `VideoSequence` per step.
 
-    Subclasses override `find_sequences`; scores are logged under ``split_name``.
-
-    Example:
-        >>> EvaluationDataModule().val_dataloader()
-        []
+    Subclasses override `find_sequences`; scores are logged under `split_name`.
     """
 
     split_name: str = "val"
@@ -39,7 +36,7 @@ class EvaluationDataModule(LightningDataModule):
         """List the sequences.
 
         Raises:
-            ConfigError: There are none, and it is not to train.
+            ConfigError: There are none, and the stage is not `fit`.
         """
         self.sequences = self.find_sequences()
         if stage != "fit" and not self.sequences:
@@ -49,34 +46,30 @@ class EvaluationDataModule(LightningDataModule):
             )
 
     def val_dataloader(self) -> Any:
-        """A loader of one sequence a step, for testing and prediction too; an empty list if there are none."""
+        """A loader of one sequence per step, for testing and prediction too; an empty list if there are none."""
         # batch_size=None: a step is a sequence, not a batch of them. Nothing is read here, so no workers.
         return DataLoader(self.sequences, batch_size=None) if self.sequences else []  # type: ignore[arg-type]
 
     test_dataloader = predict_dataloader = val_dataloader
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch of clips; a sequence holds nothing but paths and stays."""
+        """Move a batch of clips; a sequence holds only paths and stays as it is."""
         if isinstance(batch, VideoSequence):
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
 
 class DavisDataModule(EvaluationDataModule):
-    """Evaluation on DAVIS; there is nothing to train on.
+    """Evaluation on DAVIS, without training.
 
     Args:
-        root: Folder that holds ``JPEGImages``, ``Annotations`` and ``ImageSets``.
-        split: List of sequences: ``val``, ``test-dev``, ...
+        root: Folder that holds `JPEGImages`, `Annotations` and `ImageSets`.
+        split: List of sequences: `val`, `test-dev`, ...
         year: Year of the list.
-        resolution: Folder below ``JPEGImages``.
+        resolution: Folder below `JPEGImages`.
 
     Raises:
-        DataError: In ``setup``, if something is missing.
-
-    Example:
-        >>> DavisDataModule("davis", split="test-dev").hparams["year"]
-        '2017'
+        DataError: In `setup`, if something is missing.
     """
 
     def __init__(self, root: str, split: str = "val", year: str = "2017", resolution: str = "480p") -> None:
@@ -91,24 +84,20 @@ class DavisDataModule(EvaluationDataModule):
 
 
 class YouTubeVOSPredictDataModule(EvaluationDataModule):
-    """Videos of YouTube-VOS for ``vos-umec predict``; ``vos-umec submission`` or ``evaluate`` takes what that writes.
+    """YouTube-VOS for `vos-umec predict`; `vos-umec submission` and `evaluate` read the masks that it writes.
 
-    Every frame is propagated where ``<split>_all_frames`` is there, and the frames that the server asks for are
-    written. There is nothing to train on, and scores are those of ``vos-umec evaluate --dataset youtube-vos``.
+    If `<split>_all_frames` exists, masks are propagated through every frame; those of the required frames are
+    written. Scores come from `vos-umec evaluate --dataset youtube-vos`.
 
     Args:
         root: Folder that holds the split.
-        split: ``valid``, ``test``, or ``train`` with ``videos``.
-        all_frames: Read every frame, or every fifth; None for every frame where that download is.
-        videos: Text file of the names of the videos to take, one a line; None for all.
+        split: `valid`, `test`, or `train` with `videos`.
+        all_frames: Read every frame (True) or every fifth (False); None for every frame if that download exists.
+        videos: Text file of the names of the videos to take, one per line; None for all.
 
     Raises:
-        DataError: In ``setup``, if something is missing.
-        ConfigError: In ``setup``, for any command but ``predict``.
-
-    Example:
-        >>> YouTubeVOSPredictDataModule("ytvos").hparams["split"]
-        'valid'
+        DataError: In `setup`, if something is missing.
+        ConfigError: In `setup`, for any command but `predict`.
     """
 
     def __init__(
@@ -121,8 +110,8 @@ class YouTubeVOSPredictDataModule(EvaluationDataModule):
         """List the videos."""
         if stage != "predict":
             raise ConfigError(
-                f"YouTubeVOSPredictDataModule was asked for `{stage}`: use `vos-umec predict`, and then `vos-umec "
-                "evaluate --dataset youtube-vos` for scores where every mask is known"
+                f"YouTubeVOSPredictDataModule cannot be used for `{stage}`: use `vos-umec predict`, and then "
+                "`vos-umec evaluate --dataset youtube-vos` for scores, where every mask is public"
             )
         super().setup(stage)
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
-from vos_umec.data.youtube_meta import Meta, require_categories, unseen_categories
+from vos_umec.data.youtube_vos import Meta, require_categories, unseen_categories
 from vos_umec.errors import ConfigError
 
 
@@ -49,7 +49,7 @@ def draw_unseen(meta: Meta, scorable: Collection[str], count: int, seed: int = 0
         ConfigError: There are not so many.
 
     Example:
-        >>> from vos_umec.data.youtube_meta import ObjectMeta
+        >>> from vos_umec.data.youtube_vos import ObjectMeta
         >>> panda, dog = ({1: ObjectMeta(("00000",), name)} for name in ("giant_panda", "dog"))
         >>> draw_unseen({"a": panda, "b": dog}, scorable=["a"], count=1)
         ['giant_panda']
@@ -94,7 +94,7 @@ def hold_out(meta: Meta, scorable: Collection[str], videos: int, unseen: Collect
         ConfigError: There are not so many videos, no video is left to train on, or no video has such a category.
 
     Example:
-        >>> from vos_umec.data.youtube_meta import ObjectMeta
+        >>> from vos_umec.data.youtube_vos import ObjectMeta
         >>> panda, dog = ({1: ObjectMeta(("00000",), name)} for name in ("giant_panda", "dog"))
         >>> parts = hold_out({"a": panda, "b": panda, "c": dog}, ["a", "b"], videos=1, unseen=["giant_panda"])
         >>> parts.train, parts.held_out, len(parts.scored), parts.unseen

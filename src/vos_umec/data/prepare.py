@@ -1,4 +1,7 @@
-"""A training copy of a folder of videos: small JPEG frames, of which any clip is quickly read."""
+"""A training copy of a folder of videos: small JPEG frames, from which clips are read quickly.
+
+`python -m vos_umec.data.prepare` copies single videos on request; see `vos_umec.data.processes`.
+"""
 
 import json
 import logging
@@ -12,7 +15,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from vos_umec.data.index import VideoEntry, VideoIndex, find_videos, scan
+from vos_umec.data.index import VideoEntry, VideoIndex, scan
+from vos_umec.data.probe import find_videos
 from vos_umec.data.processes import ask_all, serve
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.atomic import atomic_folder
@@ -21,12 +25,13 @@ from vos_umec.io.source import open_source
 
 log = logging.getLogger(__name__)
 
-# Measured on 480p at a short side of 319: 42.6 dB. At 90, 40.0 dB, a third less on disk, and hardly quicker.
-# Videos of key frames alone (h264, MJPEG) took down to a third of the room, and up to three times as long to read.
+# Measured on 480p at a short side of 319: 42.6 dB. Quality 90 has 40.0 dB, takes a third less disk space and is
+# hardly faster. Videos with key frames only (h264, MJPEG) took as little as a third of the space, and up to three
+# times as long to read.
 _QUALITY = 95
 _MARK = ".vos_umec_copy.json"  # in each copied video: what it was made from, and how
 _BATCH = 16  # frames that a process holds at a time
-_SECONDS, _SECONDS_PER_FRAME = 60.0, 1.0  # time limit of one video; a frame takes some hundredths
+_SECONDS, _SECONDS_PER_FRAME = 60.0, 1.0  # time limit of one video; a frame takes a few hundredths of a second
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,8 @@ class Prepared:
 
     Attributes:
         copied: Ids of the videos copied now.
-        kept: Ids of those whose copy was there already.
+        kept: Ids of the videos whose copy existed already.
         broken: (path, reason) of each video that has no copy because it cannot be read.
-
-    Example:
-        >>> Prepared(copied=("a.mp4",), kept=(), broken=()).copied
-        ('a.mp4',)
     """
 
     copied: tuple[str, ...]
@@ -49,20 +50,20 @@ class Prepared:
 
 
 def prepare(root: str | Path, out: str | Path, short_side: int = 319, workers: int | None = None) -> Prepared:
-    """Copy each video below a folder into a folder of JPEG frames, with which training goes on unchanged.
+    """Copy each video below a folder into a folder of JPEG frames, for training to use instead.
 
-    The copy has the same videos by the same ids, with the same frames by the same names and in the same order. Only
-    the frame rate is not kept. A video smaller than asked keeps its size. JPEG pictures are at quality 95, at about
-    43 dB from what they were made from. Read at a short side other than the copy's, the longer side may come out a
-    pixel more or less than that of the video itself.
+    The copy has the same videos with the same ids, and the same frames with the same names in the same order; the
+    frame rate is not kept. A video smaller than `short_side` keeps its size. The JPEG quality is 95, about 43 dB.
+    At another short side than the copy's, the longer side of a clip may differ by a pixel from that of the video
+    itself.
 
-    Each video appears in the copy when it is whole. A second run copies only what is missing or has changed since:
-    an interrupted one is simply started again. Run one at a time. Nothing is replaced but copies made before.
+    A video appears in the copy only when it is complete, and a second run copies only what is missing or has
+    changed since: after an interruption, start it again. Do not run two at once. Only earlier copies are replaced.
 
     Args:
         root: Folder of videos and frame folders, searched at any depth.
-        out: Folder of the copy, not within ``root``.
-        short_side: Length in pixels of the copy's shorter side, at least 16; no less than training asks for.
+        out: Folder of the copy, not within `root`.
+        short_side: Length in pixels of the copy's shorter side, at least 16; not less than training uses.
         workers: Processes that copy; None for one per core.
 
     Returns:
@@ -71,64 +72,60 @@ def prepare(root: str | Path, out: str | Path, short_side: int = 319, workers: i
     Raises:
         ConfigError: A setting is out of range, one folder lies within the other, or something else is where a copy
             would be.
-        DataError: There is no video that can be read, or the copy cannot be written.
-
-    Example:
-        >>> prepare("no/such/folder", "copy")
-        Traceback (most recent call last):
-        ...
-        vos_umec.errors.DataError: video folder no/such/folder is missing: give the path of a folder of videos
+        DataError: No video can be read, or the copy cannot be written.
     """
     root, out = Path(root), Path(out)
     workers = os.cpu_count() or 1 if workers is None else workers
     if short_side < 16 or workers < 1:
         raise ConfigError(f"short_side is {short_side} and workers {workers}; expected at least 16 and 1")
     if out.resolve().is_relative_to(root.resolve()) or root.resolve().is_relative_to(out.resolve()):
-        raise ConfigError(f"the copy {out} and the videos {root} lie within each other; give a folder apart")
+        raise ConfigError(
+            f"one of {out} (copy) and {root} (videos) lies within the other; choose a separate folder"
+        )
     index = scan(root, warn=False)
     stamps = dict(find_videos(root))
-    how = {entry.id: {"source": stamps.get(entry.path), "short_side": short_side} for entry in index}
-    kept = tuple(entry.id for entry in index if _mark(out / entry.id) == how[entry.id])
-    todo = [entry for entry in index if entry.id not in set(kept)]
-    others = [out / entry.id for entry in todo if os.path.lexists(out / entry.id) and _mark(out / entry.id) is None]
-    if others:
-        raise ConfigError(f"{others[0]} is there and is no copy made before: give another folder for the copies")
+    marks = {entry.id: {"source": stamps.get(entry.path), "short_side": short_side} for entry in index}
+    kept = tuple(entry.id for entry in index if _read_mark(out / entry.id) == marks[entry.id])
+    missing = [entry for entry in index if entry.id not in set(kept)]
+    for target in (out / entry.id for entry in missing):
+        if os.path.lexists(target) and _read_mark(target) is None:
+            raise ConfigError(f"{target} exists and is not an earlier copy: choose another folder for the copies")
     copied, broken = [], list(index.broken)
-    for entry, answer in _copy_all(todo, out, how, workers):
+    for entry, answer in _copy_all(missing, out, marks, workers):
         if "unwritten" in answer:
             raise DataError(f"the copy in {out} cannot be written: {answer['unwritten']}")
         if "reason" in answer:
             broken.append((entry.path, answer["reason"]))
         else:
             copied.append(entry.id)
-    _compare(index, out, {*kept, *copied})
+    _check(index, out, {*kept, *copied})
     return Prepared(tuple(copied), kept, tuple(broken))
 
 
 def _copy_all(
-    entries: list[VideoEntry], out: Path, how: dict[str, Any], workers: int
+    entries: list[VideoEntry], out: Path, marks: dict[str, Any], workers: int
 ) -> Iterator[tuple[VideoEntry, dict[str, Any]]]:
     """Copy in several processes, with a progress bar."""
     requests = [
         {
             "path": str(entry.path),
-            "facts": asdict(entry.facts) if entry.facts else None,
+            "facts": asdict(entry.facts),
             "target": str(out / entry.id),
-            "mark": how[entry.id],
+            "mark": marks[entry.id],
         }
         for entry in entries
     ]
-    limits = [_SECONDS + _SECONDS_PER_FRAME * entry.frames for entry in entries]
+    limits = [_SECONDS + _SECONDS_PER_FRAME * entry.facts.frames for entry in entries]
     answers = ask_all("vos_umec.data.prepare", requests, limits, workers)
     bar = track(answers, "Copying", len(entries), console=Console(stderr=True), transient=True)
     yield from zip(entries, bar, strict=True)
 
 
 def _copy(request: dict[str, Any]) -> dict[str, Any]:
-    """Copy one video; in a process that may crash."""
+    """Copy one video; runs in a process that may crash."""
     path, target, mark = request["path"], Path(request["target"]), request["mark"]
     try:
-        source = open_source(path, request["facts"] and SourceFacts(**request["facts"]))
+        source = open_source(path, SourceFacts(**request["facts"]))
         size = resized(source.size, min(mark["short_side"], *source.size))
         names = source.names
         with atomic_folder(target) as folder:
@@ -144,23 +141,23 @@ def _copy(request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _mark(folder: Path) -> Any:
-    """What a copied video was made from, and how; None if it is not there."""
+def _read_mark(folder: Path) -> Any:
+    """What a copied video was made from, and how; None if there is no such copy."""
     try:
         return json.loads((folder / _MARK).read_text())
     except (OSError, ValueError):
         return None
 
 
-def _compare(index: VideoIndex, out: Path, done: set[str]) -> None:
-    """Index the copy, for the training to find it done, and hold it against the videos."""
+def _check(index: VideoIndex, out: Path, done: set[str]) -> None:
+    """Index the copy, so that training finds the index ready, and compare it with the videos."""
     if not done:
         raise DataError(f"none of the {len(index)} videos in {index.root} could be copied")
-    copies = {entry.id: entry.frames for entry in scan(out, warn=False)}
-    wrong = [entry.id for entry in index if entry.id in done and copies.get(entry.id) != entry.frames]
+    copies = {entry.id: entry.facts.frames for entry in scan(out, warn=False)}
+    wrong = [entry.id for entry in index if entry.id in done and copies.get(entry.id) != entry.facts.frames]
     if wrong:
         raise DataError(
-            f"the copy of {wrong[0]} in {out} does not have the frames of the video; remove it and start again"
+            f"the copy of {wrong[0]} in {out} has other frames than the video; remove it and start again"
         )
     extra = sorted(copies.keys() - done)
     if extra:

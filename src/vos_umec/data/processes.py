@@ -1,7 +1,7 @@
-"""Work done on videos in processes of their own: a decoder that crashes or hangs takes no training down.
+"""Worker processes for untrusted videos: a decoder that crashes or hangs there does not end the training.
 
-A module that offers such work ends with ``serve(function)`` and is started with ``python -m``: it reads one request
-a line and answers one line for each, both JSON.
+A module that offers such work ends with `serve(function)` and is started with `python -m`. It reads one request per
+line and writes one answer per line, both as JSON.
 """
 
 import json
@@ -27,24 +27,20 @@ _KILLED = -9  # by the user, or by a system that is out of memory
 def ask_all(
     module: str, requests: Sequence[Any], seconds: Sequence[float], processes: int
 ) -> Iterator[dict[str, Any]]:
-    """Have requests answered, each within a time limit, by processes that may crash.
+    """Have each request answered within a time limit by worker processes.
 
     Args:
-        module: The module that serves, as ``python -m`` takes it.
-        requests: What JSON can carry.
-        seconds: Time limit of each.
-        processes: How many to work on at once.
+        module: The module that serves, as `python -m` takes it.
+        requests: Values that JSON can hold.
+        seconds: Time limit of each request.
+        processes: Number of processes.
 
     Yields:
-        The answer to each request, in order; ``{"reason": str}`` where a process crashed or took too long, with
-        ``"passing"`` beside it where that may be the machine's fault, busy or out of memory.
+        The answer to each request, in order; `{"reason": str}` if a process crashed or took too long, with
+        `"temporary": True` if the cause may be a machine that is busy or out of memory.
 
     Raises:
         VosUmecError: The process does not start.
-
-    Example:
-        >>> [answer.keys() for answer in ask_all("vos_umec.data.probe", ["no/such/file.mp4"], [60.0], processes=1)]
-        [dict_keys(['reason'])]
     """
     idle: SimpleQueue[_Server] = SimpleQueue()
     servers = [_Server(module) for _ in range(min(processes, len(requests)))]
@@ -62,7 +58,7 @@ def ask_all(
         with ThreadPoolExecutor(len(servers) or 1) as threads:
             try:
                 yield from threads.map(ask, requests, seconds)
-            finally:  # when interrupted, do not wait for a video that takes its time
+            finally:  # after an interrupt, do not wait for a slow video
                 for server in servers:
                     server.kill()
     finally:
@@ -71,28 +67,28 @@ def ask_all(
 
 
 def serve(function: Callable[[Any], dict[str, Any]]) -> None:
-    """Answer requests until there are no more; warnings of this package are logged by the process that asks.
+    """Answer requests until the input ends; this package's warnings travel with the answers and are logged there.
 
     Args:
         function: Answers one request.
     """
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a decoder prints is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a decoder prints must not look like an answer
     print(_READY, end="", file=answers, flush=True)
-    said = BufferingHandler(capacity=1000)
-    logging.getLogger("vos_umec").addHandler(said)
+    records = BufferingHandler(capacity=1000)
+    logging.getLogger("vos_umec").addHandler(records)
     for line in sys.stdin:
         try:
             answer = function(json.loads(line))
-        except Exception as error:  # one request; the others shall be answered
+        except Exception as error:  # it concerns one request; go on with the others
             answer = {"reason": f"{type(error).__name__}: {error}"}
-        warnings = [record.getMessage() for record in said.buffer if record.levelno >= logging.WARNING]
-        said.flush()
+        warnings = [record.getMessage() for record in records.buffer if record.levelno >= logging.WARNING]
+        records.flush()
         print(json.dumps({**answer, "warnings": warnings}), file=answers, flush=True)
 
 
 class _Server:
-    """A process that serves, started on first use and again after it had to be killed."""
+    """A process that serves, started on first use and again after it was killed."""
 
     def __init__(self, module: str) -> None:
         self._module = module
@@ -114,9 +110,9 @@ class _Server:
         code = self._process.wait()
         self.stop()
         if late:
-            return {"reason": f"no answer in {seconds:.0f} s", "passing": True}
+            return {"reason": f"no answer in {seconds:.0f} s", "temporary": True}
         crashed = {"reason": f"the decoder crashed (exit code {code})"}
-        return {**crashed, "passing": True} if code == _KILLED else crashed
+        return {**crashed, "temporary": True} if code == _KILLED else crashed
 
     def kill(self) -> None:
         if self._process is not None:
@@ -125,32 +121,32 @@ class _Server:
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.communicate()  # reaps it and closes the pipes
+            self._process.communicate()  # collects its exit status and closes the pipes
             self._process = None
 
 
 def _start(module: str) -> subprocess.Popen[str]:
-    # A fresh interpreter: forking would carry over this process's decoder threads and GPU state, and
-    # multiprocessing's spawn would run the user's script again.
+    # A fresh interpreter: a fork would copy this process's decoder threads and GPU state, and multiprocessing's
+    # spawn would run the user's script again.
     process = subprocess.Popen(
         [sys.executable, "-m", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # decoders complain there; the reasons come as answers
+        stderr=subprocess.DEVNULL,  # decoders print complaints there; the reasons come as answers
         text=True,
-        start_new_session=True,  # an interrupt from the keyboard must not look like a crash of the decoder
+        start_new_session=True,  # Ctrl+C must not look like a crash of the decoder
     )
     if process.stdout is None or process.stdout.readline() != _READY:
         process.kill()
         process.communicate()
         raise VosUmecError(
-            f"the process that looks into videos did not start; run '{sys.executable} -m {module}' to see why"
+            f"the process that opens videos did not start; run '{sys.executable} -m {module}' to see why"
         )
     return process
 
 
 def _exchange(process: subprocess.Popen[str], line: str) -> str:
-    """One line there, one line back; empty if the process died."""
+    """Send one line and read one line; empty if the process died."""
     if process.stdin is None or process.stdout is None:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""Pseudo masks on disk, in generations that come into force all at once."""
+"""Pseudo masks on disk, in generations that replace each other all at once."""
 
 import json
 import shutil
@@ -25,19 +25,19 @@ _NAME_LIMIT = 200  # bytes; file systems stop at 255, and the temporary name is 
 class PseudoMaskStore:
     """Space-time segments of the training videos, one generation per clustering (UMEC section 3.1).
 
-    A refresh calls `begin`, `write` for each video, `commit`, then `reload`. Masks are
-    gathered in a temporary folder; the manifest, replaced in one atomic step, names the generation in force.
-    A process killed at any moment leaves the last whole generation in force. The generation before it stays on
-    disk, so that a reader in the middle of a clip is never robbed.
+    To add a generation, call `begin`, `write` for each video, `commit`, then `reload`. Masks are collected in a
+    temporary folder; the manifest, replaced in one atomic step, names the current generation. A process killed at
+    any moment leaves the last complete generation current. The generation before it stays on disk, because workers
+    may still be reading it.
 
-    The number of the generation lies in shared memory: data-loader workers see a `reload` made in
-    the process that started them, persistent workers too.
+    The number of the current generation is in shared memory: data-loader workers, persistent ones too, see a
+    `reload` of the process that started them.
 
     Args:
         root: Folder of the store; made by the first `begin`.
 
     Raises:
-        DataError: The manifest there is broken, or its generation is gone.
+        DataError: The manifest there is broken, or its generation is missing.
 
     Example:
         >>> import tempfile
@@ -62,7 +62,7 @@ class PseudoMaskStore:
 
     @property
     def generation(self) -> int:
-        """Number of the generation in force, 0 before the first; the same in all workers of this process."""
+        """Number of the current generation, 0 before the first; the same in all workers of this process."""
         return int(self._counter.item())
 
     @property
@@ -72,19 +72,19 @@ class PseudoMaskStore:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What `commit` was given, with ``generation`` and the number of ``videos``; as last reloaded."""
+        """The values passed to `commit`, `generation` and the number of `videos`, as of the last `reload`."""
         return dict(self._manifest)
 
     def begin(self, generation: int) -> None:
-        """Make the temporary place of a new generation, free of what a killed run may have left there.
+        """Make the temporary folder of a new generation, without the files that a killed run may have left there.
 
-        Call it before the first `write`, in one process, or in several with a barrier after it.
+        Call it before the first `write`, in one process only, or with a barrier after it.
 
         Args:
-            generation: Its number, above the one in force: ``store.next``.
+            generation: Its number, `store.next`.
 
         Raises:
-            ConfigError: The number is not above the one in force.
+            ConfigError: The number is not above the current one.
         """
         self._require_new(generation)
         for folder in (self._pending(generation), self._folder(generation)):
@@ -94,25 +94,27 @@ class PseudoMaskStore:
     def write(
         self, generation: int, video_id: str, frame_indices: NDArray[np.int64], segments: NDArray[np.uint8]
     ) -> None:
-        """Add the segments of one video to a generation that was begun; any process may write.
+        """Add the segments of one video to a new generation; any process may write.
 
         Args:
-            generation: Number given to `begin`.
+            generation: Number passed to `begin`.
             video_id: Id of the video in the index; any text.
-            frame_indices: (T,) ascending frame numbers, T >= 1.
-            segments: (T, h, w) uint8 segment ids, 255 where nothing is known; at any resolution.
+            frame_indices: (T,) frame numbers in ascending order, T >= 1.
+            segments: (T, h, w) uint8 segment ids at any resolution, 255 where nothing is known.
 
         Raises:
-            ConfigError: Shapes or types do not fit, or the generation was not begun.
+            ConfigError: A shape, a type or the order is wrong, or `begin` was not called.
         """
         indices = np.asarray(frame_indices, dtype=np.int64)
         if segments.dtype != np.uint8 or segments.ndim != 3 or not len(segments) == len(indices) > 0:
             raise ConfigError(
                 f"segments of {video_id} are {segments.shape} {segments.dtype} for {len(indices)} frames; "
-                "expected (T, h, w) uint8 with one map a frame"
+                "expected (T, h, w) uint8 with one map per frame"
             )
         if (np.diff(indices) <= 0).any():
-            raise ConfigError(f"frame indices of {video_id} do not ascend: {indices.tolist()}; sort them")
+            raise ConfigError(
+                f"frame indices of {video_id} are not in ascending order: {indices.tolist()}; sort them"
+            )
         pending = self._pending(generation)
         if not pending.is_dir():
             raise ConfigError(f"generation {generation} has no folder {pending}; call begin({generation}) first")
@@ -121,14 +123,16 @@ class PseudoMaskStore:
             np.savez_compressed(file, allow_pickle=False, frame_indices=indices, **frames)
 
     def commit(self, generation: int, manifest: Mapping[str, Any]) -> None:
-        """Put a generation in force and drop all but the one before. One process only; then reload everywhere.
+        """Make a generation the current one and delete all but the one before it.
+
+        Call it in one process only, after all videos are written; then `reload` in each process.
 
         Args:
-            generation: Number given to `begin`; all its videos are written.
-            manifest: What to remember of it (checkpoint, M, weight of position, seed, ...), as JSON values.
+            generation: Number passed to `begin`.
+            manifest: Facts to keep about it (checkpoint, number of clusters, seed, ...), as JSON values.
 
         Raises:
-            ConfigError: The number is not above the one in force.
+            ConfigError: The number is not above the current one.
             DataError: No video was written.
         """
         self._require_new(generation)
@@ -137,20 +141,20 @@ class PseudoMaskStore:
         if not videos:
             raise DataError(f"no pseudo mask in {pending}: write at least one video before the commit")
         pending.replace(self._folder(generation))
-        self._put_in_force({**manifest, "generation": generation, "videos": videos})
-        # From here on the new generation is in force.
+        self._write_manifest({**manifest, "generation": generation, "videos": videos})
+        # Killed before this line, the old generation is current; after it, the new one.
         kept = {self._folder(generation), self._folder(previous)}
         for folder in set(self.root.glob("generation_*")) - kept:
             shutil.rmtree(folder, ignore_errors=True)
 
     def reload(self) -> int:
-        """Read the manifest again and show its generation to this process and its workers.
+        """Read the manifest again; from then on this process and its workers use its generation.
 
         Returns:
-            Number of the generation in force.
+            Number of the current generation.
 
         Raises:
-            DataError: The manifest is broken, or its generation is gone.
+            DataError: The manifest is broken, or its generation is missing.
         """
         path = self.root / _MANIFEST
         try:
@@ -159,71 +163,63 @@ class PseudoMaskStore:
         except FileNotFoundError:
             manifest, generation = {}, 0
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} is not a manifest of pseudo masks ({error}); remove the folder") from error
+            raise DataError(f"{path} is not a manifest of pseudo masks ({error}); remove {self.root}") from error
         if generation and not self._folder(generation).is_dir():
-            raise DataError(f"{path} names generation {generation}, but it is gone; remove {self.root}")
+            raise DataError(f"{path} names generation {generation}, which does not exist; remove {self.root}")
         self._manifest = manifest
         self._counter.fill_(generation)
         self._last = generation
         return generation
 
     def adopt(self, other: "PseudoMaskStore", generation: int) -> None:
-        """Copy a generation of another store and put it in force here; nothing if it is gone there.
+        """Copy a generation from the store of a resumed run and make it current; do nothing if it is missing there.
+
+        Call it in one process only; then `reload` in each process.
 
         Args:
-            other: The store of the run that is continued. One process only; then reload everywhere.
+            other: The store of the run that is resumed.
             generation: The number to copy.
 
         Raises:
-            ConfigError: This store already has that generation or a later one.
+            ConfigError: The number is not above the current one.
         """
         if other._folder(generation).is_dir():
             self.begin(generation)
             shutil.copytree(other._folder(generation), self._pending(generation), dirs_exist_ok=True)
             self.commit(generation, other.manifest if generation == other.generation else {})
 
-    def hide(self) -> None:
-        """Have nothing in force in this process and its workers; what is there stays until the next commit."""
-        self._manifest = {}
-        self._counter.fill_(0)
-
     def rewind(self, generation: int) -> None:
-        """Put an earlier generation in force again, as a resumed run wants it. One process only; then reload.
+        """Make an earlier generation current again, for a resumed run; do nothing if it is not an earlier one.
+
+        Call it in one process only; then `reload` in each process. The manifest then knows only the number of
+        videos.
 
         Args:
-            generation: The number to go back to, 0 for none. Nothing happens if it is not below the one in force;
-                if it is gone, nothing is in force after it. What was known of it is not kept.
-
-        Example:
-            >>> import tempfile
-            >>> store = PseudoMaskStore(tempfile.mkdtemp())
-            >>> for number in (1, 2):
-            ...     store.begin(number)
-            ...     store.write(number, "bear", np.array([0]), np.full((1, 2, 2), number, np.uint8))
-            ...     store.commit(number, {})
-            ...     _ = store.reload()
-            >>> store.rewind(1)
-            >>> store.reload(), store.read("bear", [0]).max()
-            (1, np.uint8(1))
+            generation: The number to go back to. If it is 0, or its masks are deleted, no generation is current.
         """
         folder = self._folder(generation)
         if generation >= self.generation:
             return
         if generation and folder.is_dir():
-            self._put_in_force({"generation": generation, "videos": len(list(folder.glob("*.npz")))})
+            self._write_manifest({"generation": generation, "videos": len(list(folder.glob("*.npz")))})
         else:
             (self.root / _MANIFEST).unlink()
+
+    def hide(self) -> None:
+        """Use no generation in this process and its workers until the next `reload`; no file is deleted."""
+        self._manifest = {}
+        self._counter.fill_(0)
 
     def frame_indices(self, video_id: str, generation: int | None = None) -> NDArray[np.int64]:
         """Frames of a video that have segments.
 
         Args:
-            video_id: Id given to `write`.
-            generation: Number to read; the one in force if None. Pass it on to `read`, so that both
-                calls see the same one.
+            video_id: Id passed to `write`.
+            generation: Number to read, the current one if None. Pass the same number to `read`, because the current
+                one may change between the two calls.
 
         Returns:
-            (T,) ascending frame numbers; empty if the video has no segments.
+            (T,) frame numbers in ascending order; empty if the video has no segments.
 
         Raises:
             DataError: The file is broken.
@@ -244,15 +240,15 @@ class PseudoMaskStore:
         """Segments of some frames of a video; only these are decompressed.
 
         Args:
-            video_id: Id given to `write`.
+            video_id: Id passed to `write`.
             frame_indices: (T,) frame numbers, T >= 1, in any order, repeats allowed.
-            generation: Number to read; the one in force if None.
+            generation: Number to read, the current one if None.
 
         Returns:
             (T, h, w) uint8, as written.
 
         Raises:
-            DataError: The video has no segments, or not for one of these frames.
+            DataError: The video has no segments, or none for one of these frames, or the file is broken.
         """
         path = self._folder(self.generation if generation is None else generation) / _file_name(video_id)
         try:
@@ -263,14 +259,14 @@ class PseudoMaskStore:
             raise DataError(f"no pseudo masks of {video_id} for frames {wanted} in {path} ({error})") from error
         return np.stack([frames[int(i)] for i in frame_indices])
 
-    def _put_in_force(self, manifest: Mapping[str, Any]) -> None:
+    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
         with atomic_path(self.root / _MANIFEST) as temporary:
             temporary.write_text(json.dumps(manifest, indent=2), encoding="utf-8")
 
     def _require_new(self, generation: int) -> None:
         if generation <= self.generation:
             raise ConfigError(
-                f"generation {generation} of {self.root} is not above the one in force, {self.generation}; "
+                f"generation {generation} of {self.root} is not above the current one, {self.generation}; "
                 "number it store.next"
             )
 

@@ -5,7 +5,7 @@ import json
 import logging
 from pathlib import Path
 
-from vos_umec.data.layouts import VideoSequence
+from vos_umec.data.sequences import VideoSequence
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.atomic import atomic_path
 
@@ -144,7 +144,7 @@ class SyntheticVOS:
             if split == "val":
                 annotations = {t: self._mask_path(index, t) for t in range(self.frames)}
                 video = self._video_path(split, index)
-                sequences.append(VideoSequence(video.stem, video, annotations, given={0: annotations[0]}))
+                sequences.append(VideoSequence(video.stem, video, annotations, prompts={0: annotations[0]}))
         return sequences
 
     def _names(self) -> list[tuple[str, int]]:

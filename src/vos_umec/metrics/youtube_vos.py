@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from vos_umec.data.layouts import VideoSequence
-from vos_umec.data.youtube_meta import Meta, require_categories
+from vos_umec.data.sequences import VideoSequence
+from vos_umec.data.youtube_vos import Meta, require_categories
 from vos_umec.errors import DataError
 from vos_umec.io.masks import read_mask
 from vos_umec.metrics.jf import match_radius, pack_pair, pair_f, pair_jaccard

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from rich.table import Table
 from torch import Tensor
 
-from vos_umec.data.layouts import VideoSequence
+from vos_umec.data.sequences import VideoSequence
 from vos_umec.inference.memory import MemoryReadout
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.atomic import atomic_path
@@ -169,7 +169,7 @@ class SequenceEvaluation:
         segmenters = {method: self._new_segmenter(method) for method in self.scores if method != COPY}
         if len(segmenters) == 2:
             segmenters[WHOLE].reader = segmenters[PROPAGATION]
-        runs = [each.segment(sequence.source(), sequence.given_masks()) for each in segmenters.values()]
+        runs = [each.segment(sequence.source(), sequence.prompt_masks()) for each in segmenters.values()]
         for found in zip(*runs, strict=True):  # frame by frame, label propagation first
             for method, (index, prediction) in zip(segmenters, found, strict=True):
                 yield method, index, prediction
@@ -205,7 +205,7 @@ def copy_first_mask(sequence: VideoSequence) -> Iterator[tuple[int, np.ndarray]]
         (frame index, ids (H, W) uint8).
     """
     result: np.ndarray | None = None
-    given = sequence.given_masks()
+    given = sequence.prompt_masks()
     for index in range(len(sequence.source())):
         if index in given:
             mask = given[index]

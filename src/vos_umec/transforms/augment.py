@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the device, and the normalisation every network input goes through."""
+"""Augmentation of batches on the device, and the normalisation that every network input goes through."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from vos_umec.transforms.geometric import GeometricTransform
 
 
 def normalize(frames: Tensor) -> Tensor:
-    """Turn bytes into the numbers a network takes: (x / 255 - mean) / std, channel by channel.
+    """Turn bytes into network input: (x / 255 - mean) / std, with the mean and deviation of ImageNet per channel.
 
     Args:
         frames: (..., 3, H, W) uint8 RGB.
@@ -23,9 +23,6 @@ def normalize(frames: Tensor) -> Tensor:
     Raises:
         ConfigError: The frames are not uint8 RGB.
 
-    Source:
-        Mean and standard deviation as torchvision documents them for its ImageNet networks.
-
     Example:
         >>> white = normalize(torch.full((3, 1, 1), 255, dtype=torch.uint8))
         >>> [round(value, 3) for value in white.flatten().tolist()]
@@ -34,13 +31,11 @@ def normalize(frames: Tensor) -> Tensor:
     if frames.dtype != torch.uint8 or frames.dim() < 3 or frames.shape[-3] != 3:
         raise ConfigError(f"frames are {tuple(frames.shape)} {frames.dtype}; expected (..., 3, H, W) uint8 RGB")
     mean, std = (torch.tensor(v, device=frames.device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
-    return (
-        frames.float().sub_(255 * mean).div_(255 * std)
-    )  # mean and std (3, 1, 1); in place, for it is much memory
+    return frames.float().sub_(255 * mean).div_(255 * std)  # in place, because a batch is large
 
 
 class ClipAugment:
-    """Random crop, resize and horizontal flip of a batch of clips, one for all frames of a clip; then normalise.
+    """Random crop, resize and flip of a batch of clips, the same for all frames of a clip; then normalisation.
 
     Args:
         crop: Side of the result in pixels.
@@ -59,15 +54,15 @@ class ClipAugment:
         self.flip = flip
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Augment one batch where it lies.
+        """Augment one batch on the device it is on.
 
         Args:
-            batch: ``frames`` (B, T, 3, S, S) uint8; ``segments`` (B, T, S, S) uint8 if there are any; the rest is
-                passed on.
+            batch: `frames` (B, T, 3, S, S) uint8, and optionally `segments` (B, T, S, S) uint8; other entries are
+                returned unchanged.
 
         Returns:
-            A new dictionary: ``frames`` (B, T, 3, crop, crop) float32 normalised, ``segments`` (B, T, crop, crop)
-            uint8, cut the same way by the nearest pixel.
+            A new dictionary: `frames` (B, T, 3, crop, crop) float32 normalised, and `segments` (B, T, crop, crop)
+            uint8, transformed the same way with the nearest pixel.
         """
         frames = batch["frames"]  # (B, T, 3, S, S)
         phi = GeometricTransform.sample(

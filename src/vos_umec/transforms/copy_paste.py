@@ -1,4 +1,4 @@
-"""CopyPaste: pieces of other clips pasted onto a clip, moving on their own, with exact masks for the asking."""
+"""Copy-paste: moving pieces of other clips, pasted onto a clip, become pseudo objects with exact masks."""
 
 from typing import Any
 
@@ -9,29 +9,30 @@ from torch import Tensor
 from vos_umec.constants import IGNORE
 from vos_umec.errors import ConfigError
 
-_TOLD_APART = 0.4  # mean difference, in normalised units, of a piece from what it covers
+_VISIBLE = 0.4  # smallest mean difference, in normalised units, between a piece and the pixels it covers
 
 
 class CopyPaste:
-    """Turns some clips of a batch into composites, whose pasted pieces are the pseudo objects.
+    """Turns some clips of a batch into composites, whose pasted pieces replace the clip's segments.
 
-    Pseudo masks of a clustering are carried best by the very features that made them, so that a decoder learns
-    little from them but to copy. A pasted piece is known to the pixel and follows no feature: it is a blob of
-    another clip of the batch or of the clip itself, or that part of a blob which one of its pseudo segments fills,
-    and drifts on top of the motion inside it. Pieces overlap, may be copies of one another, and take the place of
-    the clip's segments; nothing but unlabelled video goes into them. A piece that hardly differs from what it
-    covers, sky on sky, is left out: it would teach D to be unsure of what is flat. Before the first clustering
-    they are frames to learn correspondence on, in which things move past each other: no masks are made of them yet.
+    A pseudo mask from clustering is easy to propagate with the features that were clustered, so a decoder learns
+    little from it but to copy. The mask of a pasted piece is exact and independent of the features. Only unlabelled
+    video is used.
+
+    A piece is a blob of another clip of the batch or of the clip itself, or the part of a blob that one pseudo
+    segment fills. It moves on top of the motion inside it; pieces may overlap. A piece that hardly differs from
+    what it covers, such as sky on sky, is left out, because its mask cannot be seen. Clips without any known
+    segment (before the first clustering) get pieces but no masks: they serve to learn correspondence.
 
     Args:
-        p: Probability with which a clip becomes a composite.
-        pieces: The most pieces of one, 1 or more.
-        segments: Probability with which a piece follows a pseudo segment.
-        distractors: Probability with which the first piece is cut from the clip itself, so that it stands beside
-            what it looks like and only place and motion tell them apart.
+        p: Probability that a clip becomes a composite.
+        pieces: Largest number of pieces in a composite, at least 1.
+        segments: Probability that a piece follows a pseudo segment.
+        distractors: Probability that the first piece is cut from the clip itself, next to pixels that look like it,
+            so that only place and motion tell them apart.
 
     Raises:
-        ConfigError: If a setting is out of range.
+        ConfigError: A setting is out of range.
 
     Example:
         >>> frames = torch.randn(2, 3, 3, 32, 32)
@@ -42,10 +43,10 @@ class CopyPaste:
     """
 
     def __init__(self, p: float = 0.7, pieces: int = 3, segments: float = 0.65, distractors: float = 0.35) -> None:
-        if not (all(0 <= part <= 1 for part in (p, segments, distractors)) and pieces >= 1):
+        if not (all(0 <= value <= 1 for value in (p, segments, distractors)) and pieces >= 1):
             raise ConfigError(
-                f"composites were given p {p}, pieces {pieces}, segments {segments}, distractors "
-                f"{distractors}; expected probabilities from 0 to 1 and at least one piece"
+                f"CopyPaste has p {p}, pieces {pieces}, segments {segments} and distractors {distractors}; "
+                "expected probabilities from 0 to 1 and at least one piece"
             )
         self.p = p
         self.pieces = pieces
@@ -56,13 +57,12 @@ class CopyPaste:
         """Make composites of a batch.
 
         Args:
-            batch: ``frames`` (B, T, 3, S, S) normalised; ``segments`` (B, T, S, S) uint8, 255 where nothing is
-                known; the rest is passed on.
+            batch: `frames` (B, T, 3, S, S) normalised; `segments` (B, T, S, S) uint8, 255 where nothing is known.
+                Other entries are returned unchanged, and so is a batch without `segments`.
 
         Returns:
-            A new dictionary with both replaced; in a composite, segment 0 is what is not pasted and 1 to
-            ``pieces`` are the pieces. Of clips of which nothing is known, as before the first clustering, nothing
-            is known afterwards.
+            A new dictionary with both replaced. In a composite, segment 0 is what is not pasted, 1 to `pieces` are
+            the pieces; a clip without any known segment stays all 255.
         """
         if "segments" not in batch or not self.p:
             return batch
@@ -71,30 +71,31 @@ class CopyPaste:
         chosen = torch.rand(B, device=device) < self.p
         number = torch.randint(1, self.pieces + 1, (B,), device=device)
         out, ids = frames, torch.where(chosen[:, None, None, None], 0, segments)
-        own, others = torch.arange(B, device=device), torch.arange(B, device=device).roll(1)
-        source = torch.where(torch.rand(B, device=device) < self.distractors, own, others)
+        own = torch.arange(B, device=device)
+        source = torch.where(torch.rand(B, device=device) < self.distractors, own, own.roll(1))
         for piece in range(1, self.pieces + 1):
-            if piece > 1:  # half of the later pieces are cut from the clip that the first one came of
+            if piece > 1:  # half of the later pieces come from the same clip as the piece before
                 other = torch.rand(B, device=device) < 0.5
                 source = torch.where(other, own.roll(piece), source)
             blob, centre = _blobs(B, S, device)
             alpha = self._cut_out(blob, centre, segments[source])  # (B, T, S, S)
-            light = 1 + 0.2 * _uniform(B, device=device), 0.2 * _uniform(B, device=device)
-            pasted = frames[source] * light[0].view(B, 1, 1, 1, 1) + light[1].view(B, 1, 1, 1, 1)
+            contrast = 1 + 0.2 * _uniform(B, 1, 1, 1, 1, device=device)
+            brightness = 0.2 * _uniform(B, 1, 1, 1, 1, device=device)
+            pasted = frames[source] * contrast + brightness
             layer = torch.cat([pasted, alpha[:, :, None]], dim=2).flatten(0, 1)  # (B*T, 4, S, S)
             theta = _motion(B, T, centre)  # (B*T, 2, 3)
             grid = F.affine_grid(theta, [B * T, 4, S, S], align_corners=False)
             moved = F.grid_sample(layer, grid, padding_mode="zeros", align_corners=False).unflatten(0, (B, T))
-            there = (chosen & (piece <= number))[:, None, None, None, None]
-            alpha = moved[:, :, 3:] * there  # (B, T, 1, S, S)
-            alpha = alpha * _seen(moved[:, :, :3], out, alpha)
+            used = (chosen & (piece <= number))[:, None, None, None, None]
+            alpha = moved[:, :, 3:] * used  # (B, T, 1, S, S)
+            alpha = alpha * _visible(moved[:, :, :3], out, alpha)
             out = torch.lerp(out, moved[:, :, :3], alpha)
             ids = torch.where(alpha[:, :, 0] > 0.5, piece, ids)
         known = (segments != IGNORE).flatten(1).any(dim=1)[:, None, None, None]
         return {**batch, "frames": out, "segments": torch.where(known, ids, segments).to(torch.uint8)}
 
     def _cut_out(self, blob: Tensor, centre: Tensor, segments: Tensor) -> Tensor:
-        """What is pasted of the source clips: the blob, or the segment at its centre inside it (B, T, S, S)."""
+        """Part of the source clips to paste: the blob, or within it the segment at its centre (B, T, S, S)."""
         B, T, S = segments.shape[:3]
         x, y = ((centre + 1) * S / 2).long().clamp(0, S - 1).unbind(1)
         own = segments[torch.arange(B, device=blob.device), 0, y, x]  # (B,)
@@ -104,11 +105,11 @@ class CopyPaste:
         return torch.where(follow[:, None, None, None], part, blob[:, None].expand(-1, T, -1, -1)).float()
 
 
-def _seen(piece: Tensor, below: Tensor, alpha: Tensor) -> Tensor:
-    """Whether each clip's piece (B, T, 3, S, S) can be told from what it covers where alpha is: (B, 1, 1, 1, 1)."""
+def _visible(piece: Tensor, below: Tensor, alpha: Tensor) -> Tensor:
+    """Whether each clip's piece (B, T, 3, S, S) differs from what it covers, weighted by alpha: (B, 1, 1, 1, 1)."""
     difference = (piece - below).abs().mean(dim=2, keepdim=True) * alpha
-    seen = difference.flatten(1).sum(dim=1) > _TOLD_APART * alpha.flatten(1).sum(dim=1)
-    return seen[:, None, None, None, None]
+    visible = difference.flatten(1).sum(dim=1) > _VISIBLE * alpha.flatten(1).sum(dim=1)
+    return visible[:, None, None, None, None]
 
 
 def _uniform(*size: int, device: torch.device) -> Tensor:
@@ -117,7 +118,7 @@ def _uniform(*size: int, device: torch.device) -> Tensor:
 
 
 def _blobs(B: int, S: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Discs with a ragged edge: masks (B, S, S) bool, and their centres (B, 2) as x, y in -1 to 1."""
+    """Ellipses with a ragged edge: masks (B, S, S) bool, and their centres (B, 2) as x, y in -1 to 1."""
     centre = 0.5 * _uniform(B, 2, device=device)
     radius = 0.25 + 0.35 * torch.rand(B, 1, 1, device=device)
     ragged = F.interpolate(
@@ -131,10 +132,10 @@ def _blobs(B: int, S: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _motion(B: int, T: int, centre: Tensor) -> Tensor:
-    """For every frame the map from a place in the composite to one in the source, (B*T, 2, 3).
+    """For every frame the affine map from composite to source coordinates, (B*T, 2, 3).
 
-    A piece starts anywhere, at 0.7 to 1.4 of its size, turned and perhaps flipped, and drifts, turns and grows at
-    speeds of its own, with a little jitter.
+    A piece starts anywhere, at 0.7 to 1.4 of its size, turned and with probability 0.5 flipped. It shifts, turns
+    and grows at constant speeds, with a little jitter.
     """
     device = centre.device
     t = torch.arange(T, device=device, dtype=torch.float32)[None]  # (1, T)

@@ -1,4 +1,4 @@
-"""Phi, the random geometric transformation, as one value for images, masks and features alike."""
+"""Phi: one random geometric transformation for images, masks and features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,32 +8,32 @@ from kornia.augmentation import RandomHorizontalFlip, RandomResizedCrop
 from kornia.geometry.transform import warp_affine
 from torch import Tensor
 
+from vos_umec.constants import IGNORE
 from vos_umec.errors import ConfigError
 
-_CANVAS = 1 << 16  # kornia draws whole-pixel boxes; drawn on this canvas they are fractions of a side, to 1/65536
+_CANVAS = 1 << 16  # kornia draws boxes in whole pixels; on this canvas they are fractions of a side
 
 
 @dataclass(frozen=True, eq=False)
 class GeometricTransform:
-    """Horizontal flip, crop and scale of a batch of clips, one transformation a clip (Phi, UMEC eq. 7 to 10).
+    """Horizontal flip, crop and scale of a batch of clips, one transformation per clip (Phi, UMEC eq. 7 to 10).
 
-    Positions are pixel centres: pixel 0 is at 0 and the image spans -0.5 to W - 0.5. Resizing maps areas
-    onto areas (the half-pixel convention of ``F.interpolate(align_corners=False)``), the one convention in
-    which transforming the image and transforming its feature map agree at every stride.
+    Coordinates are those of pixel centres: pixel 0 is at 0 and the image spans -0.5 to W - 0.5, as in
+    `F.interpolate(align_corners=False)`. Only with this convention does transforming the image agree with
+    transforming its feature map at every stride.
 
     Attributes:
-        matrix: (B, 3, 3) float, affine, maps homogeneous (x, y, 1) of the source to the output, in pixels.
+        matrix: (B, 3, 3) float, affine; maps (x, y, 1) of the source to the output, in pixels.
         size: (H, W) of the source image in pixels.
         output_size: (H, W) of the output image in pixels.
 
     Raises:
-        ConfigError: When the matrix is not (B, 3, 3) floating point or a size is not positive.
+        ConfigError: The matrix is not (B, 3, 3) floating point, or a size is not positive.
 
     Example:
-        >>> mirror = torch.tensor([[[-1.0, 0.0, 3.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]])
-        >>> phi = GeometricTransform(mirror, size=(1, 4), output_size=(1, 4))
-        >>> phi.apply_mask(torch.tensor([[[0, 1, 2, 7]]])).tolist()
-        [[[7, 2, 1, 0]]]
+        >>> phi = GeometricTransform.sample(1, (2, 4), scale=(1.0, 1.0), flip=1.0)
+        >>> phi.apply_mask(torch.tensor([[[0, 0, 3, 255], [9, 0, 0, 0]]], dtype=torch.uint8)).tolist()
+        [[[255, 3, 0, 0], [0, 0, 0, 9]]]
     """
 
     matrix: Tensor
@@ -48,7 +48,7 @@ class GeometricTransform:
             )
         if min(*self.size, *self.output_size) < 1:
             raise ConfigError(
-                f"sizes of a GeometricTransform are {self.size} -> {self.output_size}; give (H, W) >= 1"
+                f"sizes of a GeometricTransform are {self.size} and {self.output_size}; expected (H, W) above 0"
             )
 
     @classmethod
@@ -61,32 +61,25 @@ class GeometricTransform:
         flip: float = 0.5,
         device: torch.device | str | None = None,
     ) -> "GeometricTransform":
-        """Draws one flip and one crop for each clip of a batch; the crop is resized to the output size.
+        """Draw one flip and one crop per clip; the crop is resized to the output size.
 
-        The crop keeps the aspect of the source and lies wholly inside it, anywhere with equal probability.
-        Its *area* is uniform (kornia's rule), so the fraction s of the side has the density
-        2 s / (high^2 - low^2): with the default, 0.78 on average where a uniform side would have 0.75.
-        Draws come from torch's global CPU generator whatever the device, for kornia takes no other:
-        ``torch.manual_seed`` repeats them, and they are the same on every device.
+        The crop has the aspect of the source and a uniform position inside it. Its area is uniform (kornia's rule),
+        so the mean fraction of the side is 0.78 with the default, not 0.75. Draws come from torch's global CPU
+        generator (kornia uses no other): they depend on `torch.manual_seed` and not on the device.
 
         Args:
             batch: B, the number of clips.
             size: (H, W) of the source image in pixels.
-            output_size: (H, W) of the output in pixels, ``size`` when None. Another aspect stretches.
+            output_size: (H, W) of the output in pixels, `size` if None. Another aspect stretches the image.
             scale: Smallest and largest crop as a fraction of the side, within (0, 1].
             flip: Probability of a horizontal flip, 0 to 1.
-            device: Where the matrix is put.
+            device: Device of the matrix.
 
         Returns:
             The transformation, its matrix (B, 3, 3) float32.
 
         Raises:
-            ConfigError: When ``scale`` or ``flip`` is out of range.
-
-        Example:
-            >>> phi = GeometricTransform.sample(2, (64, 96), output_size=(32, 48), scale=(0.5, 0.5), flip=0.0)
-            >>> phi.matrix[:, 0, 0].tolist()  # half of the side, put on half as many pixels
-            [1.0, 1.0]
+            ConfigError: `scale` or `flip` is out of range.
         """
         low, high = (float(s) for s in scale)
         if not 0.0 < low <= high <= 1.0:
@@ -106,7 +99,7 @@ class GeometricTransform:
         source = box.new_tensor([size[1], size[0]])
         output = box.new_tensor([output_size[1], output_size[0]])
         zoom = output / (side * source)
-        # The crop's edge goes to -0.5: a centre x goes to (x + 0.5 - start * source) * zoom - 0.5.
+        # The edge of the crop maps to -0.5, so a centre x maps to (x + 0.5 - start * source) * zoom - 0.5.
         shift = (0.5 - start * source) * zoom - 0.5
         matrix = torch.zeros(batch, 3, 3, dtype=torch.float64)
         matrix[:, 0, 0], matrix[:, 1, 1], matrix[:, 2, 2] = zoom[:, 0], zoom[:, 1], 1.0
@@ -116,31 +109,25 @@ class GeometricTransform:
         return cls(matrix.to(device=device, dtype=torch.float32), size, output_size)
 
     def apply_image(self, image: Tensor) -> Tensor:
-        """Transforms images bilinearly; what lies outside the source reads as zero.
+        """Transform images bilinearly; pixels from outside the source are zero.
 
         Args:
-            image: (B, ..., C, H, W) floating point, H and W those of ``size``.
+            image: (B, ..., C, H, W) floating point, with H and W of `size`.
 
         Returns:
-            (B, ..., C, H', W') of the same type. No low-pass filter is run: reduce by at most 2.
+            (B, ..., C, H', W') of the same type. There is no low-pass filter: reduce by at most 2.
 
         Raises:
-            ConfigError: When batch or size do not fit.
-
-        Example:
-            >>> phi = GeometricTransform.sample(1, (8, 8), scale=(1.0, 1.0), flip=1.0)
-            >>> ramp = torch.arange(8.0).expand(1, 3, 8, 8)
-            >>> phi.apply_image(ramp)[0, 0, 0].round(decimals=3).tolist()
-            [7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0]
+            ConfigError: Batch or size do not match.
         """
         self._check(image, self.size)
         return self._warp(image, self.matrix, self.output_size, "bilinear")
 
     def apply_features(self, features: Tensor) -> Tensor:
-        """Transforms feature maps bilinearly, by the image's matrix conjugated to their grid.
+        """Transform feature maps bilinearly, by the image's matrix conjugated to their grid.
 
-        Cell u of a map at stride s lies at pixel s u + (s - 1) / 2. Unit vectors are not of unit length after
-        interpolation: normalise them again.
+        Cell u of a map at stride s lies at pixel s u + (s - 1) / 2. Interpolation changes the length of vectors:
+        normalise unit vectors again.
 
         Args:
             features: (B, ..., C, h, w) floating point, a grid over the whole source image.
@@ -149,38 +136,28 @@ class GeometricTransform:
             (B, ..., C, h', w') over the output image at the same stride (rounded to whole cells).
 
         Raises:
-            ConfigError: When the batch does not fit.
-
-        Example:
-            >>> phi = GeometricTransform.sample(1, (32, 32), scale=(1.0, 1.0), flip=1.0)
-            >>> phi.apply_features(torch.arange(4.0).expand(1, 1, 4, 4))[0, 0, 0].round(decimals=3).tolist()
-            [3.0, 2.0, 1.0, 0.0]
+            ConfigError: The batch does not match.
         """
         self._check(features, None)
         grid = (int(features.shape[-2]), int(features.shape[-1]))
         output = self._output_grid(grid)
         return self._warp(features, self._conjugated(grid, output), output, "bilinear")
 
-    def apply_mask(self, mask: Tensor, fill: int = 255) -> Tensor:
-        """Transforms maps of integer ids by the nearest pixel, so that no new id can arise.
+    def apply_mask(self, mask: Tensor, fill: int = IGNORE) -> Tensor:
+        """Transform maps of integer ids with the nearest pixel, which makes no new ids.
 
         Args:
             mask: (B, ..., H, W) integer or bool, ids up to 2^24.
-            fill: Id of what lies outside the source.
+            fill: Id of pixels from outside the source.
 
         Returns:
             (B, ..., H', W') of the same type.
 
         Raises:
-            ConfigError: When the mask is floating point, or batch or size do not fit.
-
-        Example:
-            >>> phi = GeometricTransform.sample(1, (2, 4), scale=(1.0, 1.0), flip=1.0)
-            >>> phi.apply_mask(torch.tensor([[[0, 0, 3, 255], [9, 0, 0, 0]]], dtype=torch.uint8)).tolist()
-            [[[255, 3, 0, 0], [0, 0, 0, 9]]]
+            ConfigError: The mask is floating point, or batch or size do not match.
         """
         if mask.is_floating_point():
-            raise ConfigError(f"apply_mask was given {mask.dtype}; expected integer ids (soft maps: apply_image)")
+            raise ConfigError(f"apply_mask got {mask.dtype}; expected integer ids (use apply_image for soft masks)")
         self._check(mask, self.size)
         ids = self._warp(mask.unsqueeze(-3).float(), self.matrix, self.output_size, "nearest").squeeze(-3)
         seen = self._valid(self.matrix, self.size, self.output_size)
@@ -188,24 +165,19 @@ class GeometricTransform:
         return ids.round().to(mask.dtype).masked_fill(~seen, fill)
 
     def valid_mask(self, grid: tuple[int, int]) -> Tensor:
-        """Says which cells of a transformed map come from inside the source.
+        """Which cells of a transformed map come from inside the source.
 
         Args:
-            grid: (h, w) of the map *before* the transformation, as given to `apply_features`.
+            grid: (h, w) of the map before the transformation, as passed to `apply_features`.
 
         Returns:
-            (B, h', w') bool, False where the centre of the cell is out of view.
-
-        Example:
-            >>> right = torch.tensor([[[1.0, 0.0, 8.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]])  # by 8 pixels
-            >>> GeometricTransform(right, (8, 32), (8, 32)).valid_mask((1, 4)).tolist()
-            [[[False, True, True, True]]]
+            (B, h', w') bool, False where the centre of the cell comes from outside the source.
         """
         output = self._output_grid(grid)
         return self._valid(self._conjugated(grid, output), grid, output)
 
     def inverse(self) -> "GeometricTransform":
-        """The transformation from the output back to the source; its valid mask says what Phi kept in view.
+        """The transformation from the output back to the source; its `valid_mask` shows what Phi kept.
 
         Example:
             >>> phi = GeometricTransform.sample(1, (32, 32), scale=(0.5, 0.5))
@@ -217,8 +189,8 @@ class GeometricTransform:
     def _check(self, x: Tensor, size: tuple[int, int] | None) -> None:
         if x.shape[0] != self.matrix.shape[0] or (size is not None and tuple(x.shape[-2:]) != size):
             raise ConfigError(
-                f"a GeometricTransform of {self.matrix.shape[0]} clips of {self.size} was given "
-                f"{tuple(x.shape)}; sample it with the batch and size of what it is applied to"
+                f"a GeometricTransform of {self.matrix.shape[0]} clips of {self.size} got {tuple(x.shape)}; "
+                "sample it with the batch and size of the tensor"
             )
 
     def _output_grid(self, grid: tuple[int, int]) -> tuple[int, int]:
@@ -238,24 +210,24 @@ class GeometricTransform:
 
     @staticmethod
     def _valid(matrix: Tensor, size: tuple[int, int], output: tuple[int, int]) -> Tensor:
-        """(B, h', w') bool: the output positions whose source lies inside the source's outer edges."""
+        """(B, h', w') bool: output positions that come from inside the outer edges of the source."""
         back = torch.linalg.inv(matrix)[..., None, None]  # (B, 3, 3, 1, 1)
         v = torch.arange(output[0], device=matrix.device, dtype=matrix.dtype)[:, None]
         u = torch.arange(output[1], device=matrix.device, dtype=matrix.dtype)
         x = back[:, 0, 0] * u + back[:, 0, 1] * v + back[:, 0, 2]  # (B, h', w')
         y = back[:, 1, 0] * u + back[:, 1, 1] * v + back[:, 1, 2]
-        edge = 0.5 + 1e-3  # a thousandth of a cell of rounding
+        edge = 0.5 + 1e-3  # a thousandth of a cell for rounding
         seen: Tensor = (x >= -edge) & (x <= size[1] - 1 + edge) & (y >= -edge) & (y <= size[0] - 1 + edge)
         return seen
 
     def _warp(self, x: Tensor, matrix: Tensor, output: tuple[int, int], mode: str) -> Tensor:
-        """Warps (B, ..., C, H, W) by pixel-centre matrices (B, 3, 3), zero outside the source."""
+        """Warp (B, ..., C, H, W) by pixel-centre matrices (B, 3, 3), zero outside the source."""
         batch, (rows, columns) = x.shape[0], x.shape[-2:]
-        flat = x.reshape(batch, -1, rows, columns)  # frames are channels: one matrix a clip
+        flat = x.reshape(batch, -1, rows, columns)  # frames become channels: one matrix per clip
         dtype = torch.promote_types(x.dtype, torch.float32)
-        # Coordinates of several hundred pixels do not fit bfloat16. align_corners=True: kornia normalises by the
-        # outermost centres, the matrix is written in centres, and every kornia since 0.8 has that case right.
-        # The half pixel from there to the image's edge repeats the outermost pixel, as F.interpolate does.
+        # Without autocast, because bfloat16 cannot hold coordinates of several hundred pixels. align_corners=True:
+        # kornia then normalises by the outermost pixel centres, as the matrix here does. The half pixel between
+        # these and the edge repeats the outermost pixel, as F.interpolate does.
         with torch.autocast(x.device.type, enabled=False):
             warped: Tensor = warp_affine(
                 flat.to(dtype), matrix[:, :2].to(dtype), output, mode, padding_mode="border", align_corners=True
@@ -265,5 +237,5 @@ class GeometricTransform:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """Matrix product of (..., 3, 3), out of reach of autocast and of TF32."""
+    """Matrix product of (..., 3, 3) that autocast and TF32 do not change."""
     return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vos_umec.data.layouts import davis_sequences
+from vos_umec.data.davis import davis_sequences
 from vos_umec.inference.load import load_module
 from vos_umec.io.atomic import atomic_path
 from vos_umec.metrics.sequence import Row, overall

@@ -8,13 +8,13 @@ B, T, S = 6, 3, 48
 
 
 def colored_batch() -> dict[str, torch.Tensor]:
-    """Every clip of one color of its own, so that a pixel tells which clip it came of."""
+    """Every clip of one color of its own, so that a pixel shows its clip."""
     frames = torch.arange(B).view(B, 1, 1, 1, 1).expand(B, T, 3, S, S).float() * 10
     return {"frames": frames.clone(), "segments": torch.randint(0, 3, (B, T, S, S), dtype=torch.uint8)}
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_masks_are_exact_wherever_a_pixel_is_wholly_one_clips(seed):
+def test_masks_are_exact_where_a_pixel_is_of_one_clip(seed):
     torch.manual_seed(seed)
     batch = colored_batch()
     made = CopyPaste(p=1.0)(batch)
@@ -22,8 +22,8 @@ def test_masks_are_exact_wherever_a_pixel_is_wholly_one_clips(seed):
     off = (made["frames"] - batch["frames"]).abs().amax(dim=2)  # (B, T, S, S)
     pasted = made["segments"] > 0
     assert (off[~pasted] < 0.51 * (10 * B * 1.2 + 0.2)).all()
-    untouched = off == 0
-    assert not (untouched & pasted)[1:].any()  # clip 0 is black, and so may be pieces of a piece's copy
+    unchanged = off == 0
+    assert not (unchanged & pasted)[1:].any()  # clip 0 is black, and so may be pieces of a piece's copy
     assert pasted.any()
     assert made["segments"].max() <= 3
 
@@ -47,7 +47,7 @@ def test_distractors_are_cut_from_the_clip_itself(distractors):
     assert bool(of_itself.float().mean() > 0.9) == bool(distractors)
 
 
-def test_a_piece_that_cannot_be_told_from_what_it_covers_is_left_out():
+def test_a_piece_that_looks_like_what_it_covers_is_left_out():
     torch.manual_seed(0)
     batch = colored_batch()
     batch["frames"] /= 1000  # lights change a piece by 0.2 at the most
@@ -56,12 +56,12 @@ def test_a_piece_that_cannot_be_told_from_what_it_covers_is_left_out():
     assert not made["segments"].any()
 
 
-def test_the_share_decides_how_many_clips_are_touched():
+def test_p_is_the_probability_that_a_clip_is_changed():
     torch.manual_seed(0)
     batch = colored_batch()
     assert CopyPaste(p=0.0)(batch) is batch
-    touched = [(CopyPaste(p=0.5)(batch)["segments"] != batch["segments"]).flatten(1).any(1) for _ in range(60)]
-    assert 0.4 < torch.stack(touched).float().mean() < 0.6
+    changed = [(CopyPaste(p=0.5)(batch)["segments"] != batch["segments"]).flatten(1).any(1) for _ in range(60)]
+    assert 0.4 < torch.stack(changed).float().mean() < 0.6
 
 
 def test_clips_without_pseudo_masks_pass_through():
@@ -69,7 +69,7 @@ def test_clips_without_pseudo_masks_pass_through():
     assert CopyPaste(p=1.0)(batch) is batch
 
 
-def test_clips_of_which_nothing_is_known_are_composed_without_masks():
+def test_clips_without_known_segments_get_pieces_but_no_masks():
     """Before the first clustering E learns on them, and L_seg must not start on blobs alone."""
     torch.manual_seed(0)
     batch = colored_batch()
@@ -92,6 +92,6 @@ def test_a_piece_follows_a_segment():
 
 
 @pytest.mark.parametrize("wrong", [{"p": 1.5}, {"pieces": 0}, {"segments": -0.1}, {"distractors": 2.0}])
-def test_wrong_settings_are_told(wrong):
-    with pytest.raises(ConfigError, match="composites were given"):
+def test_wrong_settings_are_errors(wrong):
+    with pytest.raises(ConfigError, match="CopyPaste has"):
         CopyPaste(**wrong)

@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from vos_umec.constants import IMAGENET_MEAN, IMAGENET_STD
 from vos_umec.errors import ConfigError
-from vos_umec.transforms.augment import IMAGENET_MEAN, IMAGENET_STD, ClipAugment, normalize
+from vos_umec.transforms.augment import ClipAugment, normalize
 
 
 def pixels(frames: Tensor) -> Tensor:

@@ -1,0 +1,129 @@
+"""Annotated videos, and what the folders of DAVIS and YouTube-VOS have in common. Imports no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vos_umec.errors import DataError
+from vos_umec.io.masks import Ids, read_mask
+from vos_umec.io.source import FrameSource, open_source
+
+
+@dataclass(frozen=True)
+class VideoSequence:
+    """One annotated video of a data set. Frame indices start at 0, in the order of `source().names`.
+
+    Attributes:
+        name: Name of the sequence, e.g. `blackswan`.
+        path: Folder of frames, or a video file.
+        annotations: Every mask of the video: frame index to indexed PNG.
+        prompts: The masks that a semi-supervised method may use, a part of `annotations`: the first one (DAVIS),
+            or each that introduces an object (YouTube-VOS).
+        required: Indices of the frames whose masks have to be predicted; empty for all frames.
+        introduces: The ids that may be read from a prompt, by frame index. A frame that is not listed shows all
+            its ids. A later mask may also show earlier objects; to read those again would help the method unfairly.
+
+    Example:
+        >>> masks = {0: Path("dog/00000.png"), 1: Path("dog/00001.png")}
+        >>> dog = VideoSequence("dog", Path("frames/dog"), annotations=masks, prompts={0: masks[0]})
+        >>> sorted(dog.prompts), len(dog.annotations)
+        ([0], 2)
+    """
+
+    name: str
+    path: Path
+    annotations: Mapping[int, Path]
+    prompts: Mapping[int, Path]
+    required: tuple[int, ...] = ()
+    introduces: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+    def prompt_masks(self) -> dict[int, Ids]:
+        """Read the masks that a semi-supervised method may use.
+
+        Returns:
+            Masks (H, W) uint8 by frame index, with the objects that the frame introduces and 0 elsewhere.
+
+        Raises:
+            MaskError: A mask cannot be read as object ids.
+        """
+        masks = {index: read_mask(path) for index, path in self.prompts.items()}
+        for index, ids in self.introduces.items():
+            masks[index] = np.where(np.isin(masks[index], ids), masks[index], 0).astype(np.uint8)
+        return masks
+
+    def required_names(self) -> list[str]:
+        """Names, without suffix and in order, of the frames whose masks have to be predicted.
+
+        Raises:
+            VideoReadError: The frames cannot be read.
+        """
+        names = self.source().names
+        return [names[index] for index in self.required] if self.required else names
+
+    def source(self) -> FrameSource:
+        """Open the frames; call it in the process that reads them.
+
+        Raises:
+            VideoReadError: The frames cannot be read.
+        """
+        return open_source(self.path)
+
+
+def find_masks(frames: Path, masks: Path) -> dict[int, Path]:
+    """Find the masks of one video; a mask belongs to the frame of the same name.
+
+    Args:
+        frames: Folder of the frames.
+        masks: Folder of PNG masks.
+
+    Returns:
+        Paths by frame index, in order.
+
+    Raises:
+        DataError: A folder is missing, or a mask has no frame.
+    """
+    require_folder(masks, f"expected the masks of {frames.name}, one PNG per annotated frame")
+    index = {name: i for i, name in enumerate(open_source(frames).names)}
+    found = sorted(path for path in masks.glob("*.png") if not path.name.startswith("."))
+    unknown = [path.name for path in found if path.stem not in index]
+    if unknown:
+        raise DataError(
+            f"{len(unknown)} masks of {masks} have no frame of the same name in {frames}, first {unknown[0]}: "
+            "unpack the frames again, or remove these masks"
+        )
+    return {index[path.stem]: path for path in found}
+
+
+def require_folder(folder: Path, hint: str) -> None:
+    """Raise a `DataError` with the hint unless the folder exists."""
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}: {hint}")
+
+
+def subfolders(root: Path) -> list[str]:
+    """Sorted names of the folders in a folder, without hidden ones."""
+    return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def read_names(path: str | Path) -> list[str]:
+    """Read a text file of names (of videos or of categories), one per line.
+
+    Args:
+        path: The file; empty lines are ignored.
+
+    Returns:
+        The names, in order.
+
+    Raises:
+        DataError: There is no such text file, or it holds no name.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"no list at {path}: expected a text file with one name per line") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise DataError(f"the list {path} is empty: expected one name per line")
+    return names

@@ -125,6 +125,6 @@ def find_budget(trainer: Trainer) -> TimeBudget:
         if isinstance(callback, TimeBudget) and callback.minutes is not None:
             return callback
     raise ConfigError(
-        "PseudoMaskRefresh(at=...) needs a time budget, and there is none; set --budget.minutes, or give the Trainer "
-        "the callback vos_umec.TimeBudget(minutes=...)"
+        "PseudoMaskRefresh(at=...) needs a time budget, and there is none; set --budget.minutes, or give the "
+        "Trainer the callback vos_umec.TimeBudget(minutes=...)"
     )

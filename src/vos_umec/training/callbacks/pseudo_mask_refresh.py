@@ -256,7 +256,7 @@ def _training_data(trainer: Trainer) -> ClipDataModule:
             f"PseudoMaskRefresh needs a data module with {', '.join(missing)}; found {type(data).__name__}. "
             "Give the Trainer a ClipDataModule such as VideoFolderDataModule, or leave the callback out"
         )
-    return data  # type: ignore[no-any-return]  # any module with these three will do
+    return data  # type: ignore[return-value]  # any module with these three will do
 
 
 def _synced_encoder(trainer: Trainer, pl_module: LightningModule) -> Encoder:

@@ -24,8 +24,7 @@ class ColorizationObjective(CorrespondenceObjective):
 
     Source: "Tracking Emerges by Colorizing Videos", Vondrick et al., ECCV 2018, arXiv 1806.09594. Unlike there,
     each batch has clusters of its own, and keys have unit norm and a temperature, as elsewhere in UMEC. The
-    clip's shared features are not used. E never learns to use colors, so train and use it with
-    Encoder(color="grey").
+    clip's shared features are not used. E never learns to use colors, so give it `color="grey"`, in inference too.
 
     Args:
         colors: Number of color clusters.

@@ -19,7 +19,7 @@ from sklearn.cluster import KMeans
 from vos_umec.clustering.kmeans import kmeans
 from vos_umec.clustering.segments import SpaceTimeClusterer
 from vos_umec.clustering.video import cluster_keys, encode_frames, frame_window, video_seed
-from vos_umec.clustering.videos import VideoShard
+from vos_umec.clustering.videos import cluster_videos
 from vos_umec.data.index import VideoEntry, scan
 from vos_umec.data.prepare import prepare
 from vos_umec.data.pseudo_masks import PseudoMaskStore
@@ -114,8 +114,8 @@ def refresh(entries: list[VideoEntry], encoder: Encoder, folder: Path, gap: int 
     with tempfile.TemporaryDirectory(dir=folder) as root:
         store = PseudoMaskStore(root)
         store.begin(1)
-        share = VideoShard(store, 1, SpaceTimeClusterer(M), encoder, CPU, FRAMES, gap, SHORT_SIDE)
-        if len(share.run(entries)) != len(entries):
+        clustered = cluster_videos(entries, store, 1, SpaceTimeClusterer(M), encoder, CPU, FRAMES, gap, SHORT_SIDE)
+        if len(clustered) != len(entries):
             raise ValueError("a video got no masks")
 
 

@@ -11,7 +11,7 @@ from vos_umec.transforms.geometric import GeometricTransform
 
 
 def slow_dense_contrast(E, frames, anchors, cross_anchors, tau, cross_tau, w_cross, **phi_settings):
-    """METHOD section 3, cell by cell, with the same draws in the same order."""
+    """The definition, cell by cell, with the same draws in the same order."""
     B, T, _, H, W = frames.shape
     phi = GeometricTransform.sample(B, (H, W), **phi_settings)
     keys = [[E(frames[b, t][None]).key[0] for t in range(T)] for b in range(B)]
@@ -87,8 +87,9 @@ def test_autocast_and_one_cell_grids_stay_finite():
 
 
 def test_settings_and_clips_that_cannot_work_are_refused():
-    with pytest.raises(ConfigError, match=r"dense contrast.*tau 0\.0"):
-        DenseContrastObjective(tau=0.0)
+    for wrong in ({"tau": 0.0}, {"cross_tau": 0.0}, {"anchors": 0}, {"cross_anchors": 0}):
+        with pytest.raises(ConfigError, match="{}={}".format(*next(iter(wrong.items())))):
+            DenseContrastObjective(**wrong)
     with pytest.raises(ConfigError, match="2 frames"):
         DenseContrastObjective()(EncodedClip(PooledEncoder(), torch.rand(1, 1, 3, 16, 16), torch.zeros(1, 1)))
 

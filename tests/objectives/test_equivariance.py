@@ -51,7 +51,7 @@ def slow_equivariance(E, frames, indices, w_short, w_long, tau, samples, radius,
     kept = torch.zeros(B, h, w, dtype=torch.bool)
     for b in range(B):
         for i in range(h):
-            for j in range(w):  # the centre of the cell, carried by Phi, must lie inside the output
+            for j in range(w):  # the centre of the cell, moved by Phi, must lie inside the output
                 u, v, _ = phi.matrix[b] @ torch.tensor(
                     [j * W / w + (W / w - 1) / 2, i * H / h + (H / h - 1) / 2, 1]
                 )
@@ -87,7 +87,7 @@ def test_equals_the_equations_with_gradients(symmetric, w_short, w_long):
     # The affinity is fp32 whatever its input.
     torch.testing.assert_close(fast["loss"], slow, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(fast["loss"].detach(), w_short * fast["short"] + w_long * fast["long"])
-    assert float(fast["long_share"]) == pytest.approx(2 / 3)
+    assert float(fast["long_fraction"]) == pytest.approx(2 / 3)
     weights = list(E.parameters())
     got, expected = (torch.autograd.grad(loss, weights) for loss in (fast["loss"], slow))
     for g, e in zip(got, expected, strict=True):
@@ -173,7 +173,7 @@ def test_clips_too_short_for_the_long_term_are_left_out_of_it_alone():
     frames = torch.rand(2, 3, 3, 32, 32, dtype=torch.float64)
     none = EquivarianceObjective()(EncodedClip(E, frames, torch.arange(3).expand(2, 3)))
     none["loss"].backward()
-    assert float(none["long"]) == float(none["long_share"]) == float(none["long_accuracy"]) == 0
+    assert float(none["long"]) == float(none["long_fraction"]) == float(none["long_accuracy"]) == 0
     assert float(none["short"]) > 0
     assert E.weight.grad.isfinite().all()
     assert E.weight.grad.abs().sum() > 0
@@ -193,8 +193,9 @@ def test_one_cell_and_bfloat16_stay_finite():
 
 
 def test_settings_and_clips_that_cannot_work_are_refused():
-    with pytest.raises(ConfigError, match=r"equivariance.*tau 0\.0"):
-        EquivarianceObjective(tau=0.0)
+    for wrong in ({"tau": 0.0}, {"samples": 0}, {"long_gap": 0}):
+        with pytest.raises(ConfigError, match="{}={}".format(*next(iter(wrong.items())))):
+            EquivarianceObjective(**wrong)
     with pytest.raises(ConfigError, match="2 frames"):
         EquivarianceObjective()(EncodedClip(PooledEncoder(), torch.rand(1, 1, 3, 16, 16), torch.zeros(1, 1)))
 

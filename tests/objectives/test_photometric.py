@@ -11,7 +11,7 @@ from vos_umec.transforms.color import from_lab, to_lab
 
 
 def slow_photometric(E, frames, references, radius, tau):
-    """METHOD section 3, frame by frame, with the same draws in the same order."""
+    """The equation, frame by frame, with the same draws in the same order."""
     B, T = frames.shape[:2]
     channel = torch.randint(1, 3, (B,)).tolist()
     losses = []
@@ -91,8 +91,9 @@ def test_autocast_and_one_cell_grids_stay_finite():
 
 
 def test_settings_and_clips_that_cannot_work_are_refused():
-    with pytest.raises(ConfigError, match="above 0"):
-        PhotometricObjective(tau=0.0)
+    for wrong in ({"references": 0}, {"radius": -1}, {"tau": 0.0}):
+        with pytest.raises(ConfigError, match="{}={}".format(*next(iter(wrong.items())))):
+            PhotometricObjective(**wrong)
     with pytest.raises(ConfigError, match="2 frames"):
         PhotometricObjective()(EncodedClip(PooledEncoder(), torch.rand(1, 1, 3, 16, 16), torch.zeros(1, 1)))
 

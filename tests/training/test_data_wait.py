@@ -1,4 +1,4 @@
-"""The share of waiting is logged, and told once where it is large."""
+"""The fraction of waiting is logged, with one warning where it is large."""
 
 import csv
 import time
@@ -56,19 +56,19 @@ def fit(tmp_path, waiting: float, working: float, **options) -> list[float]:
 
 
 @pytest.mark.parametrize(("waiting", "working"), [(0.02, 0.02), (0.03, 0.005)])
-def test_the_share_is_logged_and_told_once(tmp_path, caplog, waiting, working) -> None:
-    shares = fit(tmp_path, waiting, working, val_check_interval=6)  # validation is not waited for
+def test_the_fraction_is_logged_with_one_warning(tmp_path, caplog, waiting, working) -> None:
+    fractions = fit(tmp_path, waiting, working, val_check_interval=6)  # validation is not waited for
     expected = waiting / (waiting + working)
-    assert len(shares) == 23  # after each step but the first
-    assert expected - 0.25 < shares[-1] < expected + 0.1  # the machine may be busy with something else
-    told = [record for record in caplog.records if "vos-umec prepare" in record.getMessage()]
-    assert len(told) == 1
+    assert len(fractions) == 23  # after each step but the first
+    assert expected - 0.25 < fractions[-1] < expected + 0.1  # the machine may be busy with something else
+    warnings = [record for record in caplog.records if "vos-umec prepare" in record.getMessage()]
+    assert len(warnings) == 1
 
 
-def test_a_loop_that_does_not_wait_is_left_in_peace(tmp_path, caplog) -> None:
-    shares = fit(tmp_path, waiting=0.0, working=0.02, limit_val_batches=0)
-    assert len(shares) == 23
-    assert shares[-1] < 0.15
+def test_a_loop_that_does_not_wait_gets_no_warning(tmp_path, caplog) -> None:
+    fractions = fit(tmp_path, waiting=0.0, working=0.02, limit_val_batches=0)
+    assert len(fractions) == 23
+    assert fractions[-1] < 0.15
     assert "vos-umec prepare" not in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""Figures that tell a healthy clustering from a degenerate one (UMEC section 1)."""
+"""Space-time segments from a video's keys (UMEC eq. 1), and figures that tell good segments from bad ones."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,18 +14,20 @@ from vos_umec.clustering.position import position_code_3d
 from vos_umec.errors import ConfigError
 
 SMALL = 0.005
-"""Share of the cells under which a cluster counts as lost."""
+"""A cluster with a smaller fraction of the cells counts as small."""
+FRAMES_AT_ONCE = 8
+"""Frames whose distances are held at full resolution: 65 MB at 480p with M = 5."""
 
 
 @dataclass(frozen=True)
 class SegmentHealth:
-    """Health of one video's segments, all in [0, 1].
+    """Health of one video's segments; every figure is in [0, 1].
 
     Attributes:
-        entropy: Entropy of the cluster sizes over log M; 1 for equal sizes, near 0 where one took everything.
-        small: Share of the M clusters that hold under 0.5 % of the cells.
-        consistency: Share of the cells that keep their label in the next frame; 1 for a single frame.
-        position: Share of the objective that comes from the position code; near 1 the segments are tiles.
+        entropy: Entropy of the cluster sizes divided by log M: 1 for equal sizes, near 0 where one cluster has all.
+        small: Fraction of the M clusters that hold less than 0.5 % of the cells each.
+        consistency: Fraction of the cells that keep their label in the next frame; 1 for a single frame.
+        position: Fraction of the objective that comes from the position code; near 1 the segments are plain tiles.
     """
 
     entropy: float
@@ -34,54 +36,13 @@ class SegmentHealth:
     position: float
 
 
-def segment_health(labels: Tensor, keys: Tensor, positions: Tensor, M: int) -> SegmentHealth:
-    """Measure a clustering.
-
-    Args:
-        labels: Cluster of each cell (T, h, w), integers in [0, M).
-        keys: e_i, one row a cell (T*h*w, D).
-        positions: lambda p_i, the weighted position code (T*h*w, d).
-        M: Clusters.
-
-    Returns:
-        The four figures.
-
-    Example:
-        >>> labels = torch.tensor([[[0, 0, 1]], [[0, 1, 1]]])
-        >>> health = segment_health(labels, torch.rand(6, 2), torch.zeros(6, 2), M=2)
-        >>> health.entropy, health.small, round(health.consistency, 3), health.position
-        (1.0, 0.0, 0.667, 0.0)
-    """
-    members = F.one_hot(labels.flatten(), M).to(keys.dtype)  # (n, M)
-    share = members.mean(dim=0)  # (M,)
-    entropy = torch.special.entr(share).sum() / torch.tensor(max(M, 2)).log()
-    kept = (labels[1:] == labels[:-1]).float().mean() if len(labels) > 1 else torch.ones(())
-    of_keys, of_positions = _scatter(keys, members), _scatter(positions, members)
-    return SegmentHealth(
-        entropy=round(entropy.item(), 6),
-        small=(share < SMALL).float().mean().item(),
-        consistency=kept.item(),
-        position=of_positions / max(of_keys + of_positions, 1e-12),
-    )
-
-
-def _scatter(x: Tensor, members: Tensor) -> float:
-    """Sum of the squared distances of the rows of x (n, d) to the mean of their cluster: all less that of means."""
-    means_squared = (members.T @ x).square().sum(dim=1) / members.sum(dim=0).clamp(min=1)  # (M,), times their sizes
-    return max(float(torch.linalg.vector_norm(x).square() - means_squared.sum()), 0.0)
-
-
-FRAMES_AT_ONCE = 8
-"""Frames whose distances are held at full resolution: 65 MB at 480p with M = 5."""
-
-
 @dataclass(frozen=True)
 class SegmentsResult:
     """Segments of one video.
 
     Attributes:
         segments: (T, H, W) uint8, 0 for the largest segment to M - 1 for the smallest.
-        health: How sound they are.
+        health: Their health.
     """
 
     segments: NDArray[np.uint8]
@@ -92,13 +53,12 @@ class SpaceTimeClusterer:
     """Partition a video into M space-time segments (UMEC eq. 1).
 
     Each cell i of each frame is the point x_i = [e_i ; lambda p_i], e_i its unit-norm key and p_i its unit-norm
-    position code. Distances to the M centroids are upsampled, then each pixel takes the nearest: borders are
-    smooth, not blocks of s x s pixels.
+    position code. The distances to the M centroids are upsampled, then each pixel takes the nearest centroid, so
+    that borders are smooth.
 
-    On 11 real clips with keys of a short correspondence training (squared spread 0.94 within a clip), position was
-    1, 5, 16, 36 and 65 % of the objective at lambda 0.1, 0.25, 0.5, 1 and 2. Up to 0.25 it changed next to nothing;
-    at 0.5 a third of the stray pieces were gone; from 1 on segments were tiles, cut in time as well. Keys that
-    hardly differ, as an untrained network's (spread 0.14), give tiles at 0.5 already, and want 0.25.
+    On 11 real clips and keys of a short training, position was 1, 5, 16, 36 and 65 % of the objective at lambda
+    0.1, 0.25, 0.5, 1 and 2. Up to 0.25 it changed little; 0.5 removed a third of the scattered pieces; from 1 on
+    the segments were tiles. The keys of an untrained network hardly differ, and give tiles at 0.5 already.
 
     Args:
         clusters: M, 2 to 254.
@@ -110,11 +70,8 @@ class SpaceTimeClusterer:
     Raises:
         ConfigError: If a setting is out of range.
 
-    Source:
-        UMEC section "Space-time clustering"; M from table 4c.
-
     Example:
-        >>> keys = torch.zeros(3, 2, 4, 6)
+        >>> keys = torch.zeros(3, 2, 4, 6)  # (T, D, h, w)
         >>> keys[:, 0, :, :4], keys[:, 1, :, 4:] = 1, 1  # left two thirds, right third
         >>> result = SpaceTimeClusterer(clusters=2)(keys, output_size=(16, 24), seed=0)
         >>> result.segments.shape, result.segments[0, 0, ::4].tolist(), result.health.consistency
@@ -130,9 +87,7 @@ class SpaceTimeClusterer:
         shortest_period: float = 1.0,
     ) -> None:
         if not 2 <= clusters <= 254:
-            raise ConfigError(
-                f"{clusters} clusters; expected 2 to 254, for 255 marks pixels of which nothing is known"
-            )
+            raise ConfigError(f"clusters is {clusters}; expected 2 to 254, since 255 marks unknown pixels")
         if position_weight < 0:
             raise ConfigError(f"position_weight is {position_weight}; expected 0 or more")
         if fusion not in ("concat", "add"):
@@ -147,7 +102,7 @@ class SpaceTimeClusterer:
         """Cluster one video.
 
         Args:
-            keys: E's keys (T, D, h, w), unit norm over D.
+            keys: Keys of the encoder (T, D, h, w), unit norm over D.
             output_size: (H, W) of the segments.
             seed: Seed of k-means; see `video_seed`.
 
@@ -166,11 +121,11 @@ class SpaceTimeClusterer:
         x = torch.cat((e, p), dim=1) if self.fusion == "concat" else e + p
         found = kmeans(x.cpu().numpy(), self.clusters, seed, faiss_gpu(keys.device))
 
-        # Numbered from the largest to the smallest, so that a picture's colors say something.
+        # Number the segments by size, so that colors mean the same in every picture.
         order = np.argsort(-np.bincount(found.labels, minlength=self.clusters), kind="stable")
         centroids = torch.from_numpy(found.centroids[order]).to(x)  # (M, d)
         labels = torch.from_numpy(np.argsort(order)[found.labels]).to(keys.device).view(T, h, w)
-        with torch.autocast(keys.device.type, enabled=False):  # half precision blurs near ties into noise
+        with torch.autocast(keys.device.type, enabled=False):  # half precision turns near ties into noise
             # ||x - c||^2 without ||x||^2, which is the same for all centroids, upsampled or not.
             distances = torch.addmm(centroids.square().sum(dim=1), x, centroids.T, alpha=-2).view(T, h, w, -1)
             health = segment_health(labels, e, p, self.clusters)
@@ -180,3 +135,31 @@ class SpaceTimeClusterer:
             for chunk in distances.split(FRAMES_AT_ONCE)
         ]
         return SegmentsResult(torch.cat(parts).numpy(), health)
+
+
+def segment_health(labels: Tensor, keys: Tensor, positions: Tensor, M: int) -> SegmentHealth:
+    """Measure a clustering.
+
+    Args:
+        labels: Cluster of each cell (T, h, w), integers in [0, M).
+        keys: e_i, one row a cell (T*h*w, D).
+        positions: lambda p_i, the weighted position code (T*h*w, d).
+        M: Number of clusters.
+    """
+    members = F.one_hot(labels.flatten(), M).to(keys.dtype)  # (n, M)
+    sizes = members.mean(dim=0)  # (M,) as fractions
+    entropy = torch.special.entr(sizes).sum() / torch.tensor(max(M, 2)).log()
+    kept = (labels[1:] == labels[:-1]).float().mean() if len(labels) > 1 else torch.ones(())
+    of_keys, of_positions = _scatter(keys, members), _scatter(positions, members)
+    return SegmentHealth(
+        entropy=round(entropy.item(), 6),
+        small=(sizes < SMALL).float().mean().item(),
+        consistency=kept.item(),
+        position=of_positions / max(of_keys + of_positions, 1e-12),
+    )
+
+
+def _scatter(x: Tensor, members: Tensor) -> float:
+    """Sum of the squared distances of points (n, d) to the mean of their cluster."""
+    of_means = (members.T @ x).square().sum(dim=1) / members.sum(dim=0).clamp(min=1)  # (M,) size times squared norm
+    return max(float(torch.linalg.vector_norm(x).square() - of_means.sum()), 0.0)

@@ -1,9 +1,8 @@
-"""One process's share of a generation of pseudo masks: videos read, encoded, clustered and written at once."""
+"""Pseudo masks of many videos: read, encode, cluster and write them, three videos at work at a time."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,87 +23,69 @@ from vos_umec.viz.sheets import save_picture
 
 log = logging.getLogger(__name__)
 
-Window = tuple[NDArray[np.int64], Frame]
-"""Frame numbers (T,) and the frames (T, H, W, 3) uint8."""
 
+def cluster_videos(
+    entries: Iterable[VideoEntry],
+    store: PseudoMaskStore,
+    generation: int,
+    clusterer: SpaceTimeClusterer,
+    encoder: Encoder,
+    device: torch.device,
+    frames_per_video: int = 24,
+    gap: int = 2,
+    short_side: int = 256,
+    pictures: Mapping[str, Path] | None = None,
+    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> list[SegmentHealth]:
+    """Write the pseudo masks of videos into a generation of the store that was begun.
 
-@dataclass(frozen=True)
-class VideoShard:
-    """Makes the pseudo masks of some videos, three at a time.
+    While one video is encoded, one thread reads the next video, and another clusters and writes the last one. The
+    masks depend on the weights, the video and the generation alone, so any process may make them. A video that
+    cannot be read or clustered is left out with a warning.
 
-    While this thread encodes one video, a second reads the next one, and a third clusters the last one and writes
-    its masks. What is written does not depend on how they take turns.
-
-    Attributes:
-        store: Where masks go; the generation is begun.
-        generation: Its number.
-        clusterer: Makes segments of keys.
-        encoder: Makes keys, on `device`.
+    Args:
+        entries: The videos, for example the shard of one rank.
+        store: Where the masks go.
+        generation: Number of the generation.
+        clusterer: Makes segments from keys.
+        encoder: The encoder E, on `device`.
         device: Where to compute.
-        frames_per_video: Frames of the window that is drawn of each video.
-        gap: Steps from one of them to the next.
-        short_side: Short side in pixels at which they are clustered.
-        pictures: Where a picture of a video goes, by video id; the others get none.
-        precision: What to encode in where the hardware does not multiply in bf16, such as the Trainer's precision.
+        frames_per_video: Frames of the window that is drawn from each video.
+        gap: Steps from one frame of the window to the next.
+        short_side: Short side of the frames and of the masks in pixels.
+        pictures: Video id to the file that shows its segments; other videos get no picture.
+        precision: Context in which frames are encoded where the hardware does not multiply in bf16.
+
+    Returns:
+        The health of each video that has masks now, in order.
     """
 
-    store: PseudoMaskStore
-    generation: int
-    clusterer: SpaceTimeClusterer
-    encoder: Encoder
-    device: torch.device
-    frames_per_video: int = 24
-    gap: int = 2
-    short_side: int = 256
-    pictures: Mapping[str, Path] | None = None
-    precision: Callable[[], AbstractContextManager[object]] = nullcontext
-
-    def run(self, entries: Iterable[VideoEntry]) -> list[SegmentHealth]:
-        """Cluster the videos; one that cannot be read or clustered is left out with a warning.
-
-        Args:
-            entries: The videos.
-
-        Returns:
-            The health of those that have masks now, in order.
-        """
-        healths: list[SegmentHealth] = []
-        with WriteBehind(waiting=1) as finisher:
-            for entry, coming in one_ahead(self._read, entries):
-                try:
-                    indices, frames = coming.result()
-                    with self.precision():
-                        keys = encode_frames(frames, self.encoder, self.device)
-                except DataError as error:
-                    _leave_out(entry, error)
-                else:
-                    finisher.put(self._finish, entry, indices, frames, keys, healths)
-        return healths
-
-    def _read(self, entry: VideoEntry) -> Window:
+    def read(entry: VideoEntry) -> tuple[NDArray[np.int64], Frame]:
         source = entry.source()
-        indices = frame_window(len(source), self.frames_per_video, self.gap, video_seed(entry.id, self.generation))
-        return indices, source.read(indices.tolist(), resized(source.size, self.short_side))
+        indices = frame_window(len(source), frames_per_video, gap, video_seed(entry.id, generation))
+        return indices, source.read(indices.tolist(), resized(source.size, short_side))
 
-    def _finish(
-        self,
-        entry: VideoEntry,
-        indices: NDArray[np.int64],
-        frames: Frame,
-        keys: Tensor,
-        healths: list[SegmentHealth],
-    ) -> None:
-        size, seed = (frames.shape[1], frames.shape[2]), video_seed(entry.id, self.generation)
+    def finish(entry: VideoEntry, indices: NDArray[np.int64], frames: Frame, keys: Tensor) -> None:
+        size, seed = (frames.shape[1], frames.shape[2]), video_seed(entry.id, generation)
         try:
-            result = cluster_keys(keys, self.clusterer, size, self.encoder.stride, seed)
+            result = cluster_keys(keys, clusterer, size, encoder.stride, seed)
         except DataError as error:
-            _leave_out(entry, error)
+            log.warning("%s gets no pseudo masks: %s", entry.id, error)
             return
-        self.store.write(self.generation, entry.id, indices, result.segments)
-        if self.pictures and entry.id in self.pictures:
-            save_picture(self.pictures[entry.id], segment_sheet(frames, result.segments))
+        store.write(generation, entry.id, indices, result.segments)
+        if pictures and entry.id in pictures:
+            save_picture(pictures[entry.id], segment_sheet(frames, result.segments))
         healths.append(result.health)
 
-
-def _leave_out(entry: VideoEntry, error: DataError) -> None:
-    log.warning("%s gets no pseudo masks: %s", entry.id, error)
+    healths: list[SegmentHealth] = []
+    with WriteBehind(waiting=1) as writer:
+        for entry, reading in one_ahead(read, entries):
+            try:
+                indices, frames = reading.result()
+                with precision():
+                    keys = encode_frames(frames, encoder, device)
+            except DataError as error:
+                log.warning("%s gets no pseudo masks: %s", entry.id, error)
+            else:
+                writer.put(finish, entry, indices, frames, keys)
+    return healths

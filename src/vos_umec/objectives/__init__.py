@@ -1,1 +1,1 @@
-"""What is minimised: the segmentation loss and the correspondence objectives behind one interface."""
+"""What is minimized: the segmentation loss and the correspondence objectives behind one interface."""

@@ -1,4 +1,4 @@
-"""What every correspondence objective is given, and what it gives back."""
+"""The interface of correspondence objectives: the clips they get, the losses they return."""
 
 from abc import ABC, abstractmethod
 from functools import cached_property
@@ -11,15 +11,15 @@ from vos_umec.models.encoder import Features
 
 
 class EncodedClip:
-    """A batch of clips beside the encoder E; E's features of all frames are computed on first use and shared.
+    """A batch of clips with the encoder E. All frames are encoded on first use, once for all objectives.
 
     Args:
         encoder: E, a module that takes frames (n, 3, H, W) to `Features`.
-        frames: Normalised frames (B, T, 3, H, W).
-        frame_indices: Place of each frame in its video (B, T), in raw frames.
+        frames: Normalized frames (B, T, 3, H, W).
+        frame_indices: Number of each frame in its video (B, T).
 
     Raises:
-        ConfigError: When the shapes do not fit each other.
+        ConfigError: If the shapes do not fit each other.
 
     Example:
         >>> import torch
@@ -40,40 +40,44 @@ class EncodedClip:
         self.frames = frames
         self.frame_indices = frame_indices
 
-    def encode(self, frames: Tensor) -> Features:
-        """E's features of any frames, such as transformed ones.
+    def require_frames(self, least: int, objective: str) -> tuple[int, int]:
+        """Check the length of the clips.
 
         Args:
-            frames: Normalised frames (n, 3, H, W).
+            least: Frames that the objective needs.
+            objective: Its name, for the message.
 
         Returns:
-            Features of n frames.
+            (B, T), the number of clips and their length.
 
-        Example:
-            >>> import torch
-            >>> from vos_umec.models.encoder import ResNetEncoder
-            >>> E = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
-            >>> clip = EncodedClip(E, torch.rand(1, 2, 3, 32, 32), torch.arange(2)[None])
-            >>> tuple(clip.encode(clip.frames[:, 0].flip(-1)).key.shape)
-            (1, 16, 8, 8)
+        Raises:
+            ConfigError: If the clips are shorter.
         """
+        B, T = self.frame_indices.shape
+        if least > T:
+            raise ConfigError(
+                f"{objective} needs clips of {least} frames or more; found {T}. Raise the data module's clip_length"
+            )
+        return B, T
+
+    def encode(self, frames: Tensor) -> Features:
+        """E's features of any normalized frames (n, 3, H, W), such as transformed ones."""
         return cast(Features, self.encoder(frames))
 
     @cached_property
     def features(self) -> Features:
-        """E's features of all frames, the T frames of a clip next to each other: (B*T, ...)."""
+        """E's features of all frames (B*T, ...), the T frames of a clip next to each other."""
         return self.encode(self.frames.flatten(0, 1))
 
     @property
     def keys(self) -> Tensor:
         """Unit-norm keys of all frames (B, T, D, h, w)."""
-        B, T = self.frames.shape[:2]
-        keys: Tensor = self.features.key.unflatten(0, (B, T))
+        keys: Tensor = self.features.key.unflatten(0, tuple(self.frames.shape[:2]))
         return keys
 
 
 class CorrespondenceObjective(nn.Module, ABC):
-    """A loss that teaches E correspondence from unlabelled clips; any subclass plugs into training.
+    """A loss that teaches E correspondence from unlabeled clips. Any subclass can be named in a configuration.
 
     Example:
         >>> class Stillness(CorrespondenceObjective):
@@ -92,8 +96,8 @@ class CorrespondenceObjective(nn.Module, ABC):
         """Compute the loss of a batch of clips.
 
         Args:
-            clip: The clips and their keys.
+            clip: The clips with their encoder.
 
         Returns:
-            "loss", the weighted scalar to minimise, and named scalars to log, which may be detached.
+            "loss", the scalar to minimize, and further named scalars to log, which may be detached.
         """

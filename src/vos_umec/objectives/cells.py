@@ -1,4 +1,4 @@
-"""Choosing cells of a feature grid, and reading maps there."""
+"""Choosing cells of a feature grid, and reading maps there. A cell is a flat index y * w + x."""
 
 import torch
 from torch import Tensor
@@ -9,17 +9,10 @@ def random_cells(valid: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
     Args:
         valid: (B, h, w) bool, cells that may be drawn.
-        count: Cells a clip; all h*w when there are fewer.
+        count: Number of cells a clip; all h*w where there are fewer.
 
     Returns:
-        Flat index y * w + x of each cell (B, S), and (B, S) bool: False for cells drawn although not valid,
-        because the clip has too few.
-
-    Example:
-        >>> import torch
-        >>> cells, ok = random_cells(torch.tensor([[[True, False], [True, False]]]), 3)
-        >>> sorted(cells[ok].tolist()), ok.tolist()
-        ([0, 2], [[True, True, False]])
+        Cells (B, S), and (B, S) bool: False for cells that are not valid, drawn where a clip has too few.
     """
     flat = valid.flatten(1)
     order = torch.rand(flat.shape, device=flat.device) + flat  # valid cells lie in [1, 2), the others below
@@ -28,22 +21,16 @@ def random_cells(valid: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def jittered_grid(batch: int, grid: tuple[int, int], side: int, device: torch.device | None = None) -> Tensor:
-    """Lay a regular lattice of cells over each clip's grid, moved by one random offset a clip.
+    """Lay a regular lattice of cells over each clip's grid, shifted by one random offset a clip.
 
     Args:
         batch: B.
         grid: (h, w) of the feature map.
         side: Lattice points along each side; fewer where the grid is smaller.
-        device: Where the indices are made.
+        device: Where the cells are made.
 
     Returns:
-        Flat index y * w + x of each lattice point (B, S).
-
-    Example:
-        >>> import torch
-        >>> cells = jittered_grid(1, (8, 8), side=2)
-        >>> (cells - cells[:, :1]).tolist()
-        [[0, 4, 32, 36]]
+        Cells (B, S), row by row.
     """
     lines = []
     for n in grid:
@@ -56,19 +43,6 @@ def jittered_grid(batch: int, grid: tuple[int, int], side: int, device: torch.de
 
 
 def read_cells(maps: Tensor, cells: Tensor) -> Tensor:
-    """Read a map at chosen cells.
-
-    Args:
-        maps: (B, D, h, w).
-        cells: Flat indices (B, S).
-
-    Returns:
-        (B, S, D).
-
-    Example:
-        >>> import torch
-        >>> read_cells(torch.arange(4.0).view(1, 1, 2, 2), torch.tensor([[3, 1]])).flatten().tolist()
-        [3.0, 1.0]
-    """
+    """Read maps (B, D, h, w) at cells (B, S); gives (B, S, D)."""
     flat = maps.flatten(2).transpose(1, 2)  # (B, h*w, D)
     return flat.gather(1, cells[:, :, None].expand(-1, -1, flat.shape[2]))

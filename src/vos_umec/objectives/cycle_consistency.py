@@ -1,4 +1,4 @@
-"""Cycle consistency: walks over patches, out and back, end where they began (METHOD section 3, after CRW)."""
+"""Cycle consistency: walks over patches, forth and back in time (after CRW, arXiv 2006.14613)."""
 
 import torch
 import torch.nn.functional as F
@@ -10,35 +10,28 @@ from vos_umec.transforms.geometric import GeometricTransform
 
 
 class CycleConsistencyObjective(CorrespondenceObjective):
-    """Palindrome walks on the graph of a clip's patches; every walk should return to its own node.
+    """Walk from patch to patch through the clip and back; every walk should end at the patch where it began.
 
-    Each frame gives `grid` x `grid` overlapping patches, each jittered by a random crop of its own, encoded on its
-    own, so that no position leaks in through the frame's border, and pooled to one unit-norm node. With q_t the
-    nodes of frame t, A_t = softmax over rows of q_t q_{t+1}^T / tau and A'_t that of q_{t+1} q_t^T / tau, edges
-    dropped from each separately, the round trip over k frames and the loss over all sub-cycles are
+    Each frame gives `grid` x `grid` overlapping patches, each cropped at random and encoded alone, so that the
+    frame's border cannot reveal its position, then pooled to one unit-norm node. q_t are the nodes of frame t,
+    A_t the softmax over rows of q_t q_{t+1}^T / tau and A'_t that of q_{t+1} q_t^T / tau, each with some edges
+    dropped. The round trip over k frames and the loss over all sub-cycles are
 
         W_k = A_0 ... A_{k-1} A'_{k-1} ... A'_0,   L = - mean over k = 2..T-1 and i of log W_k[i, i].
 
-    Source: "Space-Time Correspondence as a Contrastive Random Walk" (NeurIPS 2020). Ours pools keys, which are what
-    is matched later, where the source puts a head on pooled trunk features. With the defaults 49 patches have three
-    times the frame's pixels, all encoded; E's features of the clip are not used.
+    Source: "Space-Time Correspondence as a Contrastive Random Walk", Jabri et al., NeurIPS 2020, arXiv 2006.14613.
+    Unlike there, nodes are pooled keys, which are matched later, and not the output of a separate head. The clip's
+    shared features are not used; with the defaults the patches of a frame have three times its pixels.
 
     Args:
         grid: Patches along each side of a frame.
-        patch: Side of a patch as a fraction of the frame's shorter side: 64 px of 256, 32 of 128.
-        jitter: Smallest and largest share of a patch's area that its random crop keeps.
+        patch: Side of a patch as a fraction of the frame's shorter side.
+        jitter: Smallest and largest fraction of a patch's area that its random crop keeps.
         dropout: Probability that an edge is dropped.
         tau: Temperature.
 
     Raises:
-        ConfigError: When a setting is out of range.
-
-    Example:
-        >>> from vos_umec.models.encoder import ResNetEncoder
-        >>> E = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
-        >>> clip = EncodedClip(E, torch.rand(1, 3, 3, 64, 64), torch.arange(3)[None])
-        >>> sorted(CycleConsistencyObjective()(clip))
-        ['cycle', 'cycle_accuracy', 'loss']
+        ConfigError: If a setting is out of range.
     """
 
     def __init__(
@@ -50,16 +43,11 @@ class CycleConsistencyObjective(CorrespondenceObjective):
         tau: float = 0.05,
     ) -> None:
         super().__init__()
-        if (
-            grid < 2
-            or not 0 < patch <= 1
-            or not 0 < jitter[0] <= jitter[1] <= 1
-            or not 0 <= dropout < 1
-            or tau <= 0
-        ):
+        fractions = 0 < patch <= 1 and 0 < jitter[0] <= jitter[1] <= 1 and 0 <= dropout < 1
+        if grid < 2 or not fractions or tau <= 0:
             raise ConfigError(
-                f"cycle consistency was given grid {grid}, patch {patch}, jitter {tuple(jitter)}, dropout "
-                f"{dropout} and tau {tau}; expected at least 2, shares in (0, 1], a probability below 1, above 0"
+                f"cycle consistency with {grid=}, {patch=}, {jitter=}, {dropout=}, {tau=}; expected a grid of at "
+                "least 2, patch and rising jitter in (0, 1], dropout in [0, 1), tau above 0"
             )
         self.grid = grid
         self.patch = patch
@@ -74,32 +62,28 @@ class CycleConsistencyObjective(CorrespondenceObjective):
             clip: Clips of at least three frames.
 
         Returns:
-            "loss", the same as "cycle", and "cycle_accuracy", the share of the longest walks, no edge dropped, that
-            are likelier to end where they began than anywhere else. The last two detached.
+            "loss"; the same as "cycle"; and "cycle_accuracy", the fraction of the longest walks, without dropped
+            edges, that most likely end where they began. All but the loss are detached.
 
         Raises:
-            ConfigError: When clips have less than three frames, or a patch has no pixel.
+            ConfigError: If clips have less than three frames, or a patch has no pixel.
         """
-        B, T = clip.frame_indices.shape
-        if T < 3:
-            raise ConfigError(f"cycle consistency needs clips of 3 frames or more; found {T}")
+        B, T = clip.require_frames(3, "cycle consistency")
         patches = self._patches(clip.frames.flatten(0, 1))  # (B*T*P, 3, p, p)
         pooled = clip.encode(patches).key.mean(dim=(2, 3))  # (B*T*P, D)
         nodes = F.normalize(pooled, dim=1).view(B, T, self.grid**2, -1)
         returned = self._walks(nodes, self.dropout).diagonal(dim1=2, dim2=3)  # (T-2, B, P)
-        loss = -(returned + 1e-20).log().mean()  # the addend keeps a walk that cannot return finite
+        loss = -(returned + 1e-20).log().mean()  # finite for a walk that cannot return
         longest = self._walks(nodes.detach(), dropout=0.0)[-1]  # (B, P, P)
         home = longest.argmax(dim=2) == torch.arange(self.grid**2, device=longest.device)
         return {"loss": loss, "cycle": loss.detach(), "cycle_accuracy": home.float().mean()}
 
     def _patches(self, frames: Tensor) -> Tensor:
-        """Jittered patches (n*P, 3, p, p) of frames (n, 3, H, W), those of a frame row by row."""
+        """Randomly cropped patches (n*P, 3, p, p) of frames (n, 3, H, W), row by row."""
         H, W = frames.shape[-2:]
         p = round(self.patch * min(H, W))
         if p < 1:
-            raise ConfigError(
-                f"a patch of {self.patch} of {H} x {W} frames has no pixel; give larger frames or patches"
-            )
+            raise ConfigError(f"patch={self.patch} of {H} x {W} frames has no pixel; take larger frames or patches")
         tops, lefts = (
             torch.linspace(0, side - p, self.grid, dtype=torch.float64).round().int().tolist() for side in (H, W)
         )
@@ -109,16 +93,16 @@ class CycleConsistencyObjective(CorrespondenceObjective):
         return jitter.apply_image(cut)
 
     def _walks(self, nodes: Tensor, dropout: float) -> Tensor:
-        """Round trips W_2 to W_{T-1} (T-2, B, P, P) over nodes (B, T, P, D), in fp32 whatever autocast says."""
+        """Round trips W_2 to W_{T-1} (T-2, B, P, P) over nodes (B, T, P, D), without autocast."""
         with torch.autocast(nodes.device.type, enabled=False):
             scores = nodes[:, :-1] @ nodes[:, 1:].transpose(2, 3) / self.tau  # (B, T-1, P, P)
-            both = torch.stack((scores, scores.transpose(2, 3)))  # there and back
+            both = torch.stack((scores, scores.transpose(2, 3)))  # forth and back
             dropped = torch.rand(both.shape, device=both.device) < dropout
-            # Finite, for all edges of a node may be dropped.
-            there, back = both.masked_fill(dropped, torch.finfo(both.dtype).min).softmax(dim=-1)
-            out, home = there[:, 0], back[:, 0]
+            # Finite instead of -inf: all edges of a node may be dropped.
+            forth, back = both.masked_fill(dropped, torch.finfo(both.dtype).min).softmax(dim=-1)
+            out, home = forth[:, 0], back[:, 0]
             walks = []
-            for t in range(1, there.shape[1]):
-                out, home = out @ there[:, t], back[:, t] @ home
+            for t in range(1, forth.shape[1]):
+                out, home = out @ forth[:, t], back[:, t] @ home
                 walks.append(out @ home)
         return torch.stack(walks)

@@ -1,4 +1,4 @@
-"""Dense contrast: self-training of dense features against sparse anchors (METHOD section 3, after DUL)."""
+"""Dense contrast: self-training of all cells against sparse anchors (after DUL, arXiv 2111.06265)."""
 
 import torch
 import torch.nn.functional as F
@@ -12,34 +12,27 @@ from vos_umec.transforms.geometric import GeometricTransform
 
 
 class DenseContrastObjective(CorrespondenceObjective):
-    """Classify every cell of the later frames among anchors of the first frames of all clips.
+    """Classify every cell of the later frames among anchors from the first frames of all clips.
 
-    Anchors are keys of each clip's first frame on a jittered lattice. A cell's label is the anchor of its own
-    clip most like the same cell seen through Phi, without gradient; the student is the untransformed map,
-    warped by Phi. The arg-max is over logits: the softmax the source takes first keeps their order. The cross
-    view term matches the first frame's two views, cell by cell on a coarser lattice, with gradient on both.
+    Anchors are keys of the first frames on a jittered lattice. With Phi a random crop and flip, the teacher
+    E(Phi(I_t)), without gradient, labels each cell with the anchor of its own clip that is most similar. The
+    student Phi(E(I_t)) learns that label among the anchors of all clips, by cross-entropy. The cross-view term
+    matches Phi(E(I_0)) with E(Phi(I_0)) on a coarser lattice by InfoNCE, with gradients into both. Each step
+    encodes every frame twice.
 
-    Source: "Dense Unsupervised Learning for Video Segmentation" (NeurIPS 2021), the schema METHOD.md calls
-    dense contrast; a step encodes every frame twice, T - 1 of the second without gradient.
+    Source: "Dense Unsupervised Learning for Video Segmentation", Araslanov et al., NeurIPS 2021, arXiv 2111.06265.
 
     Args:
-        anchors: Lattice points along a side: anchors^2 a clip.
+        anchors: Lattice points along each side, so anchors^2 a clip.
         tau: Temperature of the classification.
-        w_cross: Weight of the cross view term.
-        cross_anchors: Lattice points along a side in the cross view term.
-        cross_tau: Temperature of the cross view term.
-        phi_scale: Crop of Phi as a fraction of the side.
+        w_cross: Weight of the cross-view term.
+        cross_anchors: Lattice points along each side in the cross-view term.
+        cross_tau: Temperature of the cross-view term.
+        phi_scale: Smallest and largest side of Phi's crop, as a fraction of the frame's.
         flip: Probability that Phi flips.
 
     Raises:
-        ConfigError: When a temperature or a number of anchors is not positive.
-
-    Example:
-        >>> from vos_umec.models.encoder import ResNetEncoder
-        >>> E = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
-        >>> clip = EncodedClip(E, torch.rand(2, 3, 3, 32, 32), torch.arange(3).expand(2, 3))
-        >>> sorted(DenseContrastObjective()(clip))
-        ['cross', 'cross_accuracy', 'dense', 'dense_accuracy', 'loss']
+        ConfigError: If a temperature or a number of anchors is not positive.
     """
 
     def __init__(
@@ -55,8 +48,7 @@ class DenseContrastObjective(CorrespondenceObjective):
         super().__init__()
         if min(tau, cross_tau) <= 0 or min(anchors, cross_anchors) < 1:
             raise ConfigError(
-                f"dense contrast was given tau {tau}, cross_tau {cross_tau}, anchors {anchors}, cross_anchors "
-                f"{cross_anchors}; temperatures must be above 0 and anchors at least 1"
+                f"dense contrast with {tau=}, {cross_tau=}, {anchors=}, {cross_anchors=}; expected all above 0"
             )
         self.anchors = anchors
         self.tau = tau
@@ -73,15 +65,13 @@ class DenseContrastObjective(CorrespondenceObjective):
             clip: Clips of at least two frames.
 
         Returns:
-            "loss", its parts "dense" and "cross", and the share of cells that agree with their label in each:
-            "dense_accuracy", "cross_accuracy" (parts and shares detached).
+            "loss", its parts "dense" and "cross", and the fraction of cells that agree with their label in each,
+            "dense_accuracy" and "cross_accuracy". All but the loss are detached.
 
         Raises:
-            ConfigError: When clips have one frame.
+            ConfigError: If clips have one frame.
         """
-        B, T = clip.frame_indices.shape
-        if T < 2:
-            raise ConfigError(f"dense contrast needs clips of 2 frames or more; found {T}")
+        B, T = clip.require_frames(2, "dense contrast")
         device = clip.frames.device
         size = (int(clip.frames.shape[-2]), int(clip.frames.shape[-1]))
         phi = GeometricTransform.sample(B, size, scale=self.phi_scale, flip=self.flip, device=device)
@@ -93,11 +83,11 @@ class DenseContrastObjective(CorrespondenceObjective):
         student = F.normalize(phi.apply_features(keys), dim=2)
 
         anchors = read_cells(keys[:, 0], jittered_grid(B, grid, self.anchors, device))  # (B, A, D)
-        dense, agree = self._classify(student[:, 1:], teacher, anchors)
+        dense, dense_accuracy = self._classify(student[:, 1:], teacher, anchors)
 
         cells = jittered_grid(B, grid, self.cross_anchors, device)
         first_view = clip.encode(views[:, 0]).key
-        cross, found = info_nce(
+        cross, cross_accuracy = info_nce(
             read_cells(student[:, 0], cells),
             read_cells(first_view, cells),
             cells,
@@ -110,8 +100,8 @@ class DenseContrastObjective(CorrespondenceObjective):
             "loss": dense + self.w_cross * cross,
             "dense": dense.detach(),
             "cross": cross.detach(),
-            "dense_accuracy": agree,
-            "cross_accuracy": found,
+            "dense_accuracy": dense_accuracy,
+            "cross_accuracy": cross_accuracy,
         }
 
     def _classify(self, student: Tensor, teacher: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:

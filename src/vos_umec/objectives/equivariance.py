@@ -1,4 +1,4 @@
-"""The two correspondence terms of UMEC: short-term and long-term equivariance (eq. 7 to 10)."""
+"""UMEC's own correspondence learning: short-term and long-term equivariance (eq. 7 to 10)."""
 
 import torch
 import torch.nn.functional as F
@@ -13,37 +13,31 @@ from vos_umec.transforms.geometric import GeometricTransform
 
 
 class EquivarianceObjective(CorrespondenceObjective):
-    """L_corr = w_short L_short + w_long L_long, both contrastive matching of cells.
+    """L_corr = w_short L_short + w_long L_long, with Phi a random crop and flip.
 
-    * short term (eq. 7): E(Phi(I_t)) ~ Phi(E(I_t+1)), frames next to each other in the clip;
-    * long term (eq. 8 to 10): E(I_t) ~ A^T Phi(E(I_t')), |t - t'| >= `long_gap`, A the affinity from
-      E(Phi(I_t')) to E(I_t), softmax over the pixels of Phi(t').
+    * Short term (eq. 7): E(Phi(I_t)) should equal Phi(E(I_t+1)), for neighboring frames of the clip.
+    * Long term (eq. 8 to 10): E(I_t) should equal A^T Phi(E(I_t')), for frames at least `long_gap` apart. A is the
+      affinity from E(Phi(I_t')) to E(I_t).
 
-    One frame of each clip is transformed and serves both terms, as t of the first and t' of the second; all
-    untransformed keys are the clip's. Cells of I_t that Phi crops out of I_t' have nothing to match and are
-    left out of the long term, and so are clips without two frames far enough apart.
+    "Equal" is measured on random cells by InfoNCE. One transformed frame of each clip serves both terms, as I_t of
+    the first and I_t' of the second. The long term leaves out the cells of I_t that Phi crops away, and clips
+    without two frames far enough apart.
+
+    Source: UMEC, Li et al., CVPR 2023, arXiv 2303.10100.
 
     Args:
         w_short: Weight of the short term; 1 learned more than 0.1 in short runs (52.6 against 50.0 J, one seed).
         w_long: Weight of the long term.
-        tau: Temperature of the affinity and of the matching.
-        samples: Cells a clip in each term.
+        tau: Temperature of the affinity and of InfoNCE.
+        samples: Cells of each clip in each term.
         radius: Distance in cells up to which other cells of a clip are no negatives.
-        long_gap: Smallest |t - t'| in raw frames.
-        symmetric: Let gradients into the warped side too, and match both ways.
-        phi_scale: Crop of Phi as a fraction of the side.
+        long_gap: Smallest |t - t'| in frames of the video.
+        symmetric: Match in both directions, with gradients into the warped side too.
+        phi_scale: Smallest and largest side of Phi's crop, as a fraction of the frame's.
         flip: Probability that Phi flips.
 
     Raises:
-        ConfigError: When the temperature, the number of samples or the gap is not positive.
-
-    Example:
-        >>> from vos_umec.models.encoder import ResNetEncoder
-        >>> E = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
-        >>> clip = EncodedClip(E, torch.rand(2, 3, 3, 32, 32), torch.tensor([[0, 4, 8], [0, 1, 2]]))
-        >>> parts = EquivarianceObjective()(clip)
-        >>> sorted(parts), float(parts["long_share"])
-        (['long', 'long_accuracy', 'long_share', 'loss', 'short', 'short_accuracy'], 0.5)
+        ConfigError: If the temperature, the number of samples or the gap is not positive.
     """
 
     def __init__(
@@ -60,9 +54,7 @@ class EquivarianceObjective(CorrespondenceObjective):
     ) -> None:
         super().__init__()
         if tau <= 0 or samples < 1 or long_gap < 1:
-            raise ConfigError(
-                f"equivariance was given tau {tau}, samples {samples} and long_gap {long_gap}; all must be above 0"
-            )
+            raise ConfigError(f"equivariance with {tau=}, {samples=}, {long_gap=}; expected all above 0")
         self.w_short = w_short
         self.w_long = w_long
         self.tau = tau
@@ -80,25 +72,23 @@ class EquivarianceObjective(CorrespondenceObjective):
             clip: Clips of at least two frames.
 
         Returns:
-            "loss", its parts "short" and "long", the share of sampled cells that find their match
-            ("short_accuracy", "long_accuracy") and the share of clips in the long term ("long_share"); all but
-            the loss are detached. Every figure is finite: a term without a cell is 0.
+            "loss"; its parts "short" and "long", 0 where no cell can be matched; the fraction of cells that find
+            their match, "short_accuracy" and "long_accuracy"; and the fraction of clips in the long term,
+            "long_fraction". All but the loss are detached.
 
         Raises:
-            ConfigError: When clips have one frame.
+            ConfigError: If clips have one frame.
         """
-        B, T = clip.frame_indices.shape
-        if T < 2:
-            raise ConfigError(f"equivariance needs clips of 2 frames or more; found {T}")
+        B, _ = clip.require_frames(2, "equivariance")
         device = clip.frames.device
         size = (int(clip.frames.shape[-2]), int(clip.frames.shape[-1]))
         rows = torch.arange(B, device=device)
-        moved, next_to, far, has_far = _choose_frames(clip.frame_indices, self.long_gap)
+        moved, neighbor, far, has_far = _choose_frames(clip.frame_indices, self.long_gap)
         phi = GeometricTransform.sample(B, size, scale=self.phi_scale, flip=self.flip, device=device)
         transformed = clip.encode(phi.apply_image(clip.frames[rows, moved])).key  # (B, D, h, w)
         keys = clip.keys
 
-        short, short_accuracy = self._short(transformed, keys[rows, next_to], phi)
+        short, short_accuracy = self._short(transformed, keys[rows, neighbor], phi)
         long, long_accuracy = self._long(transformed, keys[rows, moved], keys[rows, far], phi, has_far)
         return {
             "loss": self.w_short * short + self.w_long * long,
@@ -106,11 +96,11 @@ class EquivarianceObjective(CorrespondenceObjective):
             "long": long.detach(),
             "short_accuracy": short_accuracy,
             "long_accuracy": long_accuracy,
-            "long_share": has_far.float().mean(),
+            "long_fraction": has_far.float().mean(),
         }
 
     def _short(self, transformed: Tensor, keys: Tensor, phi: GeometricTransform) -> tuple[Tensor, Tensor]:
-        """Eq. 7: E(Phi(I_t)) (B, D, h, w) against Phi(E(I_t+1)), `keys` those of I_t+1 before Phi."""
+        """Eq. 7: E(Phi(I_t)) against Phi(E(I_t+1)), `keys` being E(I_t+1); (B, D, h, w) each."""
         warped = F.normalize(phi.apply_features(keys), dim=1)
         cells, valid = random_cells(phi.valid_mask((keys.shape[-2], keys.shape[-1])), self.samples)
         y = read_cells(warped if self.symmetric else warped.detach(), cells)
@@ -119,7 +109,7 @@ class EquivarianceObjective(CorrespondenceObjective):
     def _long(
         self, transformed: Tensor, keys: Tensor, keys_far: Tensor, phi: GeometricTransform, has_far: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Eq. 8 to 10: A^T Phi(E(I_t')), `keys` those of I_t' before Phi, against E(I_t), `keys_far`."""
+        """Eq. 8 to 10: A^T Phi(E(I_t')) against E(I_t), `keys` being E(I_t') and `keys_far` E(I_t)."""
         kept = phi.inverse().valid_mask((transformed.shape[-2], transformed.shape[-1]))  # (B, h, w)
         cells, valid = random_cells(kept & has_far[:, None, None], self.samples)
         x = read_cells(keys_far, cells)  # (B, S, D)
@@ -138,19 +128,18 @@ class EquivarianceObjective(CorrespondenceObjective):
 
 
 def _choose_frames(indices: Tensor, gap: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Places in the clip of t', of the frame next to it, of t, and whether t and t' are far apart: (B,) each.
+    """Places in the clip of t', of its neighbor and of t, and whether t and t' are far apart: (B,) each.
 
-    t' and t are a random pair at least `gap` raw frames apart where the clip has one. Next to t' is the frame
-    that follows it in time, or precedes it when it is the last.
+    t' and t are a random pair at least `gap` frames of the video apart, where the clip has one. The neighbor of t'
+    is the frame that follows it in time, or the one before where t' is the last.
     """
     B, T = indices.shape
     rows = torch.arange(B, device=indices.device)
     apart = indices[:, None, :] - indices[:, :, None]  # (B, T, T), from row to column
     pair = (torch.rand(B, T, T, device=indices.device) + (apart.abs() >= gap)).flatten(1).argmax(dim=1)
     moved, far = pair // T, pair % T
-    ahead = apart[rows, moved]  # (B, T) raw frames from t'
-    distance = torch.where(
-        ahead > 0, ahead, ahead.abs() + indices.abs().amax() + 1
-    )  # the past after all of the future
+    ahead = apart[rows, moved]  # (B, T) frames from t'
+    past = ahead.abs() + indices.abs().amax() + 1  # farther than all that lies ahead
+    distance = torch.where(ahead > 0, ahead, past)
     distance[rows, moved] = torch.iinfo(distance.dtype).max
     return moved, distance.argmin(dim=1), far, ahead[rows, far].abs() >= gap

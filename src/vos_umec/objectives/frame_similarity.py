@@ -1,4 +1,4 @@
-"""Frame similarity: two frames of one clip, each pooled to one vector, attract (after SimSiam and VFS)."""
+"""Frame similarity: frames of one clip, each pooled to one vector, attract (after VFS, arXiv 2103.17263)."""
 
 import torch
 import torch.nn.functional as F
@@ -11,40 +11,31 @@ from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 class FrameSimilarityObjective(CorrespondenceObjective):
     """Predict each frame's pooled keys from those of another frame of its clip, without negatives.
 
-    With z_t the mean of the keys of frame t, h a small MLP, sg stopping the gradient and t' another frame of the
-    clip, one draw of t' - t (modulo T) a batch:
+    With z_t the mean of the keys of frame t, h a small MLP, sg the stopped gradient and t' another frame of the
+    clip (t' - t modulo T is drawn once a batch):
 
         L = - mean_t cos( h(z_t), sg(z_t') )
 
-    No cell is told which cell it matches: correspondence can only come out of frames as wholes. Nothing but the
-    predictor and the stopped gradient keeps all outputs from becoming one, so their deviation is reported.
+    The loss never says which cell matches which. Only h and sg keep E from one output for everything, so watch
+    "frame_deviation".
 
-    Source: "Exploring Simple Siamese Representation Learning" (CVPR 2021), on frames of a video as in "Rethinking
-    Self-supervised Correspondence Learning: A Video Frame-level Similarity Perspective" (ICCV 2021). Ours predicts
-    pooled keys, which are what is matched later, where the sources put a projection on pooled trunk features; and
-    frames differ by what moved alone.
+    Source: "Rethinking Self-supervised Correspondence Learning: A Video Frame-level Similarity Perspective", Xu and
+    Wang, ICCV 2021, arXiv 2103.17263, without negatives as in SimSiam, Chen and He, CVPR 2021, arXiv 2011.10566.
+    Unlike there, z pools the keys, which are matched later, and not projected trunk features; and frames are not
+    augmented on their own.
 
     Args:
-        key_dim: D, the width of E's keys; a UMECModule gives its own E's where the configuration gives none.
-        hidden_dim: Width of the predictor's hidden layer.
+        key_dim: D, the width of E's keys; `UMECModule` fills it in.
+        hidden_dim: Width of the hidden layer of h.
 
     Raises:
-        ConfigError: When a width is not positive.
-
-    Example:
-        >>> from vos_umec.models.encoder import ResNetEncoder
-        >>> E = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
-        >>> clip = EncodedClip(E, torch.rand(2, 3, 3, 32, 32), torch.arange(3).expand(2, 3))
-        >>> sorted(FrameSimilarityObjective(key_dim=16)(clip))
-        ['frame_deviation', 'frame_similarity', 'loss']
+        ConfigError: If a width is not positive.
     """
 
     def __init__(self, key_dim: int = 128, hidden_dim: int = 32) -> None:
         super().__init__()
         if min(key_dim, hidden_dim) < 1:
-            raise ConfigError(
-                f"frame similarity was given key_dim {key_dim} and hidden_dim {hidden_dim}; expected at least 1"
-            )
+            raise ConfigError(f"frame similarity with {key_dim=}, {hidden_dim=}; expected at least 1 each")
         self.key_dim = key_dim
         self.predictor = nn.Sequential(
             nn.Linear(key_dim, hidden_dim, bias=False),
@@ -60,21 +51,18 @@ class FrameSimilarityObjective(CorrespondenceObjective):
             clip: Clips of at least two frames.
 
         Returns:
-            "loss", "frame_similarity", its negative, and "frame_deviation", the standard deviation over the batch
-            of unit-norm z, times sqrt(D): about 1 when vectors point anywhere, 0 when E has collapsed. The last
-            two detached.
+            "loss"; its negative, "frame_similarity"; and "frame_deviation", the standard deviation of unit-norm z
+            over the batch times sqrt(D): about 1 for random directions, 0 when E has collapsed. All but the loss
+            are detached.
 
         Raises:
-            ConfigError: When clips have one frame, or keys are not `key_dim` wide.
+            ConfigError: If clips have one frame, or keys are not `key_dim` wide.
         """
-        T = clip.frame_indices.shape[1]
-        if T < 2:
-            raise ConfigError(f"frame similarity needs clips of 2 frames or more; found {T}")
+        _, T = clip.require_frames(2, "frame similarity")
         z = clip.keys.mean(dim=(3, 4))  # (B, T, D)
         if z.shape[2] != self.key_dim:
             raise ConfigError(
-                f"the encoder's keys are {z.shape[2]} wide and frame similarity was given key_dim {self.key_dim}; "
-                "set key_dim to the encoder's"
+                f"keys of the encoder are {z.shape[2]} wide, but key_dim={self.key_dim}; make them equal"
             )
         step = int(torch.randint(1, T, ()))
         predicted = self.predictor(z.flatten(0, 1)).view_as(z)

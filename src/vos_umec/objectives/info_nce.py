@@ -1,8 +1,11 @@
-"""Contrastive matching of cells (InfoNCE), the form the two terms of equivariance take."""
+"""Two contrastive losses: InfoNCE over matched cells, and cross-entropy over similarities in little memory."""
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
+
+CPU_SCORES, OTHER_SCORES = 2**20, 2**26
+"""Similarities held at once: what fits the cache of a CPU core; 256 MiB in fp32 elsewhere."""
 
 
 def info_nce(
@@ -16,28 +19,21 @@ def info_nce(
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of finding each query's own target among the targets of all clips.
 
-    L = - mean_i log( exp(x_i y_i / tau) / sum_j exp(x_i y_j / tau) ), j = i, the cells of the same clip farther
-    than `radius` from i, and the cells of other clips. Nearer cells are left out: a small motion would make
-    them positives. The products follow autocast, the rest is fp32.
+    L = - mean_i log( exp(x_i y_i / tau) / sum_j exp(x_i y_j / tau) ), where j runs over i, the cells of other clips
+    and the cells of the same clip farther than `radius` from i: nearer cells may show the same thing. Products
+    follow autocast, the rest is fp32. Source: InfoNCE, van den Oord et al. 2018, arXiv 1807.03748.
 
     Args:
         queries: Unit vectors x (B, S, D).
         targets: Unit vectors y (B, S, D), y_i the match of x_i.
         cells: Flat grid index y * width + x of each pair (B, S).
-        valid: (B, S) bool; pairs that are not valid serve neither as query nor as negative.
+        valid: (B, S) bool; other pairs serve neither as query nor as negative.
         width: Cells in a row of the grid.
         tau: Temperature.
         radius: Euclidean distance in cells up to which other cells of the clip are no negatives.
 
     Returns:
-        The loss, 0 when no pair is valid, and the share of queries whose own target is the most similar.
-
-    Example:
-        >>> import torch
-        >>> x = torch.eye(4).view(2, 2, 4)
-        >>> loss, right = info_nce(x, x, torch.tensor([[0, 9], [0, 9]]), torch.ones(2, 2).bool(), width=4)
-        >>> bool(loss < 1e-6), float(right)
-        (True, 1.0)
+        The loss, 0 when no pair is valid, and the fraction of queries whose own target is the most similar.
     """
     B, S = valid.shape
     scores = torch.einsum("iad,jbd->iajb", queries, targets)  # (B, S, B, S)
@@ -48,7 +44,7 @@ def info_nce(
     near &= ~torch.eye(S, dtype=torch.bool, device=near.device)
     own = torch.eye(B, dtype=torch.bool, device=near.device)[:, None, :, None]  # (B, 1, B, 1)
     left_out = (own & near[:, :, None, :]) | ~valid
-    # Finite, for a clip without a valid pair has rows where everything is left out.
+    # Finite instead of -inf: without a valid pair, everything in a row is left out.
     scores = scores.masked_fill(left_out, torch.finfo(scores.dtype).min).flatten(2).flatten(0, 1)  # (B*S, B*S)
     matched = scores.diagonal()
     loss = torch.where(valid.flatten(), scores.logsumexp(dim=1) - matched, 0.0)
@@ -57,15 +53,11 @@ def info_nce(
     return loss.sum() / count, right.sum() / count
 
 
-CPU_SCORES, OTHER_SCORES = 2**20, 2**26
-"""Similarities held at once: as many as fit a core's cache; elsewhere a quarter of a gigabyte in fp32."""
-
-
 def matching_cross_entropy(x: Tensor, y: Tensor, labels: Tensor, tau: float) -> tuple[Tensor, Tensor]:
     """L = - mean_i log( exp(x_i y_l / tau) / sum_j exp(x_i y_j / tau) ), l = labels_i.
 
-    The scores of some rows at a time are made, turned into their share of the loss and of the gradients, and
-    forgotten, so that memory grows with n + A and not with n A. Products follow autocast, the softmax is fp32.
+    The loss and its gradients are computed together, for some rows at a time, so that memory grows with n + A and
+    not with n A. Products follow autocast, the softmax is fp32.
 
     Args:
         x: Vectors to classify (n, D).
@@ -74,22 +66,17 @@ def matching_cross_entropy(x: Tensor, y: Tensor, labels: Tensor, tau: float) -> 
         tau: Temperature, above 0.
 
     Returns:
-        The loss, which can be differentiated once by x and y, and the share of the rows to which no class is more
-        similar than their own.
-
-    Example:
-        >>> loss, right = matching_cross_entropy(torch.eye(2), torch.eye(2), torch.tensor([0, 0]), tau=0.5)
-        >>> round(loss.item(), 3), right.item()  # the mean of log(1 + e^-2) and log(1 + e^2)
-        (1.127, 0.5)
+        The loss, which can be differentiated once by x and y, and the fraction of rows whose own class is the most
+        similar.
     """
-    return _Matching.apply(x, y, labels, tau)  # type: ignore[no-any-return]
+    return _MatchingCrossEntropy.apply(x, y, labels, tau)  # type: ignore[no-any-return]
 
 
-class _Matching(torch.autograd.Function):
+class _MatchingCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, y: Tensor, labels: Tensor, tau: float) -> tuple[Tensor, Tensor]:
         precise = torch.promote_types(x.dtype, torch.float32)
-        scaled = (y / tau).T  # (D, A); the few vectors take the division by tau, not the many scores
+        scaled = (y / tau).T  # (D, A); dividing the few vectors is cheaper than dividing the many scores
         dx, dy = torch.empty_like(x), torch.zeros_like(y, dtype=precise)
         loss, right = x.new_zeros((), dtype=precise), x.new_zeros((), dtype=precise)
         rows = max(1, (CPU_SCORES if x.device.type == "cpu" else OTHER_SCORES) // len(y))
@@ -99,19 +86,19 @@ class _Matching(torch.autograd.Function):
             right += (scores.gather(1, own)[:, 0] >= scores.amax(dim=1)).sum()
             log_p = scores.log_softmax(dim=1)
             loss -= log_p.gather(1, own).sum()
-            slope = log_p.exp_().scatter_add_(1, own, log_p.new_full((1, 1), -1.0).expand_as(own))
+            slope = log_p.exp_().scatter_add_(1, own, log_p.new_full((1, 1), -1.0).expand_as(own))  # p - one hot
             d.copy_(slope @ scaled.T)
             dy += slope.T @ part
         ctx.save_for_backward(dx, dy / tau)
         n = max(len(x), 1)
         ctx.n = n  # type: ignore[attr-defined]
-        share = right / n
-        ctx.mark_non_differentiable(share)
-        return loss / n, share
+        accuracy = right / n
+        ctx.mark_non_differentiable(accuracy)
+        return loss / n, accuracy
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
         dx, dy = ctx.saved_tensors  # type: ignore[attr-defined]
-        share = grad / ctx.n  # type: ignore[attr-defined]
-        return (dx * share).to(dx.dtype), (dy * share).to(dy.dtype), None, None
+        mean = grad / ctx.n  # type: ignore[attr-defined]
+        return (dx * mean).to(dx.dtype), (dy * mean).to(dy.dtype), None, None

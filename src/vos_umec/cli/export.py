@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from vos_umec.errors import ConfigError
     from vos_umec.inference.load import load_module
+    from vos_umec.inference.protocols import change_settings
     from vos_umec.inference.segmenter import VideoSegmenter
     from vos_umec.models.model_file import write_model
 
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     module = load_module(args.checkpoint)
     given = given_readout(args)
     own = {} if "protocol" in given else module.hparams["segmenter"] or {}
-    module.hparams["segmenter"] = {**own, **given}
+    module.hparams["segmenter"] = change_settings(own, given)
     VideoSegmenter.from_protocol(module.network, **module.hparams["segmenter"])  # wrong settings show here
     if args.pyramid_weights is not None:
         parts = module.hparams["network_args"] or {}

@@ -65,14 +65,12 @@ def run(args: argparse.Namespace) -> int:
         source = open_source(args.videos)
         mask = read_given_mask(args.mask, args.videos, source)
     settings = {name: before.hparams[name] for name in SETTINGS}  # null too, or two_cores.yaml's would stay
-    mutual = (before.hparams["segmenter"] or {}).get("mutual")  # V and D go on with the read-out they know
     cli = run_cli(
         [
             "fit",
             "--config=configs/two_cores.yaml",
             "--config=configs/finetune.yaml",
             *(f"--model.{name}={_plain(value)}" for name, value in settings.items()),
-            *([] if mutual is None else [f"--model.readout.mutual={mutual}"]),
             f"--model.init_from={args.checkpoint}",
             f"--data.root={_folder(args.videos, args.out)}",
             f"--trainer.logger.save_dir={args.out}",

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from vos_umec.errors import CheckpointError, ConfigError, first_sentence
+from vos_umec.inference.protocols import change_settings
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.models.factory import import_class
 from vos_umec.models.model_file import SUFFIX, read_model
@@ -40,7 +41,8 @@ def load_segmenter(
     Args:
         path: As for `load_network`.
         device: Where it works.
-        **changes: Arguments of VideoSegmenter that are to differ; "protocol" replaces all of the model's own.
+        **changes: Arguments of VideoSegmenter that are to differ, of `readout` the settings that do; "protocol"
+            replaces all of the model's own.
 
     Raises:
         CheckpointError: As `load_network`.
@@ -52,7 +54,7 @@ def load_segmenter(
     """
     module = load_module(path)
     own = {} if "protocol" in changes else module.hparams["segmenter"] or {}
-    return VideoSegmenter.from_protocol(module.network.to(device), **{**own, **changes})
+    return VideoSegmenter.from_protocol(module.network.to(device), **change_settings(own, changes))
 
 
 def load_module(path: str | Path = SHIPPED) -> UMECModule:

@@ -21,7 +21,7 @@ from vos_umec.models.weights import (
     weights_from_checkpoint,
 )
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
-from vos_umec.objectives.propagation import propagate_masks
+from vos_umec.objectives.propagation import ALL_CELLS, propagate_masks
 from vos_umec.objectives.segmentation import choose_targets, segmentation_loss
 from vos_umec.training.checks import check_size, check_training, on_any_rank
 from vos_umec.training.scoring import ScoringModule
@@ -64,8 +64,8 @@ class UMECModule(ScoringModule):
         joint: Whether E learns on, from L_seg and L_corr, once there are pseudo masks, as the paper trains. If
             not, it stays as correspondence alone made it, in evaluation mode as inference has it, and only V and D
             learn: several times as many steps a minute.
-        readout: Arguments of Readout, how training reads its references: {"top_k": 10, "radius": 12,
-            "permanent_radius": 30} as inference does; None for all of their cells, as the paper writes it.
+        readout: Settings of Readout, how training reads its references: {"top_k": 10, "radius": 12,
+            "permanent_radius": 30} as inference does; None for all of their cells (UMEC eq. 4 as it stands).
         tau: Temperature of the affinity.
         learning_rate: Of AdamW.
         weight_decay: Of AdamW, not on biases and norms.
@@ -142,11 +142,7 @@ class UMECModule(ScoringModule):
             keep_block_inputs_only(self.network)
         self.objectives = nn.ModuleList(self.build_objectives())
         self._idle: set[str] | None = None  # of E and V and D, what had no part since the optimizer's last step
-        try:
-            self._readout = Readout(**(readout or {}))
-        except TypeError as error:
-            settings = ", ".join(Readout.__dataclass_fields__)
-            raise ConfigError(f"readout {readout}: {error}; its settings are {settings}") from error
+        self._readout = ALL_CELLS if readout is None else Readout.of(readout)
 
     # --- hooks to override -------------------------------------------------------------------------------------
 

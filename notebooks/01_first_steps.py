@@ -69,7 +69,7 @@ module = vos_umec.UMECModule(
     learning_rate=1e-3,
     weight_decay=1e-4,
     halve_every=max(1, EPOCHS // 3),
-    segmenter={"rounds": 3, "references": 7, "permanent_radius": 24},
+    segmenter={"rounds": 3, "references": 7, "readout": {"permanent_radius": 24}},
 )
 refresh = vos_umec.PseudoMaskRefresh(every_n_epochs=max(1, EPOCHS // 3), clusters=5)
 logger = pl.loggers.CSVLogger(str(OUT), name="run")
@@ -98,7 +98,7 @@ Image.fromarray(segment_sheet(frames, segments))
 # %%
 sequence = data.sequences[0]
 source = sequence.source()
-segmenter = vos_umec.VideoSegmenter(module.network, rounds=3, references=7, permanent_radius=24)
+segmenter = vos_umec.VideoSegmenter(module.network, rounds=3, references=7, readout={"permanent_radius": 24})
 results = []
 for index in range(len(source)):
     (frame,) = source.read([index])

@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     from pytorch_lightning import seed_everything
 
     from vos_umec.cli.trainer import run_cli
+    from vos_umec.inference.load import load_module
+    from vos_umec.inference.protocols import change_settings
     from vos_umec.inference.segmenter import VideoSegmenter
     from vos_umec.metrics.results import print_table
     from vos_umec.training.checkpoint import load_module
@@ -74,8 +76,9 @@ def run(args: argparse.Namespace) -> int:
     sequences = cli.datamodule.sequences
     settings = trained.evaluation.segmenter or {}
     shipped = load_module()
-    quick = {"short_side": 240, "radius": 12, "permanent_radius": 30}  # its own takes four to five times as long
-    ready_settings = {**(shipped.evaluation.segmenter or {}), **quick}
+    # Its own read-out takes four to five times as long.
+    quick = {"short_side": 240, "readout": {"radius": 12, "permanent_radius": 30}}
+    ready_settings = change_settings(shipped.hparams["segmenter"], quick)
     evaluations = (
         SequenceEvaluation(untrained.network, {**settings, "rounds": 0}, baselines=False),
         SequenceEvaluation(trained.network, settings, baselines=True),

@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
         VosUmecError: If the checkpoint or a setting cannot be used, or a note is not of the form NAME=TEXT.
     """
     from vos_umec.errors import ConfigError
-    from vos_umec.inference.load import load_described
+    from vos_umec.inference.load import load_module
+    from vos_umec.inference.protocols import change_settings
     from vos_umec.inference.segmenter import VideoSegmenter
     from vos_umec.models.factory import build_network
     from vos_umec.models.model_file import write_model
@@ -62,17 +63,16 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"a note has the form NAME=TEXT; found {wrong[0]}")
     network, description = load_described(args.checkpoint)
     given = given_readout(args)
-    segmenter = {**({} if "protocol" in given else description.segmenter), **given}
-    VideoSegmenter.from_protocol(network, **segmenter)  # wrong settings show here
-    spec = description.network
-    if args.pyramid_weights is not None and spec is not None:
-        changes: dict[str, Any] = {"preset": spec} if isinstance(spec, str) else dict(spec)
-        encoder = changes.get("encoder", {})
-        if "class_path" in encoder or "class_path" in changes:
-            raise ConfigError(f"--pyramid-weights are of a preset's encoder; this network is {spec}")
-        spec = {**changes, "encoder": {**encoder, "pyramid_weights": args.pyramid_weights}}
-        build_network(spec)  # as will whoever reads the file: weights of no use show here
-    described = replace(description, network=spec, segmenter=segmenter)
-    write_model(network, args.out, described, dict(note.split("=", 1) for note in args.note))
+    own = {} if "protocol" in given else module.hparams["segmenter"] or {}
+    module.hparams["segmenter"] = change_settings(own, given)
+    VideoSegmenter.from_protocol(module.network, **module.hparams["segmenter"])  # wrong settings show here
+    if args.pyramid_weights is not None:
+        parts = module.hparams["network_args"] or {}
+        encoder = parts.get("encoder", {})
+        if "class_path" in encoder:
+            raise ConfigError(f"--levels are of a preset's encoder; this network has {encoder['class_path']}")
+        module.hparams["network_args"] = {**parts, "encoder": {**encoder, "pyramid_weights": args.pyramid_weights}}
+        module.build_network()  # as will whoever reads the file: levels of no use show here
+    write_model(module, args.out, dict(note.split("=", 1) for note in args.note))
     print(f"{args.out}: {args.out.stat().st_size / 2**20:.1f} MiB")
     return 0

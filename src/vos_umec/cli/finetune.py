@@ -64,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if args.mask is not None:  # whatever is wrong with it shows before the minutes are spent
         source = open_source(args.videos)
         mask = read_given_mask(args.mask, args.videos, source)
-    # null too, or two_cores.yaml's would stay
-    settings = {"network": before.hparams["network"], "evaluation.segmenter": before.evaluation.segmenter}
+    settings = {name: before.hparams[name] for name in SETTINGS}  # null too, or two_cores.yaml's would stay
     cli = run_cli(
         [
             "fit",

@@ -52,18 +52,8 @@ def _check_palette(path: Path, mask: np.ndarray) -> None:
         )
 
 
-_NAMES = (
-    "protocol",
-    "rounds",
-    "references",
-    "radius",
-    "permanent_radius",
-    "top_k",
-    "mutual",
-    "max_extent",
-    "crop_margin",
-    "short_side",
-)
+_READOUT = ("top_k", "radius", "permanent_radius")
+_NAMES = ("protocol", "rounds", "references", "max_extent", "crop_margin", "short_side")
 
 
 def add_readout(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +69,6 @@ def add_readout(parser: argparse.ArgumentParser) -> None:
     readout.add_argument("--radius", type=float, help="window on them, in cells")
     readout.add_argument("--permanent-radius", type=float, help="window on the mask's frame, in cells")
     readout.add_argument("--top-k", type=int, help="cells read for each cell")
-    readout.add_argument("--mutual", type=float, help="temperature at which one-sided matches lose weight")
     readout.add_argument(
         "--max-extent", type=float, help="how many times its size an object may reach from its place"
     )
@@ -99,4 +88,8 @@ def given_readout(args: argparse.Namespace) -> dict[str, Any]:
         >>> given_readout(parser.parse_args(["--rounds", "0", "--short-side", "240"]))
         {'rounds': 0, 'short_side': 240}
     """
-    return {name: getattr(args, name) for name in _NAMES if getattr(args, name) is not None}
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    settings: dict[str, Any] = {name: given[name] for name in _NAMES if name in given}
+    if readout := {name: given[name] for name in _READOUT if name in given}:
+        settings["readout"] = readout
+    return settings

@@ -16,8 +16,8 @@ _N = TypeVar("_N", bound=PropagationNetwork)
 def fuse_for_inference(network: _N, bf16: bool) -> _N:
     """A copy that computes the same in less time; the network itself stays as it is.
 
-    Batch norms are folded into the convs before them, convs are laid out channels last and, where asked, hold
-    their weights in bf16, so that autocast has nothing left to convert.
+    Batch norms are folded into the convs before them. Convs are laid out channels last; with `bf16` they hold
+    their weights in it, so that autocast has nothing left to convert.
 
     Args:
         network: Any network.
@@ -25,14 +25,6 @@ def fuse_for_inference(network: _N, bf16: bool) -> _N:
 
     Returns:
         A copy in evaluation mode, without gradients.
-
-    Example:
-        >>> from vos_umec.models.factory import build_network
-        >>> network = build_network("tiny")
-        >>> lean = fuse_for_inference(network, bf16=False)
-        >>> count = lambda of: sum(isinstance(m, nn.BatchNorm2d) for m in of.modules())
-        >>> count(network), count(lean)
-        (10, 0)
     """
     lean = copy.deepcopy(network).eval().requires_grad_(False)
     for module in lean.modules():

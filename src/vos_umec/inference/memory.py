@@ -1,56 +1,49 @@
-"""The reference memory: the frames that introduced an object, and the last N (UMEC section 5)."""
+"""The reference memory and its read-out: the frames with a prompt, and the last N (UMEC section 5)."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vos_umec.inference.refinement import Window
+from vos_umec.matching.readout import Readout
 from vos_umec.matching.search import Scratch
-from vos_umec.matching.topk import TopK, gather_values, top_k_affinity
+from vos_umec.matching.topk import TopK, gather_values
 
 
 class ReferenceMemory:
     """Keys, soft masks and mask embeddings of the reference frames, each stored once, bounded whatever the length.
 
-    Anchors (frames that introduced an object) stay for good, in the first slots; the other frames share a ring of
-    `references` slots, made with the first frame and written in place from then on. An object is *known* in a
-    reference only if its mask was part of that frame's segmentation: references from before it appeared say
-    nothing about it.
+    Frames with a prompt are permanent, in the first slots. The other frames share a ring of `references` slots, made
+    with the first frame and written in place from then on. An object is *known* in a reference only if its mask was
+    part of that frame's segmentation: references from before it appeared say nothing about it.
 
     Args:
-        references: How many of the last frames to keep beside the anchors, 0 or more.
+        references: How many of the last frames to keep beside the permanent ones, 0 or more.
 
     Attributes:
-        anchors: How many anchors there are.
+        permanent: How many permanent references there are.
         scratch: Working memory of the read-out.
-
-    Example:
-        >>> import torch
-        >>> memory = ReferenceMemory(references=2)
-        >>> for t in range(4):
-        ...     memory.add(torch.zeros(2, 3, 8), torch.zeros(2, 3, 1), None, anchor=t == 0)
-        >>> len(memory), memory.anchors, tuple(memory.keys.shape)
-        (3, 1, (3, 2, 3, 8))
     """
 
     def __init__(self, references: int = 20) -> None:
         self.references = references
-        self.anchors = 0
+        self.permanent = 0
         self.scratch = Scratch()
         self._ring = 0  # frames ever written to the ring
         self._keys: Tensor | None = None  # (slots, h, w, D)
         self._masks: Tensor | None = None  # (slots, h, w, K)
         self._values: Tensor | None = None  # (slots, h, w, K, Dv)
         self._known: Tensor | None = None  # (slots, K) bool
+        self._prompted: Tensor | None = None  # (slots, K) bool, whether a slot holds the prompt of an object
 
     def __len__(self) -> int:
-        return self.anchors + min(self._ring, self.references)
+        return self.permanent + min(self._ring, self.references)
 
     @property
     def keys(self) -> Tensor:
-        """Keys (N, h, w, D), the anchors first."""
+        """Keys (N, h, w, D), the permanent references first."""
         return self._held(self._keys)
 
     @property
@@ -72,46 +65,50 @@ class ReferenceMemory:
         """The objects, grouped by the references that know them; one group unless objects appeared later.
 
         Yields:
-            (references, how many of them are anchors, objects): two indices for the first and the last-but-one
+            (references, how many of them are permanent, objects): two indices for the first and the last-but-one
             axis of `values`, and for the first axis of `keys` and the last of `masks`.
         """
         if bool(self.known.all()):
-            yield slice(None), self.anchors, slice(None)
+            yield slice(None), self.permanent, slice(None)
             return
         for pattern in self.known.T.unique(dim=0):  # (N,) bool
             rows = pattern.nonzero()[:, 0]
             objects = (pattern == self.known.T).all(dim=1).nonzero()[:, 0]
-            yield rows, int(pattern[: self.anchors].sum()), objects
+            yield rows, int(pattern[: self.permanent].sum()), objects
 
     def _held(self, slots: Tensor | None) -> Tensor:
         if slots is None:
             raise LookupError("the reference memory is empty; add a frame first")
         return slots[: len(self)]
 
-    def add(self, key: Tensor, masks: Tensor, values: Tensor | None, anchor: bool = False) -> None:
+    def add(self, key: Tensor, masks: Tensor, values: Tensor | None, prompted: Sequence[int] = ()) -> None:
         """Remember one frame.
 
         Args:
             key: Unit-norm key (h, w, D).
-            masks: Soft masks of all K objects known now (h, w, K); K never shrinks.
+            masks: Soft masks of all K objects known now (h, w, K).
             values: Mask embeddings (h, w, K, Dv), or None where no decoder is used.
-            anchor: Keep the frame for good.
+            prompted: Places among the K of the objects whose prompt the frame holds; with any, it is permanent.
         """
-        if not anchor and self.references == 0:
+        permanent = len(prompted) > 0
+        if not permanent and self.references == 0:
             return
         known = torch.ones(masks.shape[-1], dtype=torch.bool, device=masks.device)
-        self._keys = self._fitted(self._keys, key, anchor)
-        self._masks = self._fitted(self._masks, masks, anchor)
-        self._known = self._fitted(self._known, known, anchor)
+        prompts = torch.zeros_like(known)
+        prompts[list(prompted)] = True
+        self._keys = self._fitted(self._keys, key, permanent)
+        self._masks = self._fitted(self._masks, masks, permanent)
+        self._known = self._fitted(self._known, known, permanent)
+        self._prompted = self._fitted(self._prompted, prompts, permanent)
         if values is not None:
-            self._values = self._fitted(self._values, values, anchor)
-        if anchor:
-            slot = self.anchors
-            self.anchors += 1
+            self._values = self._fitted(self._values, values, permanent)
+        if permanent:
+            slot = self.permanent
+            self.permanent += 1
         else:
-            slot = self.anchors + self._ring % self.references
+            slot = self.permanent + self._ring % self.references
             self._ring += 1
-        self._keys[slot], self._masks[slot], self._known[slot] = key, masks, known
+        self._keys[slot], self._masks[slot], self._known[slot], self._prompted[slot] = key, masks, known, prompts
         if values is not None and self._values is not None:
             self._values[slot] = values
 
@@ -124,22 +121,41 @@ class ReferenceMemory:
         if self._known is not None:
             self._known[:, objects] = False
 
-    def _fitted(self, slots: Tensor | None, row: Tensor, anchor: bool) -> Tensor:
-        """Slots as wide as `row`, with a free one behind the anchors if one more is to come."""
+    def remove(self, objects: Collection[int]) -> None:
+        """Drop objects, and the permanent references that hold a prompt of no other object.
+
+        Args:
+            objects: Places of the objects among the K; at least one object stays.
+        """
+        if self._keys is None or self._masks is None or self._known is None or self._prompted is None:
+            return
+        kept = torch.tensor([k for k in range(self._masks.shape[-1]) if k not in objects], device=self._keys.device)
+        slots = self._prompted[:, kept].any(dim=1)
+        slots[self.permanent :] = True  # the whole ring
+        self.permanent = int(slots[: self.permanent].sum())
+        self._keys = self._keys[slots]
+        self._masks = self._masks[slots].index_select(-1, kept)  # contiguous, as a read-out wants it
+        self._known = self._known[slots].index_select(-1, kept)
+        self._prompted = self._prompted[slots].index_select(-1, kept)
+        if self._values is not None:
+            self._values = self._values[slots].index_select(3, kept)
+
+    def _fitted(self, slots: Tensor | None, row: Tensor, permanent: bool) -> Tensor:
+        """Slots as wide as `row`, with a free one behind the permanent references if one more is to come."""
         if slots is None:
-            return row.new_zeros(anchor + self.references, *row.shape)
+            return row.new_zeros(permanent + self.references, *row.shape)
         if slots.shape[1:] != row.shape:  # objects were added: old rows hold zeros for them
             wider = slots.new_zeros(len(slots), *row.shape)
             wider[tuple(slice(n) for n in slots.shape)] = slots
             slots = wider
-        if anchor:
-            slots = torch.cat([slots[: self.anchors], slots.new_zeros(1, *row.shape), slots[self.anchors :]])
+        if permanent:
+            slots = torch.cat([slots[: self.permanent], slots.new_zeros(1, *row.shape), slots[self.permanent :]])
         return slots
 
 
 @dataclass(frozen=True)
 class MemoryReadout:
-    """The affinity to a memory, ready to carry over what the memory holds.
+    """The affinity of one frame to a memory, along which the memory's masks and embeddings are read.
 
     Attributes:
         memory: The memory.
@@ -159,9 +175,9 @@ class MemoryReadout:
             masks = masks / (masks.sum(dim=0) + background.clamp(min=0))
         return masks
 
-    def from_anchors(self) -> Tensor:
-        """What the anchors alone say of the query (K, h, w), fp32: what looks like the object as it was given."""
-        return self._read([(objects, best.anchors) for objects, best in self.parts if best.anchors is not None])
+    def from_permanent(self) -> Tensor:
+        """Ybar_q from the permanent references alone (K, h, w), fp32: what looks like the objects as prompted."""
+        return self._read([(objects, best.permanent) for objects, best in self.parts if best.permanent is not None])
 
     def _read(self, parts: list[tuple[list[int], TopK]]) -> Tensor:
         masks = self.memory.masks
@@ -178,21 +194,14 @@ class MemoryReadout:
         inside = window.cut(torch.arange(h * w, device=values.device).view(h, w), h).flatten()
         # In the memory, an object's embedding of a cell lies K rows after its embedding of the cell before.
         here = TopK(best.index[inside] * values.shape[3] + k, best.weight[inside])
-        found = gather_values(here, values.reshape(-1, 1, 1, values.shape[4]))  # (h'*w', Dv)
-        return found.view(window.height, window.width, -1).permute(2, 0, 1)
+        read = gather_values(here, values.reshape(-1, 1, 1, values.shape[4]))  # (h'*w', Dv)
+        return read.view(window.height, window.width, -1).permute(2, 0, 1)
 
 
 def read_memory(
-    memory: ReferenceMemory,
-    key: Tensor,
-    top_k: int,
-    tau: float,
-    radius: float | None,
-    permanent_radius: float | None,
-    repeat_first: bool = False,
-    mutual: float | None = None,
+    memory: ReferenceMemory, key: Tensor, readout: Readout, tau: float, repeat_first: bool = False
 ) -> MemoryReadout:
-    """Look up a frame in the memory.
+    """Search the memory for what a frame looks like.
 
     References that do not know an object must not vote against it: objects that the same references know share
     an affinity.
@@ -200,30 +209,17 @@ def read_memory(
     Args:
         memory: A memory of one reference or more.
         key: Unit-norm key of the query (h, w, D).
-        top_k: See `top_k_affinity`, as the rest.
+        readout: Which cells are read.
         tau: Temperature.
-        radius: Window on references that are no anchors.
-        permanent_radius: Window on anchors.
-        repeat_first: While there are fewer references than the memory can hold beside one anchor, let the frame
-            that introduced an object stand in for each missing one.
-        mutual: See `top_k_affinity`.
-
-    Example:
-        >>> memory = ReferenceMemory()
-        >>> key = torch.nn.functional.normalize(torch.rand(4, 5, 3), dim=-1)
-        >>> memory.add(key, torch.ones(4, 5, 1), torch.ones(4, 5, 1, 8), anchor=True)
-        >>> found = read_memory(memory, key, top_k=3, tau=0.05, radius=None, permanent_radius=None)
-        >>> tuple(found.coarse().shape), tuple(found.values(0, Window(1, 1, 2, 3)).shape)
-        ((1, 4, 5), (8, 2, 3))
+        repeat_first: While there are fewer references than the memory can hold beside one permanent one, let the
+            first frame that knows an object stand in for each missing one.
     """
     h, w, _ = key.shape
     parts = []
-    for rows, anchors, objects in memory.groups():
+    for rows, permanent, objects in memory.groups():
         keys = memory.keys[rows]
         copies = max(0, 1 + memory.references - len(keys)) if repeat_first else 0
-        best = top_k_affinity(
-            key, keys, anchors, top_k, tau, radius, permanent_radius, copies, mutual, memory.scratch
-        )
+        best = readout.search(key, keys, permanent, tau, copies, memory.scratch)
         if isinstance(rows, Tensor):
             best = _placed(best, rows, h * w)
         every = torch.arange(memory.masks.shape[-1], device=key.device)
@@ -233,5 +229,5 @@ def read_memory(
 
 def _placed(best: TopK, rows: Tensor, cells: int) -> TopK:
     """The same cells, from their places among the references `rows` to their places in the memory."""
-    anchors = None if best.anchors is None else _placed(best.anchors, rows, cells)
-    return TopK(rows[best.index // cells] * cells + best.index % cells, best.weight, anchors)
+    permanent = None if best.permanent is None else _placed(best.permanent, rows, cells)
+    return TopK(rows[best.index // cells] * cells + best.index % cells, best.weight, permanent)

@@ -1,26 +1,26 @@
-"""What lies too far from an object to be a part of it."""
+"""Outliers: what lies too far from an object to be a part of it."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def remove_outliers(masks: Tensor, max_extent: float, given: Tensor) -> Tensor:
-    """Masks without what lies far from an object, for its size, and is no part of it by its looks.
+def remove_outliers(masks: Tensor, max_extent: float, permanent: Tensor) -> Tensor:
+    """Masks without what lies far from an object, for its size, and does not look like a part of it.
 
-    A stray match becomes a region, which memory keeps and carries on like the object itself, until it stands far
-    off on the background it came from. Along each axis an object's place is the median of its pixels and its size
-    their median distance from it, which strays hardly move as long as they are the lesser part; where they are the
-    greater, they are taken for the object and the rest is dropped. A disc reaches 2.5 times its size, a bar 2
-    times, a swan's raised neck nearly 7 times: what is far stays if it is joined to what is near and looks like the
-    object in the frames that introduced an object, in the first of which it is as it was given.
+    A wrong match becomes a region that persists in memory like the object itself, until it stands far off on the
+    background it came from. Along each axis an object's place is the median of its pixels, and its size their median
+    distance from it. Outliers hardly move either while they are the smaller part; where they are the larger part,
+    they are taken for the object, and the rest is dropped. A disc reaches 2.5 times its size, a bar 2 times, a
+    swan's raised neck nearly 7 times. So a far part stays if it is joined to a near one and looks like the object in
+    the permanent references.
 
     Args:
-        masks: Soft masks (K, H, W) in [0, 1]; what is above a half counts as the object.
-        max_extent: How far from its place is near along each axis, as a multiple of the object's size; the size is
-            taken as two cells of the mask more than it is, so that small objects are not cut.
-        given: What the frames that introduced the objects say, alone, of this one (K, H, W) in [0, 1]; above a
-            half, a cell looks like the object.
+        masks: Soft masks (K, H, W) in [0, 1]; what is above 0.5 counts as the object.
+        max_extent: How far from its place is near along each axis, as a multiple of the object's size. Two pixels
+            are added to the size, so that small objects are not cut.
+        permanent: The masks read from the permanent references alone (K, H, W) in [0, 1]; above 0.5, a pixel looks
+            like the object.
 
     Returns:
         The masks (K, H, W), zero elsewhere. An object that is seen nowhere stays as it is.
@@ -28,19 +28,18 @@ def remove_outliers(masks: Tensor, max_extent: float, given: Tensor) -> Tensor:
     Example:
         >>> masks = torch.zeros(1, 40, 40)
         >>> masks[0, 10:18, 4:12] = 1  # the object
-        >>> masks[0, 10:13, 36:40] = 1  # a stray
-        >>> given = torch.ones_like(masks)
-        >>> int(masks.sum()), int(remove_outliers(masks, max_extent=5, given=given).sum())
+        >>> masks[0, 10:13, 36:40] = 1  # an outlier
+        >>> int(masks.sum()), int(remove_outliers(masks, 5, torch.ones_like(masks)).sum())
         (76, 64)
     """
     solid = torch.where(masks > 0.5, masks, 0).float()
     down, across = _near(solid.sum(dim=2), max_extent), _near(solid.sum(dim=1), max_extent)  # (K, H), (K, W)
     near = down[:, :, None] & across[:, None, :]
-    return masks * (near | (_joined(near, solid > 0) & (given > 0.5)))
+    return masks * (near | (_joined(near, solid > 0) & (permanent > 0.5)))
 
 
 def _joined(near: Tensor, solid: Tensor) -> Tensor:
-    """What is joined through the object to a part of it that is near, and a pixel around it: (K, H, W) bool."""
+    """What is joined through the object to a near part of it, and a pixel around that: (K, H, W) bool."""
     joined = near & solid
     while True:
         around = F.max_pool2d(joined.float(), kernel_size=3, stride=1, padding=1) > 0
@@ -52,7 +51,7 @@ def _joined(near: Tensor, solid: Tensor) -> Tensor:
 
 
 def _whole_runs(joined: Tensor, solid: Tensor) -> Tensor:
-    """Every unbroken run along a row of `solid` (K, H, W) in which something is joined: a long step at once."""
+    """Every unbroken run along a row of `solid` (K, H, W) that holds a joined pixel: a long step at once."""
     run = (~solid).cumsum(dim=2)  # a number for each run and the gap before it; gaps have nothing joined
     touched = torch.zeros(*run.shape[:2], run.shape[2] + 1, device=run.device).scatter_add_(2, run, joined.float())
     return solid & (touched.gather(2, run) > 0)

@@ -12,10 +12,11 @@ from vos_umec.models.layers import soft_aggregate
 from vos_umec.models.mask_encoder import FrameFeatures
 from vos_umec.models.umec import UMEC
 
-_SEEN = (
-    0.25  # a cell with less of an object than this does not stretch its window: top-k leaks a tenth here and there
-)
-_STEP = 4  # sides are multiples of so many cells, so that objects of like size share one batch
+_SEEN = 0.25
+"""A cell with less of an object than this does not stretch its window: top-k leaks a tenth here and there."""
+
+_STEP = 4
+"""Sides of windows are multiples of so many cells, so that objects of like size share one batch."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,7 @@ class Window:
     width: int
 
     def cut(self, x: Tensor, h: int) -> Tensor:
-        """The window's part of a map (..., H, W) that has H / h pixels to a side of a cell (a view).
-
-        Example:
-            >>> import torch
-            >>> Window(1, 0, 1, 2).cut(torch.arange(16).view(4, 4), h=2).tolist()
-            [[8, 9, 10, 11], [12, 13, 14, 15]]
-        """
+        """The window's part of a map (..., H, W) that has H / h pixels to a side of a cell (a view)."""
         s = x.shape[-2] // h
         return x[..., self.top * s : (self.top + self.height) * s, self.left * s : (self.left + self.width) * s]
 
@@ -58,7 +53,6 @@ def object_windows(masks: Tensor, margin: int | None) -> list[Window]:
         not seen at all gets a corner.
 
     Example:
-        >>> import torch
         >>> mask = torch.zeros(1, 20, 30)
         >>> mask[0, 5:9, 10:14] = 1
         >>> object_windows(mask, margin=2), object_windows(mask, margin=None)
@@ -93,21 +87,12 @@ class FrameRefiner:
     """V and D on one frame (UMEC eq. 3, 5, 6).
 
     Over whole-grid windows this computes what `UMEC.embed` and `UMEC.decode` do. Smaller windows save time in
-    proportion to their area, at a price: V and D see zeros beyond the border, and the mask outside is nothing.
+    proportion to their area, at a price: V and D see zeros beyond the border, and the mask outside is 0.
 
     Args:
         network: The network.
         image: The normalised frame (1, 3, H, W).
         features: E's features of it.
-
-    Example:
-        >>> from vos_umec.models.factory import build_network
-        >>> network, image = build_network("tiny").eval(), torch.rand(1, 3, 32, 32)
-        >>> with torch.inference_mode():
-        ...     refiner = FrameRefiner(network, image, network.encoder(image))
-        ...     values = refiner.embed(torch.rand(2, 32, 32), [Window(0, 0, 8, 8), Window(2, 2, 4, 4)])
-        >>> tuple(values.shape)
-        (8, 8, 2, 48)
     """
 
     def __init__(self, network: UMEC, image: Tensor, features: Features) -> None:
@@ -132,7 +117,9 @@ class FrameRefiner:
         Dv = self.cached.trunk.shape[1]
         values = self.cached.trunk.new_zeros(*self.grid, len(masks), Dv)
         for k in _groups(windows, self.most):
-            found = self.network.mask_encoder.embed(self._share(windows, k), self._masks(masks, windows, k))
+            found = self.network.mask_encoder.embed(
+                self._frame_features(windows, k), self._masks(masks, windows, k)
+            )
             for i, one in zip(k, found, strict=True):  # one (Dv, h', w')
                 windows[i].cut(values[:, :, i].permute(2, 0, 1), self.grid[0]).copy_(one)
         return values
@@ -141,7 +128,7 @@ class FrameRefiner:
         self,
         coarse: Tensor,
         windows: Sequence[Window],
-        carried: Callable[[int, Window], Tensor],
+        values: Callable[[int, Window], Tensor],
         rounds: int,
     ) -> Tensor:
         """Yhat^R from the coarse masks.
@@ -149,7 +136,7 @@ class FrameRefiner:
         Args:
             coarse: Ybar_q, the coarse masks (K, h, w) in [0, 1].
             windows: K windows.
-            carried: Gives V_q of one object inside its window, (Dv, h', w').
+            values: Gives V_q of one object inside its window, (Dv, h', w').
             rounds: R, 1 or more.
 
         Returns:
@@ -159,15 +146,17 @@ class FrameRefiner:
         masks = F.interpolate(coarse[None].float(), size=self.size, mode="bilinear", align_corners=False)
         masks = masks[0].clamp(0, 1)
         skips = D.precompute(self.skips, self.image)
-        fixed = []  # what no round changes
+        fixed = []  # the same in every round
         for k in _groups(windows, self.most):
-            V_q = torch.stack([carried(i, windows[i]) for i in k])
-            fixed.append((k, self._share(windows, k), [_rows(x, windows, k, h) for x in skips], D.carry(V_q)))
+            V_q = torch.stack([values(i, windows[i]) for i in k])
+            fixed.append(
+                (k, self._frame_features(windows, k), [_rows(x, windows, k, h) for x in skips], D.carry(V_q))
+            )
         for _ in range(rounds):
             p = torch.zeros_like(masks)
-            for k, share, skip, first in fixed:
+            for k, frame, skip, first in fixed:
                 mask = self._masks(masks, windows, k)
-                logits = D(first, self.network.mask_encoder.embed(share, mask), skip, mask)  # (n, 1, H', W')
+                logits = D(first, self.network.mask_encoder.embed(frame, mask), skip, mask)  # (n, 1, H', W')
                 for i, one in zip(k, logits.sigmoid(), strict=True):
                     windows[i].cut(p[i], h).copy_(one[0])
             masks = soft_aggregate(p[None]).softmax(dim=1)[0, 1:]
@@ -176,7 +165,7 @@ class FrameRefiner:
     def _masks(self, masks: Tensor, windows: Sequence[Window], k: Sequence[int]) -> Tensor:
         return torch.stack([windows[i].cut(masks[i : i + 1], self.grid[0]) for i in k])  # (n, 1, H', W')
 
-    def _share(self, windows: Sequence[Window], k: Sequence[int]) -> FrameFeatures:
+    def _frame_features(self, windows: Sequence[Window], k: Sequence[int]) -> FrameFeatures:
         rgb, trunk = (_rows(x, windows, k, self.grid[0]) for x in (self.cached.rgb, self.cached.trunk))
         return FrameFeatures(rgb, trunk)
 

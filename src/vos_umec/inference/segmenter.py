@@ -1,9 +1,9 @@
-"""Segmenting one video from its masks, one call a frame (UMEC section 5)."""
+"""Segmenting one video from prompts, one call a frame (UMEC section 5)."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast, overload
 
 import numpy as np
 import torch
@@ -14,41 +14,38 @@ from vos_umec.constants import IGNORE
 from vos_umec.device import multiplies_bf16
 from vos_umec.errors import ConfigError
 from vos_umec.inference.fusion import fuse_for_inference
-from vos_umec.inference.given import check_frame, objects_of
+from vos_umec.inference.inputs import check_frame, prompted_objects
 from vos_umec.inference.memory import MemoryReadout, ReferenceMemory, read_memory
 from vos_umec.inference.postprocess import remove_outliers
-from vos_umec.inference.protocols import protocol_settings
+from vos_umec.inference.protocols import change_settings, protocol_settings
 from vos_umec.inference.refinement import FrameRefiner, object_windows
 from vos_umec.io.frames import resized
 from vos_umec.io.masks import read_mask
 from vos_umec.io.pipeline import read_ahead
-from vos_umec.io.source import FrameSource
+from vos_umec.io.source import FrameSource, resized
+from vos_umec.matching.readout import Readout
 from vos_umec.models.encoder import Features
 from vos_umec.models.umec import UMEC, PropagationNetwork
 from vos_umec.transforms.augment import normalize
 
 
 class VideoSegmenter:
-    """Carries masks through one video. One segmenter is one video; make a new one for the next.
+    """Propagates the masks of objects through a video, from the prompts (reference masks) of some frames.
 
-    With `rounds=0` nothing but the encoder's affinity carries the masks: label propagation, the baseline of this
-    field. With more, the frame-mask encoder and the decoder refine them; the final soft mask goes into memory.
+    With `rounds=0` the encoder's affinity alone propagates them: label propagation, the baseline of this field. With
+    more rounds the frame-mask encoder and the decoder refine them.
 
     Args:
         network: A trained network; one without V and D (PropagationNetwork) works with `rounds=0`. The segmenter
             works with a copy of it as it is now, made ready for inference, on the same device (CPU, CUDA, MPS).
         rounds: R, refinement rounds.
-        references: The last frames kept beside the ones that introduced an object.
-        radius: Window on those last frames, in cells (strictly smaller Euclidean distance).
-        permanent_radius: Window on the frames that introduced an object; None for no window.
-        top_k: Cells read for each query cell, over all references jointly.
-        tau: Temperature of the read-out; None for the network's own.
-        mutual: Temperature at which a match loses weight whose reference cell is matched better elsewhere in the
-            frame, see `top_k_affinity`; None for the paper's read-out.
+        references: The last frames kept in memory beside the permanent ones, which are the frames with a prompt.
+        readout: How the memory is read: a `Readout`, or a mapping of its settings, such as {"radius": 18}.
+        memory_masks: "final" remembers the refined masks. "coarse" remembers those before refinement, which drift
+            less where the decoder is weak.
         max_extent: Drop what lies farther from an object's place than so many times its size, see `remove_outliers`;
             None to keep it.
-        coarse_memory: Remember the coarse masks and not the refined ones, for comparison.
-        repeat_first: Until `references` frames have passed, let the frame that introduced an object stand in for
+        repeat_first: Until `references` frames have passed, let the first frame that knows an object stand in for
             each missing one, as published label propagation does. Its cells then crowd out others at first.
         short_side: Segment at this short side and give masks at the video's own size; None for the native size.
         crop_margin: Run V and D only where an object is seen and so many cells around it; None for the whole frame.
@@ -57,13 +54,15 @@ class VideoSegmenter:
         bf16: Run the networks in bf16; keys, affinity and masks are fp32 in any case. None for wherever the
             hardware multiplies in bf16.
 
+    Attributes:
+        ids: The objects that are followed, in the order of their first prompts.
+
     Raises:
-        ConfigError: If a setting is out of its range, or rounds are asked of a network without V and D.
+        ConfigError: If a setting is unknown or out of its range, or rounds are asked of a network without V and D.
 
     Example:
-        >>> import numpy as np
-        >>> from vos_umec.models.factory import build_network
-        >>> segmenter = VideoSegmenter(build_network("tiny"), references=3)
+        >>> from vos_umec.models.factory import network_from_preset
+        >>> segmenter = VideoSegmenter(network_from_preset("tiny"), references=3, readout={"top_k": 5})
         >>> frame = np.random.default_rng(0).integers(0, 255, (32, 48, 3), dtype=np.uint8)
         >>> mask = np.zeros((32, 48), np.uint8)
         >>> mask[8:24, 8:24] = 7
@@ -78,13 +77,9 @@ class VideoSegmenter:
         network: PropagationNetwork,
         rounds: int = 3,
         references: int = 20,
-        radius: float | None = 12,
-        permanent_radius: float | None = None,
-        top_k: int = 10,
-        tau: float | None = None,
-        mutual: float | None = None,
+        readout: Readout | Mapping[str, Any] | None = None,
+        memory_masks: Literal["final", "coarse"] = "final",
         max_extent: float | None = None,
-        coarse_memory: bool = False,
         repeat_first: bool = False,
         short_side: int | None = None,
         crop_margin: int | None = 4,
@@ -92,18 +87,11 @@ class VideoSegmenter:
     ) -> None:
         if not isinstance(network, PropagationNetwork):
             raise ConfigError(f"{type(network).__name__} is no network; of a UMECModule, give its `.network`")
-        for name, value, least in (("rounds", rounds, 0), ("references", references, 0), ("top_k", top_k, 1)):
-            if value < least:
-                raise ConfigError(f"{name} must be {least} or more; found {value}")
-        if crop_margin is not None and crop_margin < 0:
-            raise ConfigError(f"crop_margin must be 0 cells or more, or None for no cropping; found {crop_margin}")
-        for name, reach in (("radius", radius), ("permanent_radius", permanent_radius)):
-            if reach is not None and reach <= 0:
-                raise ConfigError(f"{name} must be above 0 cells, or None for no window; found {reach}")
-        if tau is not None and tau <= 0:
-            raise ConfigError(f"tau must be above 0, or None for the network's own; found {tau}")
-        if mutual is not None and mutual <= 0:
-            raise ConfigError(f"mutual must be above 0, or None for no loss of one-sided matches; found {mutual}")
+        for name, value in (("rounds", rounds), ("references", references), ("crop_margin", crop_margin)):
+            if value is not None and value < 0:
+                raise ConfigError(f"{name} must be 0 or more; found {value}")
+        if memory_masks not in ("final", "coarse"):
+            raise ConfigError(f"memory_masks must be 'final' or 'coarse'; found {memory_masks!r}")
         if max_extent is not None and max_extent <= 0:
             raise ConfigError(f"max_extent must be above 0, or None to drop nothing; found {max_extent}")
         if rounds and not isinstance(network, UMEC):
@@ -111,23 +99,23 @@ class VideoSegmenter:
                 f"{rounds} rounds of refinement need a frame-mask encoder and a decoder, and this network is an "
                 "encoder alone; give rounds=0 for label propagation, or a protocol of it (crw, dino)"
             )
+        self.readout = Readout.of(readout)
+        if self.readout.top_k is None:
+            raise ConfigError(
+                "top_k None is for training: inference reads the best cells alone; give one, such as 10"
+            )
         self.device = next(network.parameters()).device
         self.bf16 = multiplies_bf16(self.device) if bf16 is None else bf16
         self.network = fuse_for_inference(network, self.bf16)
         self.rounds = rounds
-        self.radius = radius
-        self.permanent_radius = permanent_radius
-        self.top_k = top_k
-        self.tau = network.tau if tau is None else tau
-        self.mutual = mutual
+        self.references = references
+        self.tau = network.tau if self.readout.tau is None else self.readout.tau
+        self.memory_masks = memory_masks
         self.max_extent = max_extent
         self.repeat_first = repeat_first
-        self.coarse_memory = coarse_memory
         self.short_side = short_side
         self.crop_margin = crop_margin
-        self.ids: list[int] = []
-        self.memory = ReferenceMemory(references)
-        self._size: tuple[int, int] | None = None  # (H, W) of the video
+        self.reset()
 
     @classmethod
     def from_protocol(cls, network: PropagationNetwork, protocol: str | None = None, **changes: Any) -> Self:
@@ -137,43 +125,95 @@ class VideoSegmenter:
             network: The network.
             protocol: "crw", "dino" or "umec" (inference/protocols.py says what each repeats); None for the
                 defaults of this class.
-            **changes: Arguments of this class that differ from the protocol's.
+            **changes: Arguments of this class that differ from the protocol's; of `readout`, the settings that do.
 
         Raises:
             ConfigError: If the protocol or an argument is unknown, or a setting is out of its range.
 
         Example:
-            >>> from vos_umec.models.factory import build_network
-            >>> segmenter = VideoSegmenter.from_protocol(build_network("tiny"), "crw", top_k=5)
-            >>> segmenter.rounds, segmenter.repeat_first, segmenter.top_k
-            (0, True, 5)
+            >>> from vos_umec.models.factory import network_from_preset
+            >>> segmenter = VideoSegmenter.from_protocol(network_from_preset("tiny"), "crw", readout={"top_k": 5})
+            >>> segmenter.rounds, segmenter.repeat_first, segmenter.readout.top_k, segmenter.readout.radius
+            (0, True, 5, 12)
         """
         settings = {} if protocol is None else protocol_settings(protocol)
-        if unknown := changes.keys() - inspect.signature(cls).parameters.keys():
+        names = list(inspect.signature(cls).parameters)[1:]
+        if unknown := changes.keys() - set(names):
             raise ConfigError(
                 f"the segmenter has no setting {', '.join(sorted(unknown))}; "
-                f"the settings are {', '.join(['protocol', *list(inspect.signature(cls).parameters)[1:]])}"
+                f"the settings are {', '.join(['protocol', *names])}, and of readout "
+                f"{', '.join(Readout.__dataclass_fields__)}"
             )
-        return cls(network, **{**settings, **changes})
+        return cls(network, **change_settings(settings, changes))
+
+    def reset(self) -> None:
+        """Forget the video: the next frame is the first of another one."""
+        self.ids: list[int] = []
+        self.memory = ReferenceMemory(self.references)
+        self._size: tuple[int, int] | None = None  # (H, W) of the video
+
+    @torch.inference_mode()
+    def remove(self, ids: Collection[int]) -> None:
+        """Stop following some objects; their place in memory is freed, and later frames cost less.
+
+        What memory holds of the other objects stays, including what they lost to the removed ones before. Frames
+        whose prompts were of removed objects alone leave the memory.
+
+        Raises:
+            ConfigError: If an id is not followed.
+        """
+        if unknown := sorted(set(ids) - set(self.ids)):
+            raise ConfigError(f"no object {', '.join(map(str, unknown))} is followed; those that are: {self.ids}")
+        places = [self.ids.index(i) for i in set(ids)]
+        self.ids = [i for i in self.ids if i not in ids]
+        if self.ids:
+            self.memory.remove(places)
+        else:
+            self.memory = ReferenceMemory(self.references)
+
+    @overload
+    def step(
+        self,
+        frame: np.ndarray,
+        mask: np.ndarray | None = None,
+        ids: Collection[int] | None = None,
+        return_probabilities: Literal[False] = False,
+    ) -> np.ndarray: ...
+
+    @overload
+    def step(
+        self,
+        frame: np.ndarray,
+        mask: np.ndarray | None = None,
+        ids: Collection[int] | None = None,
+        *,
+        return_probabilities: Literal[True],
+    ) -> tuple[np.ndarray, np.ndarray]: ...
 
     @torch.inference_mode()
     def step(
-        self, frame: np.ndarray, mask: np.ndarray | None = None, ids: Sequence[int] | None = None
-    ) -> np.ndarray:
-        """Take the next frame, with or without a mask, and segment it.
+        self,
+        frame: np.ndarray,
+        mask: np.ndarray | None = None,
+        ids: Collection[int] | None = None,
+        return_probabilities: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Segment the next frame, with or without a prompt.
 
-        A mask may come with any frame and for any subset of objects: of those that it names it is the whole truth,
-        from here on too, for what earlier frames showed of them is forgotten; new ids are new objects, and of the
-        others it says nothing.
+        A prompt may come with any frame and for any subset of objects; new ids are new objects. The mask replaces
+        earlier memory of the objects it contains; other objects are unaffected, but where it shows an object, no
+        other one is.
 
         Args:
             frame: The next frame (H, W, 3) uint8 RGB, of the same size for the whole video.
             mask: Ids (H, W); 0 and 255 name no object.
-            ids: The objects of which the mask speaks: of others it may show, nothing is taken, and of those it does
-                not show, it says that they are not there. Default: the ids in it.
+            ids: The objects that the mask is a prompt for. Other ids in it are ignored; an object that is named and
+                not in it is not in the frame. Default: the ids in the mask.
+            return_probabilities: Give the probabilities, too.
 
         Returns:
-            The caller's ids (H, W) uint8, 0 for background.
+            The ids (H, W) uint8, 0 for background. With `return_probabilities`, also the probabilities (K+1, H, W)
+            float32 of background and of each object, in the order of `ids`; they sum to 1.
 
         Raises:
             MaskError: If the mask's size differs from the frame's or its ids are not in 1 to 254.
@@ -184,68 +224,69 @@ class VideoSegmenter:
         if self._size not in (None, size):
             raise ConfigError(
                 f"this frame has {size} pixels (H, W) where the first one had {self._size}; "
-                "use a new VideoSegmenter for another video"
+                "call reset() before the first frame of another video"
             )
         image = self._prepare(frame)  # (1, 3, H', W')
         if mask is not None and ids is not None:
-            mask = np.where(np.isin(mask, np.array(ids)), mask, 0)
+            mask = np.where(np.isin(mask, np.array(list(ids))), mask, 0)
         before = len(self.ids)
-        told = self._note(objects_of(mask, size, ids)) if mask is not None else []
-        self._size = size  # nothing is noted of a frame that is refused
+        prompted = self._note(prompted_objects(mask, size, ids)) if mask is not None else []
+        self._size = size  # a frame that is refused leaves no trace
         if not self.ids:
-            return np.zeros(size, np.uint8)
+            nothing = np.zeros(size, np.uint8)
+            return (nothing, np.ones((1, *size), np.float32)) if return_probabilities else nothing
         features = self._encode(image)
         key = features.key[0].permute(1, 2, 0)  # (h, w, D); no copy where E works in channels-last layout
         refiner = self._refiner(image, features) if self.rounds else None
-        p = plain = self._nothing(image)  # (K, H', W')
+        p = plain = image.new_zeros(len(self.ids), *image.shape[-2:])  # (K, H', W')
         masks = None  # (K, h, w), where they are not those of p
         if len(self.memory):
             found = self._readout(key)
             coarse = self._remove_outliers(found.coarse(), found)  # (K', h, w), of the objects known before
-            carried = plain = _enlarged(coarse, image)  # (K', H', W')
+            propagated = plain = _enlarged(coarse, image)  # (K', H', W')
             if refiner is not None:
-                carried = self._remove_outliers(self._refine(refiner, found, coarse), found)
-            if refiner is None or self.coarse_memory:
-                # What was carried is remembered as it is: through the image and back, it would blur every frame.
+                propagated = self._remove_outliers(self._refine(refiner, found, coarse), found)
+            if refiner is None or self.memory_masks == "coarse":
+                # Remembered as they were read: through the image and back, every frame would blur them.
                 masks = coarse
-            p = torch.cat([carried, p[len(carried) :]])  # objects that are new in this frame come last
+            p = torch.cat([propagated, p[len(propagated) :]])  # objects that are new in this frame come last
         if mask is not None:
-            p, masks = self._overwrite(p, mask, told), None
+            p, masks = self._overwrite(p, mask, prompted), None
         remembered = p if masks is None else plain
         masks = self.network.to_grid(p) if masks is None else masks
-        values = None if refiner is None else self._embed(refiner, remembered, masks, whole=bool(told))
-        self.memory.forget([k for k in told if k < before])
-        self.memory.add(key, masks.permute(1, 2, 0), values, anchor=bool(told))
-        return self._to_ids(p, mask)
+        values = None if refiner is None else self._embed(refiner, remembered, masks, whole=bool(prompted))
+        self.memory.forget([k for k in prompted if k < before])
+        self.memory.add(key, masks.permute(1, 2, 0), values, prompted)
+        return self._result(p, mask, return_probabilities)
 
     def segment(
         self, source: FrameSource, masks: Mapping[int, np.ndarray | Path], batch: int = 4
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Segment a whole video, yielding each frame's result as it is there.
+        """Segment a whole video, yielding each frame's result as soon as it is there.
 
         Args:
             source: The video.
-            masks: Masks, or files of them, by frame index.
-            batch: Frames read at a time; the next ones are read while these are worked on.
+            masks: Prompts by frame index: masks, or files of them.
+            batch: Frames read at a time; the next ones are read while these are segmented.
 
         Yields:
             (frame index, ids (H, W) uint8), for every frame in order.
 
         Raises:
-            ConfigError: If this segmenter has segmented something before, or a mask is of no frame of the video.
+            ConfigError: If this segmenter is in the middle of a video, or a mask is of no frame of this one.
         """
         if self._size is not None:
-            raise ConfigError("this segmenter is in the middle of a video; make a new one for each")
-        if astray := [index for index in masks if index not in range(len(source))]:
+            raise ConfigError("this segmenter is in the middle of a video; call reset() before the next one")
+        if wrong := [index for index in masks if index not in range(len(source))]:
             raise ConfigError(
-                f"a mask is given for frame {astray[0]!r}; the video has frames 0 to {len(source) - 1}, as numbers"
+                f"a mask is given for frame {wrong[0]!r}; the video has frames 0 to {len(source) - 1}, as numbers"
             )
         for index, frame in read_ahead(source, batch):
-            given = masks.get(index)
-            yield index, self.step(frame, read_mask(given) if isinstance(given, Path) else given)
+            mask = masks.get(index)
+            yield index, self.step(frame, read_mask(mask) if isinstance(mask, Path) else mask)
 
     def _note(self, objects: list[int]) -> list[int]:
-        """Note objects that a mask names, and give their places among all."""
+        """Follow the objects of a prompt; give their places among all."""
         self.ids.extend(i for i in objects if i not in self.ids)
         return [self.ids.index(i) for i in objects]
 
@@ -256,7 +297,7 @@ class VideoSegmenter:
         return self._pad(self._shrink(normalize(image)))
 
     def _pad(self, x: Tensor) -> Tensor:
-        """Up to whole cells. Frames and masks alike, or the border would show an object that the mask denies."""
+        """Up to whole cells; frames and masks alike, or the frame's border would show an object and the mask none."""
         s = self.network.stride
         return F.pad(x, (0, -x.shape[-1] % s, 0, -x.shape[-2] % s), mode="replicate")
 
@@ -265,9 +306,6 @@ class VideoSegmenter:
         if size == tuple(x.shape[-2:]):
             return x
         return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
-
-    def _nothing(self, image: Tensor) -> Tensor:
-        return image.new_zeros(len(self.ids), *image.shape[-2:])
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
@@ -278,50 +316,56 @@ class VideoSegmenter:
         return features
 
     def _readout(self, key: Tensor) -> MemoryReadout:
-        reach = self.radius, self.permanent_radius
-        return read_memory(self.memory, key, self.top_k, self.tau, *reach, self.repeat_first, self.mutual)
+        return read_memory(self.memory, key, self.readout, self.tau, self.repeat_first)
 
     def _refine(self, refiner: FrameRefiner, found: MemoryReadout, coarse: Tensor) -> Tensor:
-        """Masks of all objects carried from the memory, at image size (K, H', W')."""
+        """Masks of all objects propagated from the memory, at image size (K, H', W')."""
         with self._autocast():
             return refiner.refine(coarse, object_windows(coarse, self.crop_margin), found.values, self.rounds)
 
     def _remove_outliers(self, masks: Tensor, found: MemoryReadout) -> Tensor:
         if self.max_extent is None:
             return masks
-        return remove_outliers(masks, self.max_extent, _enlarged(found.from_anchors(), masks))
+        return remove_outliers(masks, self.max_extent, _enlarged(found.from_permanent(), masks))
 
     def _refiner(self, image: Tensor, features: Features) -> FrameRefiner:
         with self._autocast():
-            return FrameRefiner(cast(UMEC, self.network), image, features)  # rounds were refused to others
+            return FrameRefiner(cast(UMEC, self.network), image, features)  # the constructor refuses others
 
     def _embed(self, refiner: FrameRefiner, p: Tensor, masks: Tensor, whole: bool) -> Tensor:
         with self._autocast():
             return refiner.embed(p, object_windows(masks, None if whole else self.crop_margin))
 
-    def _overwrite(self, p: Tensor, mask: np.ndarray, objects: list[int]) -> Tensor:
-        """What a given mask says of its objects replaces what was carried; the others give way to it."""
-        device = p.device
-        told = torch.from_numpy(np.stack([mask == i for i in self.ids])).to(device).float()  # (K, H, W)
-        told = self._pad(self._shrink(told[None]))[0]  # (K, H', W')
-        room = (1 - told.sum(dim=0)).clamp(min=0)  # (H', W')
-        speaks = torch.zeros(len(p), 1, 1, dtype=torch.bool, device=device)
-        speaks[objects] = True
-        return torch.where(speaks, told, p * room)
+    def _overwrite(self, p: Tensor, mask: np.ndarray, prompted: list[int]) -> Tensor:
+        """The prompt replaces the masks of its objects; the others give way to it."""
+        prompt = torch.from_numpy(np.stack([mask == i for i in self.ids])).to(p.device).float()  # (K, H, W)
+        prompt = self._pad(self._shrink(prompt[None]))[0]  # (K, H', W')
+        room = (1 - prompt.sum(dim=0)).clamp(min=0)  # (H', W')
+        replaced = torch.zeros(len(p), 1, 1, dtype=torch.bool, device=p.device)
+        replaced[prompted] = True
+        return torch.where(replaced, prompt, p * room)
 
-    def _to_ids(self, p: Tensor, mask: np.ndarray | None) -> np.ndarray:
+    def _result(
+        self, p: Tensor, mask: np.ndarray | None, return_probabilities: bool
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         H, W = self._size or (0, 0)
         small = resized((H, W), self.short_side)
         p = p[:, : small[0], : small[1]]
         if small != (H, W):
             p = F.interpolate(p[None], size=(H, W), mode="bilinear", align_corners=False)[0]
+        background = 1 - p.sum(dim=0)  # (H, W)
         likeliest, object_ = p.max(dim=0)  # (H, W) each
-        label = torch.where(likeliest > 1 - p.sum(dim=0), object_ + 1, 0).to(torch.uint8).cpu().numpy()
-        result: np.ndarray = np.array([0, *self.ids], np.uint8)[label]
-        if mask is not None:  # what was given comes back to the pixel
-            told = (mask != 0) & (mask != IGNORE)
-            result[told] = mask[told]
-        return result
+        label = torch.where(likeliest > background, object_ + 1, 0).to(torch.uint8).cpu().numpy()
+        ids: np.ndarray = np.array([0, *self.ids], np.uint8)[label]
+        if mask is not None:  # a prompt comes back to the pixel
+            shown = (mask != 0) & (mask != IGNORE)
+            ids[shown] = mask[shown]
+        if not return_probabilities:
+            return ids
+        probabilities = torch.cat([background[None], p]).float().clamp(min=0).cpu().numpy()  # (K+1, H, W)
+        if mask is not None:
+            probabilities[:, shown] = np.array([0, *self.ids])[:, None] == ids[shown]
+        return ids, probabilities
 
 
 def _enlarged(coarse: Tensor, image: Tensor) -> Tensor:

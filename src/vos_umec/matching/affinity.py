@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 def affinity(keys_r: Tensor, keys_q: Tensor, tau: float = 0.05) -> Tensor:
-    """A = softmax(I_r I_q^T / tau), over all pixels of all N references jointly, for each query pixel.
+    """A = softmax(I_r I_q^T / tau), over all cells of all N references jointly, for each query cell (UMEC eq. 4).
 
-    Source: UMEC eq. 4; the axis is the references', so that every column of A sums to 1 and what is read out
-    is a convex combination of what the references hold. The product follows autocast, the softmax is fp32.
+    Every column of A sums to 1, so that a read-out is a convex combination of what the references hold. The
+    product follows autocast, the softmax is fp32.
 
     Args:
         keys_r: Unit-norm keys of the references (B, N, D, h, w).
@@ -18,12 +18,6 @@ def affinity(keys_r: Tensor, keys_q: Tensor, tau: float = 0.05) -> Tensor:
 
     Returns:
         A (B, N*h*w, h'*w'), fp32.
-
-    Example:
-        >>> import torch
-        >>> A = affinity(torch.randn(1, 2, 4, 3, 3), torch.randn(1, 4, 3, 3))
-        >>> tuple(A.shape), torch.allclose(A.sum(dim=1), torch.ones(1, 9))
-        ((1, 18, 9), True)
     """
     r = keys_r.transpose(2, 1).flatten(2)  # (B, D, N*h*w)
     q = keys_q.flatten(2) / tau  # (B, D, h'*w'); far fewer divisions than of the scores
@@ -32,7 +26,7 @@ def affinity(keys_r: Tensor, keys_q: Tensor, tau: float = 0.05) -> Tensor:
 
 
 def readout(A: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
-    """A^T V_r: what the references hold, carried to the query's grid (UMEC eq. 4 and 5).
+    """A^T V_r: what the references hold, read out at the query's cells (UMEC eq. 4 and 5).
 
     Args:
         A: Affinity (B, N*h*w, h'*w').
@@ -41,12 +35,6 @@ def readout(A: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
 
     Returns:
         The values at the query's cells (B, C, h', w').
-
-    Example:
-        >>> import torch
-        >>> A = affinity(torch.randn(1, 2, 4, 3, 3), torch.randn(1, 4, 3, 3))
-        >>> torch.allclose(readout(A, torch.ones(1, 2, 5, 3, 3), (3, 3)), torch.ones(1, 5, 3, 3))
-        True
     """
     v = values.transpose(2, 1).flatten(2)  # (B, C, N*h*w)
     with torch.autocast(A.device.type, enabled=False):  # in bf16 0.998 is 1, whose logit has no slope
@@ -61,9 +49,9 @@ TILE = 8
 def window_readout(keys_q: Tensor, keys_r: Tensor, values: Tensor, radius: int, tau: float = 0.05) -> Tensor:
     """A^T V_r as in `affinity`, but each query cell sees reference cells at most `radius` rows and columns away.
 
-    The query is cut into tiles; a tile's cells are multiplied with all cells that any of them sees, and what lies
-    outside a cell's own window or outside the frame is left out of its softmax, which runs over all N references
-    jointly. The scores follow autocast; the softmax and what is read out are fp32.
+    The query is cut into tiles. One product scores a tile's cells against all cells that any of them sees; the
+    softmax, over all N references jointly, leaves out what lies outside a cell's own window or outside the frame.
+    The scores follow autocast; the softmax and the read-out are fp32.
 
     Args:
         keys_q: Keys of the query (B, D, h, w).
@@ -74,12 +62,6 @@ def window_readout(keys_q: Tensor, keys_r: Tensor, values: Tensor, radius: int, 
 
     Returns:
         The values at the query's cells (B, C, h, w), fp32.
-
-    Example:
-        >>> columns = torch.arange(9.0).expand(1, 1, 1, 9, 9)
-        >>> out = window_readout(torch.ones(1, 4, 9, 9), torch.ones(1, 1, 4, 9, 9), columns, radius=1)
-        >>> out[0, 0, 0].round(decimals=3).tolist()  # equal keys: the mean of the cells in sight
-        [0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 7.5]
     """
     B, N, C, h, w = values.shape
     rows, columns = -(-h // TILE), -(-w // TILE)  # of tiles

@@ -1,9 +1,9 @@
 """The search behind the read-out: the k best reference cells of every query cell, exact, in bounded memory.
 
-Two ideas carry it. A cell among the k best of a query lies in one of the k *groups of cells* whose best cell scores
-highest, so that only the groups' maxima are sorted in full; a group is one position in all reference frames. And a
-tile of query cells shares one matrix product against the tile's haloed window, whose parts outside each query's
-own disc are discarded after the maximum, where there is one N-th as much to discard.
+It rests on two ideas. First, cells are grouped, all references' cells of one position into one group. Each of a
+query's k best cells lies in one of the k groups whose best cell scores highest, so that only the groups' maxima are
+sorted in full. Second, a tile of query cells shares one matrix product against all cells that any of them sees. What
+lies outside a query's own disc is discarded after the maximum, where only one N-th as much is left to discard.
 """
 
 from collections.abc import Iterator
@@ -15,25 +15,19 @@ from torch import Tensor
 
 
 class Scratch:
-    """One block of memory, lent out again and again: fresh pages cost a read-out more than filling them.
+    """A block of working memory that every call uses again: asking for fresh pages costs more than filling them.
 
-    Whoever borrows it may overwrite it until the next one borrows it; one owner, one thread.
-
-    Example:
-        >>> scratch = Scratch()
-        >>> first = scratch.borrow(6, like=torch.zeros(1))
-        >>> scratch.borrow(4, like=torch.zeros(1)).data_ptr() == first.data_ptr()
-        True
+    The content is the borrower's until the next call of `borrow`; one owner, one thread.
     """
 
     def __init__(self) -> None:
         self._block: Tensor | None = None
 
     def borrow(self, size: int, like: Tensor) -> Tensor:
-        """Values of any content (size,), of the type and on the device of `like`."""
+        """An uninitialised tensor (size,), of the type and on the device of `like`."""
         block = self._block
         if block is None or len(block) < size or block.dtype != like.dtype or block.device != like.device:
-            self._block = None  # given back before more is asked for
+            self._block = None  # freed before a larger one is asked for
             with torch.inference_mode(False):  # a block made inside could not be written outside
                 block = self._block = torch.empty(size, dtype=like.dtype, device=like.device)
         return block[:size]
@@ -41,7 +35,7 @@ class Scratch:
 
 _TILE = 8  # cells to a side of a query tile; its window at radius 12 is 30 cells wide, twice the disc's area
 _BAND = 72  # query rows that share one copy of the references' columns, a multiple of _TILE
-_COPY_BYTES = 48 * 2**20  # columns of the references held at a time: frames beyond that take turns
+_COPY_BYTES = 48 * 2**20  # of references copied at a time; further ones are searched in turns
 _QUERIES, _GROUPS, _GROUP = 128, 256, 32  # at a time where there is no window: products of 4 MiB
 
 
@@ -60,12 +54,6 @@ def search_window(
     Returns:
         Scores (h*w, k) fp32, the best first, -inf where there are fewer than k cells; their positions
         n*h*w + y*w + x (h*w, k), int64.
-
-    Example:
-        >>> keys = torch.eye(6).view(1, 2, 3, 6)
-        >>> scores, index = search_window(keys[0], keys, top_k=1, radius=2, scratch=Scratch())
-        >>> index[:, 0].tolist()
-        [0, 1, 2, 3, 4, 5]
     """
     N, h, w, D = keys.shape
     halo = ceil(radius) - 1  # the largest offset strictly inside the disc
@@ -121,11 +109,6 @@ def search_all(key_q: Tensor, keys: Tensor, top_k: int) -> tuple[Tensor, Tensor]
 
     Returns:
         Scores and positions as of `search_window`.
-
-    Example:
-        >>> keys = torch.eye(6).view(1, 2, 3, 6)
-        >>> search_all(keys[0], keys, top_k=1)[1][:, 0].tolist()
-        [0, 1, 2, 3, 4, 5]
     """
     cells = keys.reshape(-1, keys.shape[-1])
     whole = len(cells) - len(cells) % _GROUP
@@ -144,20 +127,14 @@ def search_all(key_q: Tensor, keys: Tensor, top_k: int) -> tuple[Tensor, Tensor]
 
 
 def merge(found: list[tuple[Tensor, Tensor]], top_k: int) -> tuple[Tensor, Tensor]:
-    """The k best of several findings.
+    """The k best of several search results.
 
     Args:
         found: Scores and positions (n, any number) of each.
-        top_k: k; together they have at least as many columns.
+        top_k: k; together the results have at least k columns.
 
     Returns:
         Scores and positions (n, k), the best first.
-
-    Example:
-        >>> first = (torch.tensor([[0.9, 0.1]]), torch.tensor([[7, 8]]))
-        >>> second = (torch.tensor([[0.5]]), torch.tensor([[3]]))
-        >>> merge([first, second], 2)[1].tolist()
-        [[7, 3]]
     """
     if len(found) == 1:
         return found[0]
@@ -183,24 +160,24 @@ def _products(cells: Tensor, queries: Tensor) -> Tensor:
     """Products (Y, G, X, n) of reference cells (Y, G, X, D) and queries (n, D)."""
     Y, G, X, D = cells.shape
     if cells.device.type == "cpu" and cells.dtype == torch.float32 and torch.backends.mkldnn.is_available():
-        # The same product, with the queries as filters of one pixel: oneDNN's convolutions are written for the
-        # CPU at hand, where the BLAS behind `@` ran at a third of their speed.
+        # The same product with the queries as 1 x 1 filters: oneDNN's convolutions run three times as fast on CPUs
+        # as the BLAS behind `@`.
         picture = cells.view(1, Y * G, X, D).permute(0, 3, 1, 2)
         return F.conv2d(picture, queries[:, :, None, None]).permute(0, 2, 3, 1).reshape(Y, G, X, -1)
     return (cells.view(-1, D) @ queries.T).view(Y, G, X, -1)
 
 
 def _candidates(cells: Tensor, queries: Tensor, top_k: int, outside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """What can be among the k best: all G cells of the k groups whose best cell is best.
+    """The cells that can be among the k best: all G cells of the k groups whose best cell is best.
 
     Args:
         cells: Keys of reference cells (Y, G, X, D): the G cells of one y, x are a group.
         queries: Keys of query cells (n, D).
         top_k: k.
-        outside: What is added to a group's scores for each query (th, tw, Y, X), th*tw = n: 0 or -inf.
+        outside: Added to a group's best score for each query, 0 or -inf (th, tw, Y, X), with th*tw = n.
 
     Returns:
-        Scores (n, k, G) fp32, and the groups y*X + x that they are of (n, k).
+        Scores (n, k, G) fp32, and their groups y*X + x (n, k).
     """
     Y, G, X, _ = cells.shape
     n = len(queries)

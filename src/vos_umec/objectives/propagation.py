@@ -1,4 +1,4 @@
-"""Carrying masks through a clip as in training, gradients included (UMEC section 2)."""
+"""Masks propagated through a clip as in training, with gradients (UMEC section 2)."""
 
 import torch
 from torch import Tensor
@@ -6,6 +6,8 @@ from torch import Tensor
 from vos_umec.matching.readout import Readout
 from vos_umec.models.encoder import Features
 from vos_umec.models.umec import UMEC
+
+ALL_CELLS = Readout(top_k=None)
 
 
 def propagate_masks(
@@ -17,12 +19,12 @@ def propagate_masks(
     rounds: int = 2,
     references: int = 3,
     own_mask_probability: float = 0.5,
-    read: Readout | None = None,
+    readout: Readout = ALL_CELLS,
 ) -> list[list[Tensor]]:
     """Segment frames 1..T-1 of each clip, one after another, from the masks of frame 0.
 
-    Frame 0 always is a reference; the nearest earlier frames join it, with their pseudo mask or, with
-    probability `own_mask_probability`, with the network's own detached prediction.
+    Frame 0 is always a reference, the permanent one. The nearest earlier frames join it with their pseudo mask or,
+    with probability `own_mask_probability`, with the network's own detached prediction (scheduled sampling).
 
     Args:
         network: The network.
@@ -32,49 +34,44 @@ def propagate_masks(
         valid: (B, K) bool, which objects exist.
         rounds: Refinement rounds unrolled for every query.
         references: N at most, 1 or more.
-        own_mask_probability: Probability that a later reference carries the network's own prediction.
-        read: How the references are read; None for all of their cells.
+        own_mask_probability: Probability that a later reference holds the network's own prediction.
+        readout: How the references are read.
 
     Returns:
         For each query frame 1..T-1 the logits of every round, (B, K+1, H, W) each.
 
     Example:
-        >>> import torch
-        >>> from vos_umec.models.factory import build_network
-        >>> network = build_network("tiny")
+        >>> from vos_umec.models.factory import network_from_preset
+        >>> network = network_from_preset("tiny")
         >>> frames, masks = torch.rand(1, 3, 3, 32, 32), torch.ones(1, 3, 2, 32, 32)
         >>> out = propagate_masks(network, frames, network.encoder(frames[0]), masks, torch.ones(1, 2).bool())
         >>> len(out), len(out[0]), tuple(out[0][0].shape)
         (2, 3, (1, 3, 32, 32))
     """
     T = frames.shape[1]
-    read = Readout() if read is None else read
     by_frame = _by_frame(features, T)
     keys = [frame.key for frame in by_frame]  # T times (B, D, h, w)
     K = masks.shape[2]
 
-    def held(t: int, now: Tensor) -> Tensor:
-        """What frame t holds as a reference: the mask and its embedding of every object, (B, K*(1+Dv), h, w)."""
-        Y, V = network.to_grid(now), network.embed(frames[:, t], by_frame[t], now).flatten(1, 2)
+    def reference(t: int, mask: Tensor) -> Tensor:
+        """What frame t holds as a reference: mask and mask embedding of every object (B, K*(1+Dv), h, w)."""
+        Y, V = network.to_grid(mask), network.embed(frames[:, t], by_frame[t], mask).flatten(1, 2)
         return torch.cat((Y, V.to(Y.dtype)), dim=1)
 
-    memory = [held(0, masks[:, 0])]
+    memory = [reference(0, masks[:, 0])]
     outputs = []
     for t in range(1, T):
         chosen = [0, *range(max(1, t - references + 1), t)]
-        carried = read(
-            torch.stack([keys[r] for r in chosen], dim=1),
-            keys[t],
-            torch.stack([memory[r] for r in chosen], dim=1),
-            network.tau,
-        )  # (B, K*(1+Dv), h, w)
-        Ybar_q, V_q = carried[:, :K], carried[:, K:].unflatten(1, (K, -1))  # (B, K, h, w), (B, K, Dv, h, w)
+        keys_r = torch.stack([keys[r] for r in chosen], dim=1)
+        values = torch.stack([memory[r] for r in chosen], dim=1)
+        read = readout.read_clips(keys_r, keys[t], values, network.tau)  # (B, K*(1+Dv), h, w)
+        Ybar_q, V_q = read[:, :K], read[:, K:].unflatten(1, (K, -1))  # (B, K, h, w), (B, K, Dv, h, w)
         logits = network.decode(frames[:, t], by_frame[t], V_q, Ybar_q, rounds, valid)
         outputs.append(logits)
         if t < T - 1:
             own = bool(torch.rand(()) < own_mask_probability)
-            now = logits[-1].detach().softmax(dim=1)[:, 1:] if own else masks[:, t]  # (B, K, H, W)
-            memory.append(held(t, now))
+            mask = logits[-1].detach().softmax(dim=1)[:, 1:] if own else masks[:, t]  # (B, K, H, W)
+            memory.append(reference(t, mask))
     return outputs
 
 

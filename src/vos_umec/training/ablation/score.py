@@ -41,7 +41,7 @@ def score_checkpoint(
     module = load_module(checkpoint)
     network = module.network.to(device)
     # No round and no memory of masks changes the baselines: cells that differ in nothing else share them.
-    alike = {**segmenter, "rounds": 0, "coarse_memory": False}
+    alike = {**segmenter, "rounds": 0, "memory_masks": "final"}
     kept = checkpoint.parent / f"baselines_{fingerprint([alike, davis, split])}.json"
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     evaluation = SequenceEvaluation(network, segmenter, baselines=not known)

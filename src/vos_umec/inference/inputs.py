@@ -1,6 +1,6 @@
-"""What a caller gives a segmenter, checked: frames and masks."""
+"""Checks of what a caller hands to a segmenter: frames and prompts."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import numpy as np
 
@@ -11,16 +11,8 @@ from vos_umec.errors import ConfigError, MaskError
 def check_frame(frame: object) -> None:
     """Refuse what is no frame.
 
-    Args:
-        frame: What may be one.
-
     Raises:
         ConfigError: If it is no array (H, W, 3) uint8.
-
-    Example:
-        >>> check_frame(np.zeros((48, 64), np.uint8))
-        Traceback (most recent call last):
-        vos_umec.errors.ConfigError: a frame is a numpy array (H, W, 3) uint8, RGB; found ndarray (48, 64) uint8
     """
     if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
         found = " ".join(str(getattr(frame, name, "")) for name in ("shape", "dtype"))
@@ -29,20 +21,16 @@ def check_frame(frame: object) -> None:
         )
 
 
-def objects_of(mask: np.ndarray, size: tuple[int, int], ids: Iterable[int] | None) -> list[int]:
-    """The objects of which a mask speaks, in ascending order.
+def prompted_objects(mask: np.ndarray, size: tuple[int, int], ids: Collection[int] | None) -> list[int]:
+    """The objects that a mask is a prompt for, in ascending order.
 
     Args:
         mask: Ids (H, W); 0 and 255 name no object.
         size: (H, W) of its frame.
-        ids: The objects of which it speaks; None for those in it.
+        ids: The objects; None for those in the mask.
 
     Raises:
         MaskError: If the mask is of another size, or can hardly be one of ids, or these are not in 1 to 254.
-
-    Example:
-        >>> objects_of(np.array([[0, 3], [255, 1]]), (2, 2), None)
-        [1, 3]
     """
     if mask.shape != size:
         raise MaskError(
@@ -54,7 +42,7 @@ def objects_of(mask: np.ndarray, size: tuple[int, int], ids: Iterable[int] | Non
     values = set(np.unique(mask).tolist())
     if ids is None and IGNORE in values and values <= {0, IGNORE}:
         raise MaskError("the mask holds 0 and 255 alone, and 255 means unknown; give ids, such as mask > 0")
-    spoken = sorted({int(i) for i in (values if ids is None else ids)} - {0, IGNORE})
-    if spoken and not 1 <= spoken[0] <= spoken[-1] < IGNORE:
-        raise MaskError(f"object ids must lie in 1 to 254; found {spoken[0]} to {spoken[-1]}")
-    return spoken
+    named = sorted({int(i) for i in (values if ids is None else ids)} - {0, IGNORE})
+    if named and not 1 <= named[0] <= named[-1] < IGNORE:
+        raise MaskError(f"object ids must lie in 1 to 254; found {named[0]} to {named[-1]}")
+    return named

@@ -1,7 +1,6 @@
 import json
 import logging
 import os
-import re
 import sys
 import time
 from collections.abc import Callable

@@ -1,6 +1,5 @@
 """A schedule by the clock, on a clock that moves by a fixed step at every look."""
 
-import re
 from pathlib import Path
 
 import pytest

@@ -42,7 +42,6 @@ def run(args: argparse.Namespace) -> int:
     from pytorch_lightning import seed_everything
 
     from vos_umec.cli.trainer import run_cli
-    from vos_umec.inference.load import load_module
     from vos_umec.inference.protocols import change_settings
     from vos_umec.inference.segmenter import VideoSegmenter
     from vos_umec.metrics.results import print_table

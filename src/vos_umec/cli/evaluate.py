@@ -8,10 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from vos_umec.data.davis import davis_sequences
 from vos_umec.data.sequences import read_names
-from vos_umec.data.youtube_vos import unseen_categories, youtube_vos_meta, youtube_vos_sequences
-from vos_umec.errors import ConfigError, DataError
+from vos_umec.errors import ConfigError
 from vos_umec.io.atomic import atomic_path
 from vos_umec.metrics.results import DEFAULT_SPLITS, evaluate, print_table
 from vos_umec.metrics.score_files import available_cores

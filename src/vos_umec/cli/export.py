@@ -1,9 +1,7 @@
 """`vos-umec export`: a trained network as one small file."""
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from vos_umec.cli.options import add_readout, given_readout
 
@@ -52,10 +50,8 @@ def run(args: argparse.Namespace) -> int:
         VosUmecError: If the checkpoint or a setting cannot be used, or a note is not of the form NAME=TEXT.
     """
     from vos_umec.errors import ConfigError
-    from vos_umec.inference.load import load_module
     from vos_umec.inference.protocols import change_settings
     from vos_umec.inference.segmenter import VideoSegmenter
-    from vos_umec.models.factory import build_network
     from vos_umec.models.model_file import write_model
 
     wrong = [note for note in args.note if "=" not in note]

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from vos_umec.errors import CheckpointError, ConfigError, first_sentence
+from vos_umec.errors import CheckpointError, ConfigError
 from vos_umec.inference.protocols import change_settings
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.models.factory import import_class
@@ -50,9 +50,9 @@ def load_segmenter(
         >>> load_segmenter(rounds=0).short_side
         360
     """
-    module = load_module(path)
-    own = {} if "protocol" in changes else module.hparams["segmenter"] or {}
-    return VideoSegmenter.from_protocol(module.network.to(device), **change_settings(own, changes))
+    network, description = load_described(path)
+    own = {} if "protocol" in changes else description.segmenter
+    return VideoSegmenter.from_protocol(network.to(device), **change_settings(own, changes))
 
 
 def load_described(path: str | Path) -> tuple[PropagationNetwork, Description]:

@@ -22,7 +22,7 @@ from vos_umec.inference.refinement import FrameRefiner, object_windows
 from vos_umec.io.frames import resized
 from vos_umec.io.masks import read_mask
 from vos_umec.io.pipeline import read_ahead
-from vos_umec.io.source import FrameSource, resized
+from vos_umec.io.source import FrameSource
 from vos_umec.matching.readout import Readout
 from vos_umec.models.encoder import Features
 from vos_umec.models.umec import UMEC, PropagationNetwork

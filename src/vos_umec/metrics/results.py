@@ -9,7 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from vos_umec.data.davis import davis_sequences
 from vos_umec.data.sequences import VideoSequence
+from vos_umec.data.youtube_vos import unseen_categories, youtube_vos_meta, youtube_vos_sequences
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.metrics.score_files import (
     MaskFiles,
@@ -147,14 +149,7 @@ def evaluate_results(
         ConfigError: `workers` is below 1.
 
     Source:
-        METHOD section 6, the semi-supervised task of DAVIS 2017.
-
-    Example:
-        >>> dog = VideoSequence("dog", Path("frames/dog"), annotations={}, prompts={})
-        >>> evaluate_results("no/such/folder", [dog])  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        ...
-        vos_umec.errors.DataError: no folder no/such/folder: expected results as <sequence>/<frame>.png...
+        The semi-supervised task of DAVIS 2017, Pont-Tuset et al., arXiv 1704.00675.
     """
     results = Path(results)
     files = [
@@ -182,82 +177,5 @@ def print_table(table: Table) -> None:
     console.print(table)
 
 
-def truths(sequence: VideoSequence) -> tuple[Path, ...]:
-    """Ground-truth files of a sequence.
-
-    Args:
-        sequence: The sequence.
-
-    Returns:
-        Its annotations in the order of the frames.
-
-    Example:
-        >>> masks = {5: Path("b.png"), 0: Path("a.png")}
-        >>> [path.name for path in truths(VideoSequence("dog", Path("dog"), masks, prompts={}))]
-        ['a.png', 'b.png']
-    """
-    return tuple(sequence.annotations[i] for i in sorted(sequence.annotations))
-
-
-def useful_processes(workers: int, frames: Sequence[int]) -> int:
-    """Number of processes that are worth starting.
-
-    Args:
-        workers: As many as the user allows.
-        frames: Number of frames of each sequence, which one process scores.
-
-    Returns:
-        At least 1, which is this process alone.
-
-    Raises:
-        ConfigError: There are no workers.
-
-    Example:
-        >>> useful_processes(8, [10, 10]), useful_processes(8, [1000, 1000])
-        (1, 2)
-    """
-    if workers < 1:
-        raise ConfigError(f"workers is {workers}: expected a number of processes, at least 1")
-    return 1 if sum(frames) < _WORTH_A_PROCESS else max(1, min(workers, len(frames)))
-
-
-def require_results(results: Path, scored: Mapping[str, Sequence[Path]]) -> None:
-    """Refuse a folder of results that lacks some, before the first is read.
-
-    Args:
-        results: Folder with one folder per sequence.
-        scored: For each sequence the ground truths that a result of the same file name is held against.
-
-    Raises:
-        DataError: Results are missing.
-
-    Example:
-        >>> require_results(Path("no/such/folder"), {})  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        ...
-        vos_umec.errors.DataError: no folder no/such/folder: expected results as <sequence>/<frame>.png...
-    """
-    if not results.is_dir():
-        raise DataError(f"no folder {results}: expected results as <sequence>/<frame>.png; check the path")
-    missing = [name for name in scored if not (results / name).is_dir()]
-    if missing:
-        raise DataError(
-            f"{results} has no results of {len(missing)} of {len(scored)} sequences ({_few(missing)}): "
-            "expected a folder of each; segment them, or choose the split that was segmented"
-        )
-    for name, targets in scored.items():
-        there = {path.name for path in (results / name).iterdir()}
-        missing = [path.name for path in targets if path.name not in there]
-        if missing:
-            raise DataError(
-                f"{results / name} lacks {len(missing)} of the {len(targets)} scored frames ({_few(missing)}): "
-                "expected one indexed PNG for each, named as its frame; segment the whole sequence again"
-            )
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-def _per_cent(figures: dict[str, float] | Row) -> list[str]:
+def _percent(figures: dict[str, float] | Row) -> list[str]:
     return [f"{100 * float(figures[name]):z.1f}" for name in FIGURES]

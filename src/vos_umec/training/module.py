@@ -12,7 +12,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from vos_umec.data.layouts import VideoSequence
+from vos_umec.data.sequences import VideoSequence
 from vos_umec.errors import ConfigError
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.masks import write_mask
@@ -22,10 +22,7 @@ from vos_umec.models.model_file import KEY, Description, initialize
 from vos_umec.models.umec import UMEC, PropagationNetwork
 from vos_umec.models.weights import check_fits
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
-from vos_umec.objectives.propagation import ALL_CELLS, propagate_masks
-from vos_umec.objectives.segmentation import choose_targets, segmentation_loss
-from vos_umec.training.checks import check_size, check_training, on_any_rank
-from vos_umec.training.scoring import ScoringModule
+from vos_umec.objectives.propagation import ALL_CELLS
 
 Batch = dict[str, Any]
 _T = TypeVar("_T")
@@ -301,7 +298,7 @@ class UMECModule(LightningModule):
         source = batch.source()
         segmenter = VideoSegmenter.from_protocol(self.network, **(self.evaluation.segmenter or {}))
         folder = cast(Path, self.written) / batch.name
-        for index, ids in segmenter.segment(source, batch.given_masks()):
+        for index, ids in segmenter.segment(source, batch.prompt_masks()):
             if not batch.required or index in batch.required:
                 write_mask(folder / f"{source.names[index]}.png", ids)
 

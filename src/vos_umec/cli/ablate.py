@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         VosUmecError: If a configuration or the DAVIS folder cannot be used.
     """
     from vos_umec.cli.configs import find_config
-    from vos_umec.data.davis import davis_sequences
+    from vos_umec.data.layouts import davis_sequences
     from vos_umec.training.ablation.report import write_report
     from vos_umec.training.ablation.run import run_set
 

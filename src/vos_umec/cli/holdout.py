@@ -6,8 +6,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from vos_umec.data.holdout import HeldOut, draw_unseen, hold_out
-from vos_umec.data.sequences import read_names
-from vos_umec.data.youtube_vos import Meta, youtube_vos_frames, youtube_vos_meta
+from vos_umec.data.layouts import youtube_vos_frames
+from vos_umec.data.youtube_meta import Meta, read_names, youtube_vos_meta
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.atomic import atomic_folder
 

@@ -1,49 +1,32 @@
-"""`vos-umec prepare`: a copy of a folder of videos from which training reads clips quickly."""
+"""Copy a folder of videos as small JPEG frames, which training reads many times faster.
 
-import argparse
+  vos-umec prepare my_videos --out my_copy --short-side 360
+  vos-umec fit --config configs/folder.yaml --data.root my_copy
+
+Start it again after an interruption: it copies only what is missing or has changed.
+"""
+
 from pathlib import Path
+from typing import Any
+
+from vos_umec.data.prepare import prepare
+
+SETTINGS = {"how to copy": (prepare,)}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command.
-
-    Args:
-        parser: Parser of `vos-umec prepare`.
-
-    Example:
-        >>> parser = argparse.ArgumentParser()
-        >>> add_arguments(parser)
-        >>> parser.parse_args(["videos", "--out", "copy"]).short_side
-        319
-    """
-    parser.add_argument("videos", type=Path, help="a folder of videos and frame folders, searched at any depth")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the copy; give it to --data.root")
-    parser.add_argument(
-        "--short-side",
-        type=int,
-        default=319,
-        help="short side of the copy, that of training or more (default: 319)",
-    )
-    parser.add_argument("--workers", type=int, help="processes that copy (default: one per core)")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Make the copy, or what is missing of it, and say what was done.
+def run(videos: Path, *, out: Path, **settings: Any) -> None:
+    """Make the copy, or what is missing of it, and print what was done.
 
     Args:
-        args: What `add_arguments` parsed.
-
-    Returns:
-        0, the exit status.
+        videos: A folder of videos and frame folders, searched at any depth.
+        out: Folder of the copy, outside VIDEOS; give it to --data.root.
+        **settings: Further arguments of `vos_umec.data.prepare.prepare`.
 
     Raises:
         VosUmecError: If no video can be read, or the copy cannot be written.
     """
-    from vos_umec.data.prepare import prepare
-
-    done = prepare(args.videos, args.out, args.short_side, args.workers)
+    done = prepare(videos, out, **settings)
     for path, reason in done.broken:
         print(f"left out {path}: {reason}")
-    counts = f"{len(done.copied)} videos copied, {len(done.kept)} were there, {len(done.broken)} left out"
-    print(f"{counts}; train on them with --data.root {args.out}")
-    return 0
+    counts = f"{len(done.copied)} videos copied, {len(done.kept)} already there, {len(done.broken)} left out"
+    print(f"{counts}; train on them with --data.root {out}")

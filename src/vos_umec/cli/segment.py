@@ -1,85 +1,71 @@
-"""`vos-umec segment`: one video, one mask, every frame."""
+"""Segment one video from the mask of one frame.
 
-import argparse
+  vos-umec segment clip.mp4 --mask first.png --out out     writes out/masks/*.png and out/overlay.mp4
+  ... --rounds 0 --short-side 240                          faster and less exact
+"""
+
 import logging
 from pathlib import Path
+from typing import Any
 
-from vos_umec.cli.options import add_readout, given_readout
+from rich.progress import track
+
+from vos_umec.cli.shared import SEGMENTER, nested_readout, read_prompt
+from vos_umec.device import pick_device
 from vos_umec.errors import ConfigError, DataError
+from vos_umec.inference.load import load_segmenter
+from vos_umec.io.masks import write_mask
+from vos_umec.io.pipeline import WriteBehind, read_ahead
+from vos_umec.io.source import open_source
+from vos_umec.io.video_writer import VideoWriter
 from vos_umec.shipped import SHIPPED
+from vos_umec.viz.overlay import overlay
 
 log = logging.getLogger(__name__)
+SETTINGS = SEGMENTER
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command.
-
-    Args:
-        parser: Parser of `vos-umec segment`.
-
-    Example:
-        >>> parser = argparse.ArgumentParser()
-        >>> add_arguments(parser)
-        >>> parser.parse_args(["a.mp4", "--mask", "a.png", "--checkpoint", "c.ckpt", "--out", "out"]).frame
-        0
-    """
-    parser.add_argument("video", type=Path, help="a video file or a folder of frames")
-    parser.add_argument(
-        "--mask", type=Path, required=True, help="mask of one frame: an indexed PNG, 0 = background"
-    )
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        default=SHIPPED,
-        help="a .ckpt or .safetensors file (default: the model that comes with vos_umec)",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder for masks/*.png and overlay.mp4")
-    parser.add_argument("--frame", type=int, default=0, help="index of the frame the mask is of (default: 0)")
-    add_readout(parser)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Segment a video; write one indexed PNG a frame and an overlay video.
+def run(
+    video: Path,
+    *,
+    mask: Path,
+    out: Path,
+    checkpoint: Path | None = None,
+    frame: int = 0,
+    device: str = "auto",
+    **settings: Any,
+) -> None:
+    """Segment a video; write a mask a frame and an overlay video.
 
     Args:
-        args: What `add_arguments` parsed.
-
-    Returns:
-        0, the exit status.
+        video: A video file or a folder of frames.
+        mask: The mask of one frame, an indexed PNG: 0 is background, 1 to 254 are objects.
+        out: Folder for masks/*.png and overlay.mp4.
+        checkpoint: A .ckpt or .safetensors file; without it, the model that comes with vos_umec.
+        frame: Index of the frame that the mask belongs to.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        **settings: Arguments of `VideoSegmenter.from_protocol` and of `Readout` that replace the model's own.
 
     Raises:
-        VosUmecError: If the video, the mask or the checkpoint cannot be used.
+        VosUmecError: If the video, the mask, the checkpoint or a setting cannot be used.
     """
-    from rich.progress import track
-
-    from vos_umec.cli.options import read_given_mask
-    from vos_umec.device import pick_device
-    from vos_umec.inference.load import load_segmenter
-    from vos_umec.io.masks import write_mask
-    from vos_umec.io.pipeline import WriteBehind, read_ahead
-    from vos_umec.io.source import open_source
-    from vos_umec.io.video_writer import VideoWriter
-    from vos_umec.viz.overlay import overlay
-
-    source = open_source(args.video)
-    if not 0 <= args.frame < len(source):
-        raise ConfigError(f"--frame {args.frame} is not in the video, which has frames 0 to {len(source) - 1}")
-    mask = read_given_mask(args.mask, args.video, source)
-    segmenter = load_segmenter(args.checkpoint, pick_device(args.device), **given_readout(args))
+    source = open_source(video)
+    if not 0 <= frame < len(source):
+        raise ConfigError(f"--frame is {frame}, and the video has frames 0 to {len(source) - 1}")
+    prompt = read_prompt(mask, video, source)
+    segmenter = load_segmenter(checkpoint or SHIPPED, pick_device(device), **nested_readout(settings))
+    if frame:
+        print(f"the mask belongs to frame {frame}: the frames before it get empty masks")
     names = source.names
-    if args.frame:
-        print(f"the mask is of frame {args.frame}: those before it show no object")
-    others = {path.stem for path in (args.out / "masks").glob("*.png")} - set(names)
+    others = {path.stem for path in (out / "masks").glob("*.png")} - set(names)
     if others:
-        log.warning("%d masks in %s are of no frame of this video; they stay", len(others), args.out / "masks")
+        log.warning("%d masks in %s belong to no frame of this video; they stay", len(others), out / "masks")
     try:
-        with VideoWriter(args.out / "overlay.mp4", source.fps) as video, WriteBehind() as writer:
-            for index, frame in track(read_ahead(source), total=len(source), description="segmenting"):
-                ids = segmenter.step(frame, mask if index == args.frame else None)
-                writer.put(write_mask, args.out / "masks" / f"{names[index]}.png", ids)
-                writer.put(lambda frame, ids: video.write(overlay(frame, ids)), frame, ids)
-    except OSError as error:  # the writer's: reading gives a VideoReadError
-        raise DataError(f"cannot write to {args.out}: {error}; check its place and the room there") from error
-    print(f"{len(source)} masks in {args.out / 'masks'}, picture in motion in {args.out / 'overlay.mp4'}")
-    return 0
+        with VideoWriter(out / "overlay.mp4", source.fps) as movie, WriteBehind() as writer:
+            for index, pixels in track(read_ahead(source), total=len(source), description="segmenting"):
+                ids = segmenter.step(pixels, prompt if index == frame else None)
+                writer.put(write_mask, out / "masks" / f"{names[index]}.png", ids)
+                writer.put(lambda pixels, ids: movie.write(overlay(pixels, ids)), pixels, ids)
+    except OSError as error:  # from writing; reading raises VideoReadError
+        raise DataError(f"cannot write to {out}: {error}; check that it exists and has space left") from error
+    print(f"{len(source)} masks in {out / 'masks'}, the video with its masks in {out / 'overlay.mp4'}")

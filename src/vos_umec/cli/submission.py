@@ -1,103 +1,73 @@
-"""``vos-umec submission``: the zip of results that an evaluation server takes. Starts without torch."""
+"""Check a folder of masks and zip it for the server of a benchmark. With a problem nothing is written.
 
-import argparse
-import sys
+  vos-umec submission RESULTS --dataset youtube-vos --root YTVOS --out results.zip
+"""
+
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import track
 
-from vos_umec.data.davis import davis_sequences
-from vos_umec.data.sequences import VideoSequence
-from vos_umec.data.youtube_vos import youtube_vos_meta, youtube_vos_sequences
-from vos_umec.errors import ConfigError
+from vos_umec.constants import IGNORE
+from vos_umec.data.layouts import VideoSequence, davis_sequences, youtube_vos_sequences
+from vos_umec.data.youtube_meta import youtube_vos_meta
+from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.masks import read_mask
 from vos_umec.io.result_zip import RequiredVideo, find_problems, write_result_zip
 
-# Each server's split, and the folder in which it wants the videos.
-_SERVERS = {"youtube-vos": ("valid", "Annotations"), "davis17-test-dev": ("test-dev", "")}
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command.
-
-    Args:
-        parser: Parser of ``vos-umec submission``.
-
-    Example:
-        >>> parser = argparse.ArgumentParser()
-        >>> add_arguments(parser)
-        >>> words = ["results", "--dataset", "youtube-vos", "--root", "YTVOS", "--out", "results.zip"]
-        >>> parser.parse_args(words).dataset
-        'youtube-vos'
-    """
-    parser.add_argument("results", type=Path, help="folder of indexed PNGs, <video>/<frame>.png")
-    parser.add_argument("--dataset", choices=sorted(_SERVERS), required=True, help="whose server the zip is for")
-    parser.add_argument("--root", type=Path, required=True, help="folder of the data set, with its Annotations")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the zip to write")
-    parser.add_argument("--split", help="another split than the server's (default: valid, test-dev)")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Check a folder of results against what the server asks for, and write its zip.
+def run(
+    results: Path,
+    *,
+    dataset: Literal["youtube-vos", "davis17-test-dev"],
+    root: Path,
+    out: Path,
+    split: str | None = None,
+) -> None:
+    """Check the results against what the server expects, and write its zip.
 
     Args:
-        args: What `add_arguments` parsed.
-
-    Returns:
-        The exit status: 0, or 1 where the results are not what the server takes; every problem is then told in a
-        line of its own and nothing is written.
+        results: Folder of indexed PNGs, VIDEO/FRAME.png.
+        dataset: The data set whose server the zip is for.
+        root: Folder of the data set, with its Annotations.
+        out: The zip to write.
+        split: Split of the results; without it, the server's, valid or test-dev.
 
     Raises:
-        DataError: The data set or the results are missing.
-        MaskError: A mask of the data set cannot be read as object ids.
-        ConfigError: The zip cannot be written.
-
-    Example:
-        >>> parser = argparse.ArgumentParser()
-        >>> add_arguments(parser)
-        >>> words = ["results", "--dataset", "davis17-test-dev", "--root", "no/such/folder", "--out", "results.zip"]
-        >>> run(parser.parse_args(words))  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        ...
-        vos_umec.errors.DataError: no folder no/such/folder/JPEGImages: ...
+        DataError: If the data set or the results are missing, or with one line for each problem of the results.
+        MaskError: If a mask of the data set cannot be read as object ids.
+        ConfigError: If the zip cannot be written.
     """
-    default, folder = _SERVERS[args.dataset]
-    split = args.split or default
-    if args.dataset == "youtube-vos":
-        sequences = youtube_vos_sequences(args.root, split)
-        absent = sorted(set(youtube_vos_meta(args.root, split)) - {sequence.name for sequence in sequences})
+    problems = []
+    if dataset == "youtube-vos":
+        split, folder = split or "valid", "Annotations"
+        sequences = youtube_vos_sequences(root, split)
+        for name in sorted(youtube_vos_meta(root, split).keys() - {sequence.name for sequence in sequences}):
+            problems.append(f"video {name} of meta.json has no masks in {root / split}: unpack the data set again")
     else:
-        sequences, absent = davis_sequences(args.root, split), []
+        sequences, folder = davis_sequences(root, split or "test-dev"), ""
     videos = [_required(sequence) for sequence in sequences]
     console = Console(stderr=True)
     progress = partial(track, console=console, transient=True, disable=not console.is_terminal)
-    problems = [
-        f"meta.json lists the video {name}, which has no masks in {args.root / split}: unpack the data set again"
-        for name in absent
-    ]
-    problems += find_problems(args.results, videos, partial(progress, description="checking"))
+    problems += find_problems(results, videos, partial(progress, description="checking"))
     if problems:
-        for problem in problems:
-            print(f"vos-umec: error: {problem}", file=sys.stderr)
-        print(f"vos-umec: {args.out} is not written: {len(problems)} problem(s), see above", file=sys.stderr)
-        return 1
+        raise DataError("\n  ".join([f"{out} is not written because of {len(problems)} problem(s):", *problems]))
     try:
-        masks = write_result_zip(args.results, videos, args.out, folder, partial(progress, description="packing"))
+        masks = write_result_zip(results, videos, out, folder, partial(progress, description="packing"))
     except OSError as error:
         raise ConfigError(
-            f"cannot write {args.out}: {error.strerror}; name a file in a folder of yours, with room"
+            f"cannot write {out}: {error.strerror}; name a file in a folder of yours, with space left"
         ) from error
-    print(f"{masks} masks of {len(videos)} videos in {args.out}")
-    return 0
+    print(f"{masks} masks of {len(videos)} videos in {out}")
 
 
 def _required(sequence: VideoSequence) -> RequiredVideo:
-    """What the server asks of a sequence: size and ids are those of its masks."""
+    """What the server expects of a sequence: masks with the size and ids of its own."""
     size, ids = (0, 0), set[int]()
     for path in sequence.annotations.values():
         mask = read_mask(path)
         size = (mask.shape[0], mask.shape[1])
-        ids.update(mask[(mask != 0) & (mask != 255)].tolist())
+        ids.update(mask[(mask != 0) & (mask != IGNORE)].tolist())
     return RequiredVideo(sequence.name, tuple(sequence.required_names()), size, frozenset(ids))

@@ -1,0 +1,106 @@
+"""What several commands share: settings of a segmenter, the mask of a user, a picture that compares segmenters."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vos_umec.errors import MaskError
+from vos_umec.inference.segmenter import VideoSegmenter
+from vos_umec.io.masks import read_mask
+from vos_umec.io.source import FrameSource
+from vos_umec.matching.readout import Readout
+from vos_umec.viz.overlay import overlay
+from vos_umec.viz.sheets import contact_sheet, save_picture
+
+SEGMENTER = {
+    "how to segment (what is not given is as the model was validated)": (
+        VideoSegmenter.from_protocol,
+        VideoSegmenter,
+        Readout,
+    )
+}
+"""Options of a command that takes every setting of a segmenter."""
+
+
+def nested_readout(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a segmenter as configurations hold them, those of `Readout` under "readout".
+
+    Args:
+        options: The settings side by side, as the command line takes them.
+
+    Example:
+        >>> nested_readout({"rounds": 0, "top_k": 5, "radius": 12})
+        {'rounds': 0, 'readout': {'top_k': 5, 'radius': 12}}
+    """
+    names = {field.name for field in fields(Readout)}
+    settings = {name: value for name, value in options.items() if name not in names}
+    readout = {name: value for name, value in options.items() if name in names}
+    return {**settings, "readout": readout} if readout else settings
+
+
+def read_prompt(path: Path, video: Path, source: FrameSource) -> np.ndarray:
+    """The mask that a user gives with a video, checked before any work is done.
+
+    Args:
+        path: An indexed PNG.
+        video: Path of the video, for messages.
+        source: The video.
+
+    Returns:
+        Ids (H, W) uint8.
+
+    Raises:
+        MaskError: If it cannot be read, has another size than the video, or shows no object.
+    """
+    mask = read_mask(path)
+    _check_palette(path, mask)
+    if mask.shape != source.size:
+        raise MaskError(
+            f"{path} has {mask.shape} pixels (H, W) and {video} has {source.size}; give the mask at the video's size"
+        )
+    if not ((mask > 0) & (mask < 255)).any():
+        raise MaskError(f"{path} shows no object; mark each object with an id of 1 to 254")
+    return mask
+
+
+def _check_palette(path: Path, mask: np.ndarray) -> None:
+    """Refuse a mask whose background is most likely not 0: programs that choose a palette number it as they like."""
+    with Image.open(path) as image:
+        colors = image.getpalette() if image.mode == "P" else None
+    if not colors or not any(colors[:3]):
+        return
+    black = [i for i in np.unique(mask).tolist() if colors[3 * i : 3 * i + 3] == [0, 0, 0]]
+    if black:
+        raise MaskError(
+            f"{path} shows id {black[0]} in black and id 0, the background, in a color, so 0 is most likely an object; "
+            "save the ids as grey values, or with a palette whose first color is black"
+        )
+
+
+def save_comparison(
+    path: Path,
+    source: FrameSource,
+    prompts: Mapping[int, np.ndarray | Path],
+    segmenters: Mapping[str, VideoSegmenter],
+    truth: Mapping[int, Path] | None = None,
+) -> None:
+    """Write a picture of six frames of a video, with a row for each segmenter.
+
+    Args:
+        path: The picture.
+        source: The video.
+        prompts: Masks that are given, by frame index.
+        segmenters: New segmenters, by the label of their row.
+        truth: True masks of all frames, by frame index, as a first row.
+    """
+    shown = sorted({round(i * (len(source) - 1) / 5) for i in range(6)})
+    rows = {} if truth is None else {"truth": [read_mask(truth[i]) for i in shown]}
+    for label, segmenter in segmenters.items():
+        rows[label] = [ids for i, ids in segmenter.segment(source, prompts) if i in shown]
+    frames = source.read(shown)
+    pictures = [[overlay(frame, ids) for frame, ids in zip(frames, row, strict=True)] for row in rows.values()]
+    save_picture(path, contact_sheet(pictures, labels=[[label] * len(shown) for label in rows]))

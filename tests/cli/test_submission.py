@@ -102,14 +102,12 @@ def test_every_problem_is_one_line_and_nothing_is_written(ytvos, results, tmp_pa
     write_mask(results / "a" / "00005.png", mask(id4=slice(0, 5))[:, :-1])
     Image.new("RGB", SIZE[::-1]).save(results / "a" / "00010.png")
     assert pack(results, ytvos, out) == 1
-    assert capsys.readouterr().err.splitlines() == [
-        f"vos-umec: error: {results}/a lacks 1 of the 3 required frames: 00015.png",
-        f"vos-umec: error: {results}/a/00005.png is 19 x 12 pixels, its video 20 x 12: write masks at the size of "
-        "the frames",
-        f"vos-umec: error: {results}/a/00010.png is a PNG with pixels of type RGB: expected an indexed PNG, such "
-        "as `vos_umec.write_mask` writes",
-        f"vos-umec: error: no results of the video b: expected 5 masks in {results}/b",
-        f"vos-umec: {out} is not written: 4 problem(s), see above",
+    told = [
+        "error: .*/a .*1 .*3 .*00015",
+        "error: .*00005.*19 x 12.*20 x 12",
+        "error: .*00010.*RGB",
+        "error: .* b.*5 ",
+        ".*4 ",
     ]
     for line, words in zip(capsys.readouterr().err.splitlines(), told, strict=True):
         assert re.match(f"vos-umec: {words}", line)

@@ -11,7 +11,7 @@ from vos_umec.clustering.video import cluster_video, frame_window, video_seed
 from vos_umec.clustering.videos import cluster_videos
 from vos_umec.data.index import VideoEntry, scan
 from vos_umec.data.pseudo_masks import PseudoMaskStore
-from vos_umec.models.encoder import Encoder
+from vos_umec.models.encoder import ResNetEncoder
 
 CPU = torch.device("cpu")
 CLUSTERER = SpaceTimeClusterer(3)
@@ -33,7 +33,7 @@ def entries(tmp_path) -> list[VideoEntry]:
 
 @pytest.fixture
 def encoder() -> Encoder:
-    return Encoder(blocks=(1, 1), strides=(1, 1), key_dim=8)
+    return ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=8)
 
 
 @pytest.fixture

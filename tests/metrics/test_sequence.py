@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from fractions import Fraction
 
 import numpy as np

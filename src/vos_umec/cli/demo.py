@@ -1,6 +1,6 @@
 """Make videos, train a small network on them, segment held-out ones, score and show it: all in minutes.
 
-  vos-umec demo --out runs/demo
+vos-umec demo --out runs/demo
 """
 
 import time
@@ -23,10 +23,10 @@ def run(*, out: Path = Path("runs/demo"), seed: int = 0, epochs: int | None = No
     from vos_umec.cli import segment
     from vos_umec.cli.shared import save_comparison
     from vos_umec.cli.trainer import run_cli
-    from vos_umec.inference.load import load_module
     from vos_umec.inference.protocols import change_settings
     from vos_umec.inference.segmenter import VideoSegmenter
     from vos_umec.metrics.results import print_table
+    from vos_umec.training.checkpoint import load_module
     from vos_umec.training.evaluation import COPY, PROPAGATION, WHOLE, SequenceEvaluation, score_table
 
     start = time.monotonic()
@@ -48,12 +48,12 @@ def run(*, out: Path = Path("runs/demo"), seed: int = 0, epochs: int | None = No
     trained, shipped = cli.model, load_module()
     seed_everything(seed)
     untrained = trained.build_network()
-    settings = trained.hparams["segmenter"] or {}
+    settings = trained.evaluation.segmenter or {}
     # Its own settings take four to five times as long.
     quick = {"short_side": 240, "readout": {"radius": 12, "permanent_radius": 30}}
     methods = {
         "untrained": (untrained, {**settings, "rounds": 0}),
-        "shipped model": (shipped.network, change_settings(shipped.hparams["segmenter"], quick)),
+        "shipped model": (shipped.network, change_settings(shipped.evaluation.segmenter or {}, quick)),
         "trained": (trained.network, settings),
     }
     evaluations = {

@@ -67,7 +67,9 @@ def run(
     if dataset == "youtube-vos":
         scores = _youtube_vos(results, root, split or "train", videos, unseen, progress, workers)
     elif videos or unseen:
-        raise ConfigError("--videos and --unseen belong to youtube-vos: give --dataset youtube-vos, or leave them out")
+        raise ConfigError(
+            "--videos and --unseen belong to youtube-vos: give --dataset youtube-vos, or leave them out"
+        )
     else:
         scores = evaluate_results(results, davis_sequences(root, split or "val"), progress, workers)
     print_table(scores.table())

@@ -1,7 +1,7 @@
 """Train a model for some minutes more on your own unlabelled video. The encoder stays as it is.
 
-  vos-umec finetune clip.mp4 --mask first.png --out mine
-  vos-umec segment clip.mp4 --mask first.png --out out --checkpoint mine/finetuned.safetensors
+vos-umec finetune clip.mp4 --mask first.png --out mine
+vos-umec segment clip.mp4 --mask first.png --out out --checkpoint mine/finetuned.safetensors
 """
 
 import json
@@ -34,17 +34,21 @@ def run(
     """
     from vos_umec.cli.shared import read_prompt, save_comparison
     from vos_umec.cli.trainer import run_cli
-    from vos_umec.inference.load import load_module
     from vos_umec.inference.segmenter import VideoSegmenter
     from vos_umec.io.source import open_source
-    from vos_umec.models.model_file import SETTINGS, write_model
+    from vos_umec.models.model_file import write_model
+    from vos_umec.training.checkpoint import load_module
 
     start = checkpoint or SHIPPED
     before = load_module(start)
     if mask is not None:  # read here, so that a wrong mask shows before the training
         source = open_source(videos)
         prompt = read_prompt(mask, videos, source)
-    own = {name: before.hparams[name] for name in SETTINGS}  # None too: it replaces what two_cores.yaml has
+    network = before.hparams["network"]
+    own = {
+        "network": network,
+        "evaluation.segmenter": before.evaluation.segmenter,
+    }  # None replaces two_cores.yaml's
     cli = run_cli(
         [
             "fit",
@@ -59,11 +63,12 @@ def run(
         ]
     )
     model = out / "finetuned.safetensors"
-    write_model(cli.model, model, {"started_from": start.name, "minutes": minutes, "videos": videos.name})
+    card = {"finetuned_from": start.name, "minutes": minutes, "videos": videos.name}
+    write_model(cli.model.network, model, cli.model.description(network), card)
     if mask is not None:
         picture = out / "before_and_after.png"
         segmenters = {
-            label: VideoSegmenter.from_protocol(module.network.eval(), **(before.hparams["segmenter"] or {}))
+            label: VideoSegmenter.from_protocol(module.network.eval(), **(before.evaluation.segmenter or {}))
             for label, module in (("before", before), ("after", cli.model))
         }
         save_comparison(picture, source, {0: prompt}, segmenters)

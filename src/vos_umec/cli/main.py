@@ -188,9 +188,7 @@ def _parser(name: str, command: Any) -> Parser:
     {title of a group: classes or functions}, their arguments with a default are options too; `run` takes what was
     given of them as `**settings`.
     """
-    parser = Parser(
-        prog=f"vos-umec {name}", description=command.__doc__, formatter_class=_Help, allow_abbrev=False
-    )
+    parser = Parser(prog=f"vos-umec {name}", description=command.__doc__, formatter_class=_Help, allow_abbrev=False)
     settings = getattr(command, "SETTINGS", {})
     of_settings = {key for owners in settings.values() for owner in owners for key in _parameters(owner)}
     parameters = _parameters(command.run)

@@ -1,6 +1,6 @@
 """Check a folder of masks and zip it for the server of a benchmark. With a problem nothing is written.
 
-  vos-umec submission RESULTS --dataset youtube-vos --root YTVOS --out results.zip
+vos-umec submission RESULTS --dataset youtube-vos --root YTVOS --out results.zip
 """
 
 from functools import partial

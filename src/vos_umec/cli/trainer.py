@@ -4,13 +4,12 @@ import copy
 import logging
 import pickle
 from collections.abc import Sequence
-from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
-from jsonargparse import set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
@@ -18,11 +17,11 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 from vos_umec.cli.main import Parser, find_config
 from vos_umec.device import multiplies_bf16, pick_device
 from vos_umec.errors import CheckpointError, ConfigError, VosUmecError, first_sentence
-from vos_umec.models.weights import weights_from_checkpoint
+from vos_umec.models.model_file import KEY
 from vos_umec.training.callbacks.data_wait import DataWait
 from vos_umec.training.callbacks.pseudo_mask_refresh import PseudoMaskRefresh
 from vos_umec.training.callbacks.time_budget import TimeBudget
-from vos_umec.training.module import MODULE_CLASS, UMECModule
+from vos_umec.training.module import UMECModule
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +34,6 @@ _EXAMPLES = {
     "predict": "Write the masks of a whole data set: "
     "vos-umec predict --config configs/ytvos_predict.yaml --data.root YTVOS --ckpt_path CKPT",
 }
-_OF_COMMAND = ("segmenter", "baselines")
-"""Arguments of the model for which a value given to test, validate or predict replaces the checkpoint's."""
 
 
 class UMECCLI(LightningCLI):
@@ -62,7 +59,7 @@ class UMECCLI(LightningCLI):
             raise ConfigError(f"no checkpoint at {path}; give a .ckpt file that training wrote")
         try:
             checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-            model = {"class_path": checkpoint[MODULE_CLASS], "dict_kwargs": checkpoint["hyper_parameters"]}
+            model = {"class_path": checkpoint[KEY]["module_class"], "init_args": checkpoint["hyper_parameters"]}
         except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, OSError) as error:
             raise CheckpointError(
                 f"{path} is not a checkpoint that training wrote ({first_sentence(error)}); a model file of "
@@ -73,22 +70,23 @@ class UMECCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Hold the arguments of the model that were given against the checkpoint's."""
         given, used = (vars(config[self.subcommand].model.init_args) for config in (self._given, self.config))
+        if self._get(self.config, "ckpt_path") is not None:
+            used["init_from"] = None  # the checkpoint holds all weights
         if self.subcommand == "fit":
             replaced = [name for name in given if name in used and given[name] not in (None, used[name])]
             if replaced:
                 log.warning("the checkpoint's own values replace those given for: %s", ", ".join(replaced))
             return
-        used.update({name: given[name] for name in _OF_COMMAND if given.get(name) is not None})
-        weights = (self._get(self.config, "ckpt_path"), used.get("init_from"), used.get("encoder_weights"))
-        if weights == (None, None, None) and used.get("network") != "propagation":  # its encoder names its weights
+        if given.get("evaluation") is not None:  # how a checkpoint is scored is the command's choice
+            chosen = {name: value for name, value in vars(given["evaluation"]).items() if value is not None}
+            used["evaluation"] = Namespace({**vars(used.get("evaluation") or Namespace()), **chosen})
+        if self._get(self.config, "ckpt_path") is None and used.get("init_from") is None:
             log.warning("no --ckpt_path and no --model.init_from: the network has random weights, untrained")
 
     def instantiate_classes(self) -> None:
         """Build everything; errors of this package and of Lightning become one line."""
-        restored = self._get(self.config, "ckpt_path") is not None
         try:
-            with weights_from_checkpoint() if restored else nullcontext():
-                super().instantiate_classes()
+            super().instantiate_classes()
         except (MisconfigurationException, ModuleNotFoundError) as error:
             raise ConfigError(" ".join(str(error).split())) from error
         except ValueError as error:  # jsonargparse's, around the error of a constructor

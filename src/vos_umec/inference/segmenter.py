@@ -61,8 +61,8 @@ class VideoSegmenter:
         ConfigError: If a setting is unknown or out of its range, or rounds are asked of a network without V and D.
 
     Example:
-        >>> from vos_umec.models.factory import network_from_preset
-        >>> segmenter = VideoSegmenter(network_from_preset("tiny"), references=3, readout={"top_k": 5})
+        >>> from vos_umec.models.factory import build_network
+        >>> segmenter = VideoSegmenter(build_network("tiny"), references=3, readout={"top_k": 5})
         >>> frame = np.random.default_rng(0).integers(0, 255, (32, 48, 3), dtype=np.uint8)
         >>> mask = np.zeros((32, 48), np.uint8)
         >>> mask[8:24, 8:24] = 7
@@ -131,8 +131,8 @@ class VideoSegmenter:
             ConfigError: If the protocol or an argument is unknown, or a setting is out of its range.
 
         Example:
-            >>> from vos_umec.models.factory import network_from_preset
-            >>> segmenter = VideoSegmenter.from_protocol(network_from_preset("tiny"), "crw", readout={"top_k": 5})
+            >>> from vos_umec.models.factory import build_network
+            >>> segmenter = VideoSegmenter.from_protocol(build_network("tiny"), "crw", readout={"top_k": 5})
             >>> segmenter.rounds, segmenter.repeat_first, segmenter.readout.top_k, segmenter.readout.radius
             (0, True, 5, 12)
         """

@@ -41,8 +41,8 @@ def propagate_masks(
         For each query frame 1..T-1 the logits of every round, (B, K+1, H, W) each.
 
     Example:
-        >>> from vos_umec.models.factory import network_from_preset
-        >>> network = network_from_preset("tiny")
+        >>> from vos_umec.models.factory import build_network
+        >>> network = build_network("tiny")
         >>> frames, masks = torch.rand(1, 3, 3, 32, 32), torch.ones(1, 3, 2, 32, 32)
         >>> out = propagate_masks(network, frames, network.encoder(frames[0]), masks, torch.ones(1, 2).bool())
         >>> len(out), len(out[0]), tuple(out[0][0].shape)

@@ -13,7 +13,7 @@ from vos_umec.errors import ConfigError
 from vos_umec.matching.readout import Readout
 from vos_umec.models.umec import UMEC
 from vos_umec.objectives.base import EncodedClip
-from vos_umec.objectives.propagation import propagate_masks
+from vos_umec.objectives.propagation import ALL_CELLS, propagate_masks
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class SegmentationObjective:
                 "expected 0 or more rounds and a probability"
             )
         if isinstance(self.readout, Mapping):  # as it comes from YAML or a checkpoint
-            object.__setattr__(self, "readout", Readout(**self.readout))
+            object.__setattr__(self, "readout", Readout.of(self.readout))
 
     def __call__(self, network: UMEC, clip: EncodedClip, segments: Tensor) -> Tensor | None:
         """The loss of a batch.
@@ -95,7 +95,7 @@ class SegmentationObjective:
             self.rounds,
             self.references,
             self.own_mask_probability,
-            self.readout,
+            self.readout or ALL_CELLS,
         )
         losses = [
             segmentation_loss(logits, masks[:, q], valid, known[:, q], self.iou_weight)

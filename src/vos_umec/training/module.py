@@ -22,7 +22,14 @@ from vos_umec.models.model_file import KEY, Description, initialize
 from vos_umec.models.umec import UMEC, PropagationNetwork
 from vos_umec.models.weights import check_fits
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
-from vos_umec.objectives.propagation import ALL_CELLS
+from vos_umec.objectives.segmentation import SegmentationObjective
+from vos_umec.training.evaluation import (
+    WHOLE,
+    EvaluationSettings,
+    SequenceEvaluation,
+    save_scores,
+    score_table,
+)
 
 Batch = dict[str, Any]
 _T = TypeVar("_T")
@@ -40,26 +47,15 @@ class UMECModule(LightningModule):
     `build_objectives`, `correspondence_step`, `segmentation_step` or `configure_optimizers`.
 
     Args:
-        network: A preset's name: "resnet18", "resnet50", "compact" or "tiny"; or "propagation" for an encoder
-            alone, which carries masks along its affinity and trains on correspondence only.
-        network_args: Changes to the preset, by part, as {"encoder": {"key_dim": 64}}; or an encoder of
-            one's own, which "propagation" needs, as
-            {"encoder": {"class_path": "vos_umec.TimmEncoder", "init_args": {"name": "convnext_tiny"}}}.
-        objectives: class_path dictionaries of the correspondence objectives, whose losses are added; None for
-            EquivarianceObjective alone.
-        warmup_epochs: Epochs of correspondence only, before the first clustering.
-        max_objects: K at most, pseudo objects drawn for each clip.
-        queries: Query frames a clip on which L_seg is taken.
-        references: N at most in training: the first frame and the query frames before, so never above `queries`.
-        rounds: Refinement rounds unrolled in training.
-        own_mask_probability: Probability that a later reference carries the network's own prediction (open in the paper).
-        iou_weight: Weight of 1 - IoU beside the cross-entropy of L_seg.
-        joint: Whether E learns on, from L_seg and L_corr, once there are pseudo masks, as the paper trains. If
-            not, it stays as correspondence alone made it, in evaluation mode as inference has it, and only V and D
-            learn: several times as many steps a minute.
-        readout: Settings of Readout, how training reads its references: {"top_k": 10, "radius": 12,
-            "permanent_radius": 30} as inference does; None for all of their cells (UMEC eq. 4 as it stands).
-        tau: Temperature of the affinity.
+        network: A preset's name ("resnet18", "resnet50", "compact", "tiny") or a mapping, see `build_network`.
+        objectives: The correspondence objectives, whose losses are added, each as {"class_path": ...,
+            "init_args": {...}}; None for EquivarianceObjective alone. One that takes `key_dim` is given that of E.
+        segmentation: Settings of L_seg, see `SegmentationObjective`; None for its defaults.
+        evaluation: Settings of validation, test and prediction, see `EvaluationSettings`; None for its defaults.
+        freeze_encoder: Train E on correspondence alone, and freeze it once pseudo masks are in force: then only
+            V and D learn, several times as many steps a minute. If not, E learns from L_seg too, as in the paper.
+        init_from: Weights that training starts from: a file, "shipped", or a mapping, see `initialize`. It is not
+            among the hyperparameters: a checkpoint holds all weights, and a record of where they came from.
         learning_rate: Of AdamW.
         weight_decay: Of AdamW, not on biases and norms.
         halve_every: Epochs after which the learning rate is halved, again and again.
@@ -107,8 +103,8 @@ class UMECModule(LightningModule):
             )
         self.started_from = [] if init_from is None else initialize(self.network, init_from)
         self.objectives = nn.ModuleList(self.build_objectives())
-        self._idle: set[str] | None = None  # of E and V and D, what had no part since the optimizer's last step
-        self._readout = ALL_CELLS if readout is None else Readout.of(readout)
+        self.encoder_frozen = False
+        self.written: Path | None = None
 
     # --- hooks to override -------------------------------------------------------------------------------------
 

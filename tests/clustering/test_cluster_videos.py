@@ -32,7 +32,7 @@ def entries(tmp_path) -> list[VideoEntry]:
 
 
 @pytest.fixture
-def encoder() -> Encoder:
+def encoder() -> ResNetEncoder:
     return ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=8)
 
 

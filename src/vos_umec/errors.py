@@ -54,10 +54,6 @@ class MissingDependencyError(VosUmecError):
     """A package that this step needs and that is not installed."""
 
 
-class RunError(VosUmecError):
-    """A run of a set that did not come to its end."""
-
-
 def first_sentence(error: BaseException) -> str:
     """What another library's error says first; what follows in torch's is advice that would load untrusted code.
 

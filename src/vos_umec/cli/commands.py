@@ -9,13 +9,10 @@ TRAINER_COMMANDS = {
 COMMANDS = {
     "segment": "segment one video from one mask",
     "evaluate": "score a folder of masks as DAVIS 2017 does, or as YouTube-VOS",
-    "holdout": "list videos of YouTube-VOS train to keep from training and to score",
     "pack": "check a folder of masks and zip it for a server",
     "prepare": "copy a folder of videos once, so that training reads it many times faster",
     "adapt": "go on training a model for some minutes, on your own unlabelled video",
     "export": "write a trained network as one small file",
     "cluster": "write the pseudo masks that a model gives a folder of videos",
-    "ablate": "train and score a set of configurations over seeds, and write their table",
-    "results": "write the page of results, published and measured, from the folders of `ablate`",
     "demo": "train on made video, segment, score, and show, in minutes",
 }

@@ -28,10 +28,7 @@ def find_config(value: str) -> Path:
     name = path.as_posix().removeprefix("configs/")
     if name in shipped:
         return shipped[name]
-    folder = Path(name).parent
-    beside = [other for other in shipped if Path(other).parent == folder]
-    listed = sorted(beside or (other for other in shipped if "/" not in other))
-    raise ConfigError(f"no configuration file {value}; give a file, or one of: {', '.join(listed)}")
+    raise ConfigError(f"no configuration file {value}; give a file, or one of: {', '.join(sorted(shipped))}")
 
 
 def _shipped() -> dict[str, Path]:

@@ -47,14 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--videos",
         type=Path,
         metavar="FILE",
-        help="score these videos, which training held out, such as scored.txt of `vos-umec holdout` (default: all)",
+        help="score these videos, which were not trained on (default: all)",
     )
     held_out.add_argument(
         "--unseen",
         type=Path,
         metavar="FILE",
-        help="categories that count as unseen, such as unseen.txt of `vos-umec holdout` (default: those that only "
-        "the videos to score show)",
+        help="categories that count as unseen (default: those that only the videos to score show)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures, as fractions, here")
 

@@ -37,8 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # LightningCLI has its own parser, and importing it takes seconds: only where it is needed.
             return int(importlib.import_module("vos_umec.cli.trainer").run(arguments))
         parser = _parser(arguments[0] if arguments else None)
-        own, passed_on = _passed_on(arguments)
-        args = parser.parse_args(own, argparse.Namespace(passed_on=passed_on))
+        args = parser.parse_args(arguments)
         if args.command is None:
             parser.print_help()
             return 2
@@ -52,14 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("vos-umec: interrupted", file=sys.stderr)
         return 130
-
-
-def _passed_on(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The arguments apart from what `ablate` hands on, which argparse would take for configurations."""
-    if arguments[:1] != ["ablate"] or "--" not in arguments:
-        return arguments, []
-    place = arguments.index("--")
-    return arguments[:place], arguments[place + 1 :]
 
 
 def _parser(command: str | None) -> argparse.ArgumentParser:

@@ -184,8 +184,11 @@ def overlay(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
     Example:
         >>> overlay({"a": {"b": 1, "c": 2}, "d": [1, 2]}, {"a": {"c": 3}, "d": [4]})
         {'a': {'b': 1, 'c': 3}, 'd': [4]}
-        >>> overlay({"class_path": "A", "init_args": {"x": 1}}, {"class_path": "B"})
-        {'class_path': 'B'}
+        >>> base = {"class_path": "A", "init_args": {"x": 1}}
+        >>> overlay(base, {"class_path": "A", "init_args": {"y": 2}})
+        {'class_path': 'A', 'init_args': {'x': 1, 'y': 2}}
+        >>> overlay(base, {"class_path": "B", "init_args": {"y": 2}})
+        {'class_path': 'B', 'init_args': {'y': 2}}
     """
     if "class_path" in changes and changes["class_path"] != base.get("class_path"):
         return copy.deepcopy(dict(changes))

@@ -168,8 +168,8 @@ def natural(name: str) -> list[tuple[bool, float, str]]:
     """A key that sorts names by the numbers in them.
 
     Example:
-        >>> sorted(["4d_every_10", "4d_every_5", "4a_all", "position_0.25", "position_0"], key=natural)
-        ['4a_all', '4d_every_5', '4d_every_10', 'position_0', 'position_0.25']
+        >>> sorted(["4c_M10", "4b_first_7", "4c_M2", "4b_first", "position_0.25", "position_0"], key=natural)
+        ['4b_first', '4b_first_7', '4c_M2', '4c_M10', 'position_0', 'position_0.25']
     """
     parts = re.split(r"(\d+(?:\.\d+)?)", name)
     return [(bool(i % 2), float(part) if i % 2 else 0.0, part) for i, part in enumerate(parts)]

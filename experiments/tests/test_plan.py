@@ -43,13 +43,6 @@ def test_an_overlay_changes_what_it_names_and_nothing_else(base, changes):
     assert (base, changes) == before
 
 
-def test_arguments_do_not_outlive_their_class():
-    base = {"data": {"class_path": "A", "init_args": {"x": 1}}}
-    changed, same = (overlay(base, {"data": {"class_path": c, "init_args": {"y": 2}}}) for c in "BA")
-    assert changed["data"]["init_args"] == {"y": 2}
-    assert same["data"]["init_args"] == {"x": 1, "y": 2}
-
-
 def test_cells_that_differ_in_inference_share_a_training_and_others_do_not(tmp_path):
     cells = {"all": {}, "rounds_0": ROUNDS, "M2": {"refresh": {"clusters": 2}}}
     runs = make_runs(make_setting(tmp_path), cells, seeds=(0, 1))

@@ -9,7 +9,7 @@ import pytest
 from toys import BASE, make_setting, scores
 
 from plan import overlay
-from summary import natural, write_summary
+from summary import write_summary
 
 
 def put(setting, cell, seed, result) -> None:
@@ -84,10 +84,3 @@ def test_a_set_without_a_result_has_an_empty_table(tmp_path):
     write_summary(setting)
     assert (setting.out / "table.csv").read_text().count("\n") == 1  # the head
     assert not (setting.out / "log.md").exists()
-
-
-def test_names_sort_by_their_numbers():
-    names = ["4c_M2", "4c_M10", "4a_all", "position_0", "position_0.25", "position_1.0", "4b_first", "4b_first_7"]
-    assert sorted(sorted(names), key=natural) == [
-        *("4a_all", "4b_first", "4b_first_7", "4c_M2", "4c_M10", "position_0", "position_0.25", "position_1.0")
-    ]

@@ -142,9 +142,8 @@ def test_the_shipped_model_is_scored_by_one_command(davis, tmp_path, capsys):
     assert main([*arguments, "--trainer.enable_progress_bar=false"]) == 0
     assert "label propagation" in capsys.readouterr().out
     (scores,) = tmp_path.glob("*/version_0/scores")
-    sections = [f"--scores={method}={scores / method}.json" for method in ("umec", "label_propagation")]
-    assert main(["results", f"--out={tmp_path / 'results.md'}", *sections]) == 0
-    assert "label_propagation\n\n3 objects" in (tmp_path / "results.md").read_text()
+    for method in ("umec", "label_propagation"):
+        assert len(json.loads((scores / f"{method}.json").read_text())["objects"]) == 3
 
 
 @pytest.mark.slow

@@ -49,10 +49,6 @@ class MissingDependencyError(VosUmecError):
     """A package that this step needs is not installed."""
 
 
-class RunError(VosUmecError):
-    """A run of a set that did not come to its end."""
-
-
 def first_sentence(error: BaseException) -> str:
     """The first sentence of another library's error message.
 

@@ -36,9 +36,6 @@ def find_videos(root: str | Path) -> Iterator[tuple[Path, list[int]]]:
     and other files are ignored, and so are folders `Annotations...` beside `JPEGImages`: their images are labels.
     Links are followed, each folder once. What cannot be read is skipped with a warning.
 
-    Args:
-        root: Folder to search; it may be a frame folder itself.
-
     Yields:
         The path, and a stamp that changes with the content: (time of change in ns, size in bytes) of a file, (last
         time of change in ns, number of images, their size in bytes) of a frame folder.
@@ -83,10 +80,7 @@ def _is(kind: Callable[[], bool]) -> bool:
 
 
 def describe(path: str | Path) -> dict[str, Any]:
-    """Open a video or frame folder and list what an index keeps of it.
-
-    Args:
-        path: Video file or folder of frames.
+    """Open a video file or frame folder and list what an index keeps of it.
 
     Returns:
         The fields of `SourceFacts`, and `step`, the most frequent difference between successive numbers in the
@@ -111,15 +105,9 @@ def describe(path: str | Path) -> dict[str, Any]:
 
 
 def describe_all(paths: Sequence[Path], processes: int, seconds: float = _SECONDS) -> Iterator[dict[str, Any]]:
-    """Run `describe` on many paths, each within a time limit, in processes that may crash.
+    """Run `describe` on each path in processes that may crash, and yield the answers in order.
 
-    Args:
-        paths: Videos and frame folders.
-        processes: Number of processes.
-        seconds: Time limit of one file, to which its size adds; after it, the answer is a `reason`.
-
-    Yields:
-        The answer for each path, in order.
+    A file has `seconds` of time, and more for its size; after that, the answer is a `reason`.
 
     Raises:
         VosUmecError: The process does not start.

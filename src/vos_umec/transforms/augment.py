@@ -56,8 +56,8 @@ class ClipAugment:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Augment one batch on its device, and return a new dictionary.
 
-        `frames` (B, T, 3, S, S) uint8 become (B, T, 3, crop, crop) float32 normalised; `segments` (B, T, S, S) uint8,
-        if any, become (B, T, crop, crop) with the nearest pixel. Other entries stay as they are.
+        `frames` (B, T, 3, S, S) uint8 become (B, T, 3, crop, crop) float32 normalised. `segments` (B, T, S, S)
+        uint8, if any, become (B, T, crop, crop) with the nearest pixel. Other entries stay as they are.
         """
         frames = batch["frames"]  # (B, T, 3, S, S)
         phi = GeometricTransform.sample(

@@ -22,8 +22,8 @@ from vos_umec.cli.main import main as vos_umec
 from vos_umec.data.sequences import davis_sequences
 from vos_umec.device import pick_device
 from vos_umec.errors import VosUmecError
-from vos_umec.training.checkpoint import load_module
 from vos_umec.metrics.sequence import Row, overall
+from vos_umec.training.checkpoint import load_module
 from vos_umec.training.evaluation import COPY, PROPAGATION, WHOLE, SequenceEvaluation
 
 

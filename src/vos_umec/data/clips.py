@@ -66,8 +66,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         index: Videos to draw from.
         clip_length: T, frames of a clip.
         gap: Distance between successive frames of a clip; smaller in short videos.
-        short_side: S, the frames' short side in pixels after resizing.
-        square: Cut a random S x S square, the same for all frames of the clip; False keeps whole frames.
+        short_side: S, short side in pixels of the resized frames, from which a random S x S square is cut.
         store: Pseudo masks; None for clips without.
         seed: Seed of all draws.
         clips_per_video: Items per video.
@@ -82,7 +81,6 @@ class ClipDataset(Dataset[dict[str, Any]]):
         clip_length: int = 5,
         gap: int = 2,
         short_side: int = 319,
-        square: bool = True,
         store: PseudoMaskStore | None = None,
         seed: int = 0,
         clips_per_video: int = 1,
@@ -95,7 +93,6 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self.clip_length = clip_length
         self.gap = gap
         self.short_side = short_side
-        self.square = square
         self.store = store
         self.seed = seed
         self.clips_per_video = clips_per_video
@@ -107,9 +104,6 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, item: int | tuple[int, int]) -> dict[str, Any]:
         """Read one clip.
-
-        Args:
-            item: Number below `len(self)`, or (epoch, number); a number alone is of epoch 0.
 
         Returns:
             `frames` (T, 3, S, S) uint8, `frame_indices` (T,) int64 in frames of the original video, `video` (id),
@@ -156,7 +150,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         else:
             indices = clip_positions(len(source), self.clip_length, self.gap, rng)
         size = resized(source.size, self.short_side)
-        window = self._window(size, rng)
+        window = _square(size, rng)
         frames = source.read(indices.tolist(), size)[:, *window]  # (T, S, S, 3)
         clip = {
             "frames": torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous(),  # (T, 3, S, S)
@@ -179,13 +173,12 @@ class ClipDataset(Dataset[dict[str, Any]]):
             self._open.popitem(last=False)
         return source
 
-    def _window(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:
-        """Rows and columns of the square, at a random place along the longer side."""
-        if not self.square:
-            return slice(0, size[0]), slice(0, size[1])
-        side = min(size)
-        top, left = (int(rng.integers(n - side + 1)) for n in size)
-        return slice(top, top + side), slice(left, left + side)
+
+def _square(size: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:
+    """Rows and columns of a square, at a random place along the longer side."""
+    side = min(size)
+    top, left = (int(rng.integers(n - side + 1)) for n in size)
+    return slice(top, top + side), slice(left, left + side)
 
 
 def _nearest(segments: NDArray[np.uint8], size: tuple[int, int], window: tuple[slice, slice]) -> NDArray[np.uint8]:
@@ -202,13 +195,6 @@ class ClipSampler(DistributedSampler[Any]):
 
     Lightning keeps a `DistributedSampler` and calls its `set_epoch` before each epoch. The first epoch of a resumed
     run is an exception: its first items are drawn before that call, so pass this epoch to the constructor.
-
-    Args:
-        dataset: Where the items are read.
-        world_size: Number of processes.
-        rank: This process.
-        seed: Seed of the shuffling.
-        epoch: The first epoch.
     """
 
     def __init__(
@@ -252,9 +238,6 @@ def clip_loader(sampler: ClipSampler, batch_size: int, num_workers: int | None =
         sampler: Yields the items; its data set reads them.
         batch_size: B, clips per batch. An incomplete last batch is dropped, unless it is the only one.
         num_workers: Processes that read, each with one decoder thread; None for one per core, at most 4.
-
-    Returns:
-        The loader.
     """
     incomplete = len(sampler) < batch_size
     if incomplete:

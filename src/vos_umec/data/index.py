@@ -82,9 +82,6 @@ def scan(root: str | Path, cache: bool = True, warn: bool = True) -> VideoIndex:
         warn: Warn of videos that cannot be used, and if only every fifth frame exists (as in the usual YouTube-VOS
             download).
 
-    Returns:
-        The index.
-
     Raises:
         DataError: There is no such folder, no video in it, or none that can be used.
 

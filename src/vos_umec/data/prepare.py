@@ -66,9 +66,6 @@ def prepare(root: str | Path, out: str | Path, short_side: int = 319, workers: i
         short_side: Length in pixels of the copy's shorter side, at least 16; not less than training uses.
         workers: Processes that copy; None for one per core.
 
-    Returns:
-        What was done.
-
     Raises:
         ConfigError: A setting is out of range, one folder lies within the other, or something else is where a copy
             would be.

@@ -67,10 +67,9 @@ def ask_all(
 
 
 def serve(function: Callable[[Any], dict[str, Any]]) -> None:
-    """Answer requests until the input ends; this package's warnings travel with the answers and are logged there.
+    """Answer each request with `function`, until the input ends.
 
-    Args:
-        function: Answers one request.
+    Warnings of this package are sent with the answer, and logged by the process that asked.
     """
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a decoder prints must not look like an answer

@@ -76,12 +76,9 @@ class PseudoMaskStore:
         return dict(self._manifest)
 
     def begin(self, generation: int) -> None:
-        """Make the temporary folder of a new generation, without the files that a killed run may have left there.
+        """Make the empty temporary folder of a new generation, numbered `store.next`.
 
-        Call it before the first `write`, in one process only, or with a barrier after it.
-
-        Args:
-            generation: Its number, `store.next`.
+        One process calls it, before any process calls `write`.
 
         Raises:
             ConfigError: The number is not above the current one.
@@ -125,7 +122,7 @@ class PseudoMaskStore:
     def commit(self, generation: int, manifest: Mapping[str, Any]) -> None:
         """Make a generation the current one and delete all but the one before it.
 
-        Call it in one process only, after all videos are written; then `reload` in each process.
+        One process calls it, after all videos are written; then each process calls `reload`.
 
         Args:
             generation: Number passed to `begin`.
@@ -148,10 +145,7 @@ class PseudoMaskStore:
             shutil.rmtree(folder, ignore_errors=True)
 
     def reload(self) -> int:
-        """Read the manifest again; from then on this process and its workers use its generation.
-
-        Returns:
-            Number of the current generation.
+        """Read the manifest again, and return the generation that this process and its workers use from now on.
 
         Raises:
             DataError: The manifest is broken, or its generation is missing.
@@ -174,11 +168,7 @@ class PseudoMaskStore:
     def adopt(self, other: "PseudoMaskStore", generation: int) -> None:
         """Copy a generation from the store of a resumed run and make it current; do nothing if it is missing there.
 
-        Call it in one process only; then `reload` in each process.
-
-        Args:
-            other: The store of the run that is resumed.
-            generation: The number to copy.
+        One process calls it; then each process calls `reload`.
 
         Raises:
             ConfigError: The number is not above the current one.
@@ -191,11 +181,8 @@ class PseudoMaskStore:
     def rewind(self, generation: int) -> None:
         """Make an earlier generation current again, for a resumed run; do nothing if it is not an earlier one.
 
-        Call it in one process only; then `reload` in each process. The manifest then knows only the number of
-        videos.
-
-        Args:
-            generation: The number to go back to. If it is 0, or its masks are deleted, no generation is current.
+        With 0, or if its masks are deleted, no generation is current. The manifest then knows only the number of
+        videos. One process calls it; then each process calls `reload`.
         """
         folder = self._folder(generation)
         if generation >= self.generation:
@@ -211,20 +198,14 @@ class PseudoMaskStore:
         self._counter.fill_(0)
 
     def frame_indices(self, video_id: str, generation: int | None = None) -> NDArray[np.int64]:
-        """Frames of a video that have segments.
+        """Frames of a video that have segments: (T,) numbers in ascending order, empty if there are none.
 
-        Args:
-            video_id: Id passed to `write`.
-            generation: Number to read, the current one if None. Pass the same number to `read`, because the current
-                one may change between the two calls.
-
-        Returns:
-            (T,) frame numbers in ascending order; empty if the video has no segments.
+        Pass the same generation (None for the current one) to `read`, because it may change between the two calls.
 
         Raises:
             DataError: The file is broken.
         """
-        path = self._folder(self.generation if generation is None else generation) / _file_name(video_id)
+        path = self._file(video_id, generation)
         if not path.is_file():
             return np.empty(0, dtype=np.int64)
         try:
@@ -242,7 +223,7 @@ class PseudoMaskStore:
         Args:
             video_id: Id passed to `write`.
             frame_indices: (T,) frame numbers, T >= 1, in any order, repeats allowed.
-            generation: Number to read, the current one if None.
+            generation: Number to read; None for the current one.
 
         Returns:
             (T, h, w) uint8, as written.
@@ -250,7 +231,7 @@ class PseudoMaskStore:
         Raises:
             DataError: The video has no segments, or none for one of these frames, or the file is broken.
         """
-        path = self._folder(self.generation if generation is None else generation) / _file_name(video_id)
+        path = self._file(video_id, generation)
         try:
             with np.load(path) as archive:
                 frames = {i: archive[str(i)] for i in {int(i) for i in frame_indices}}
@@ -269,6 +250,9 @@ class PseudoMaskStore:
                 f"generation {generation} of {self.root} is not above the current one, {self.generation}; "
                 "number it store.next"
             )
+
+    def _file(self, video_id: str, generation: int | None) -> Path:
+        return self._folder(self.generation if generation is None else generation) / _file_name(video_id)
 
     def _folder(self, generation: int) -> Path:
         return self.root / f"generation_{generation:04d}"

@@ -40,10 +40,7 @@ class VideoSequence:
     introduces: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     def prompt_masks(self) -> dict[int, Ids]:
-        """Read the masks that a semi-supervised method may use.
-
-        Returns:
-            Masks (H, W) uint8 by frame index, with the objects that the frame introduces and 0 elsewhere.
+        """Read the prompts: masks (H, W) uint8 by frame index, 0 outside the objects that the frame introduces.
 
         Raises:
             MaskError: A mask cannot be read as object ids.
@@ -54,11 +51,7 @@ class VideoSequence:
         return masks
 
     def required_names(self) -> list[str]:
-        """Names, without suffix and in order, of the frames whose masks have to be predicted.
-
-        Raises:
-            VideoReadError: The frames cannot be read.
-        """
+        """Names, without suffix and in order, of the frames whose masks have to be predicted."""
         names = self.source().names
         return [names[index] for index in self.required] if self.required else names
 
@@ -72,14 +65,7 @@ class VideoSequence:
 
 
 def find_masks(frames: Path, masks: Path) -> dict[int, Path]:
-    """Find the masks of one video; a mask belongs to the frame of the same name.
-
-    Args:
-        frames: Folder of the frames.
-        masks: Folder of PNG masks.
-
-    Returns:
-        Paths by frame index, in order.
+    """Find the PNG masks of a folder of frames, by frame index; a mask belongs to the frame of the same name.
 
     Raises:
         DataError: A folder is missing, or a mask has no frame.
@@ -108,13 +94,7 @@ def subfolders(root: Path) -> list[str]:
 
 
 def read_names(path: str | Path) -> list[str]:
-    """Read a text file of names (of videos or of categories), one per line.
-
-    Args:
-        path: The file; empty lines are ignored.
-
-    Returns:
-        The names, in order.
+    """Read a text file of names (of videos or of categories), one per line; empty lines are ignored.
 
     Raises:
         DataError: There is no such text file, or it holds no name.

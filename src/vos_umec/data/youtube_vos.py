@@ -72,15 +72,7 @@ def youtube_vos_sequences(
 
 
 def youtube_vos_frames(root: str | Path, split: str = "train", all_frames: bool = False) -> Path:
-    """Folder of the frames of a YouTube-VOS split.
-
-    Args:
-        root: Folder that holds the split.
-        split: Folder of the split.
-        all_frames: The separate download that has every frame instead of every fifth.
-
-    Returns:
-        `root/<split>/JPEGImages`, or with `all_frames` that of `<split>_all_frames`.
+    """Folder of the frames of a split: `<split>/JPEGImages`, or with `all_frames` that of `<split>_all_frames`.
 
     Raises:
         DataError: There is no such folder.
@@ -110,13 +102,8 @@ Meta = Mapping[str, Mapping[int, ObjectMeta]]
 def youtube_vos_meta(root: str | Path, split: str = "train") -> dict[str, dict[int, ObjectMeta]]:
     """Read `<root>/<split>/meta.json`.
 
-    Args:
-        root: Folder that holds the split.
-        split: Folder of the split.
-
     Returns:
-        The objects that are listed on at least one frame, by the name of their video and their id; empty if there
-        is no file.
+        The objects that are listed on at least one frame; empty if there is no file.
 
     Raises:
         DataError: The file is not a meta.json of YouTube-VOS.
@@ -141,14 +128,7 @@ def youtube_vos_meta(root: str | Path, split: str = "train") -> dict[str, dict[i
 
 
 def unseen_categories(meta: Meta, held_out: Collection[str]) -> set[str]:
-    """Categories that only held-out videos show.
-
-    Args:
-        meta: What `youtube_vos_meta` returned.
-        held_out: Names of the videos that are not used for training.
-
-    Returns:
-        Names of categories; all of them if every video is held out.
+    """Categories that only held-out videos show, those that are not used for training.
 
     Example:
         >>> panda, dog = ObjectMeta(("00000",), "giant_panda"), ObjectMeta(("00000",), "dog")
@@ -161,15 +141,7 @@ def unseen_categories(meta: Meta, held_out: Collection[str]) -> set[str]:
 
 
 def require_categories(meta: Meta, categories: Collection[str]) -> None:
-    """Check that each name is the category of an object.
-
-    Args:
-        meta: What `youtube_vos_meta` returned.
-        categories: The names.
-
-    Raises:
-        ConfigError: A name is not.
-    """
+    """Raise a `ConfigError` unless each name is the category of an object."""
     unknown = set(categories) - {item.category for objects in meta.values() for item in objects.values()}
     if unknown:
         names = ", ".join(sorted(unknown))

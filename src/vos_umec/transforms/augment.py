@@ -54,15 +54,10 @@ class ClipAugment:
         self.flip = flip
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Augment one batch on the device it is on.
+        """Augment one batch on its device, and return a new dictionary.
 
-        Args:
-            batch: `frames` (B, T, 3, S, S) uint8, and optionally `segments` (B, T, S, S) uint8; other entries are
-                returned unchanged.
-
-        Returns:
-            A new dictionary: `frames` (B, T, 3, crop, crop) float32 normalised, and `segments` (B, T, crop, crop)
-            uint8, transformed the same way with the nearest pixel.
+        `frames` (B, T, 3, S, S) uint8 become (B, T, 3, crop, crop) float32 normalised. `segments` (B, T, S, S)
+        uint8, if any, become (B, T, crop, crop) with the nearest pixel. Other entries stay as they are.
         """
         frames = batch["frames"]  # (B, T, 3, S, S)
         phi = GeometricTransform.sample(

@@ -109,13 +109,9 @@ class GeometricTransform:
         return cls(matrix.to(device=device, dtype=torch.float32), size, output_size)
 
     def apply_image(self, image: Tensor) -> Tensor:
-        """Transform images bilinearly; pixels from outside the source are zero.
+        """Transform images (B, ..., C, H, W) to (B, ..., C, H', W') bilinearly; pixels from outside are zero.
 
-        Args:
-            image: (B, ..., C, H, W) floating point, with H and W of `size`.
-
-        Returns:
-            (B, ..., C, H', W') of the same type. There is no low-pass filter: reduce by at most 2.
+        There is no low-pass filter: reduce by at most 2.
 
         Raises:
             ConfigError: Batch or size do not match.
@@ -144,14 +140,9 @@ class GeometricTransform:
         return self._warp(features, self._conjugated(grid, output), output, "bilinear")
 
     def apply_mask(self, mask: Tensor, fill: int = IGNORE) -> Tensor:
-        """Transform maps of integer ids with the nearest pixel, which makes no new ids.
+        """Transform maps of ids (B, ..., H, W) to (B, ..., H', W') with the nearest pixel, which makes no new ids.
 
-        Args:
-            mask: (B, ..., H, W) integer or bool, ids up to 2^24.
-            fill: Id of pixels from outside the source.
-
-        Returns:
-            (B, ..., H', W') of the same type.
+        They are integer or bool, up to 2^24; pixels from outside the source get `fill`.
 
         Raises:
             ConfigError: The mask is floating point, or batch or size do not match.
@@ -165,13 +156,10 @@ class GeometricTransform:
         return ids.round().to(mask.dtype).masked_fill(~seen, fill)
 
     def valid_mask(self, grid: tuple[int, int]) -> Tensor:
-        """Which cells of a transformed map come from inside the source.
+        """Which cells of a transformed map come from inside the source: (B, h', w') bool.
 
         Args:
-            grid: (h, w) of the map before the transformation, as passed to `apply_features`.
-
-        Returns:
-            (B, h', w') bool, False where the centre of the cell comes from outside the source.
+            grid: (h, w) of the map before the transformation.
         """
         output = self._output_grid(grid)
         return self._valid(self._conjugated(grid, output), grid, output)

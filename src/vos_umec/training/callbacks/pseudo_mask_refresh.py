@@ -27,9 +27,7 @@ from vos_umec.training.callbacks.time_budget import find_budget
 log = logging.getLogger(__name__)
 
 HEALTH = tuple(field.name for field in fields(SegmentHealth))
-"""Names of the health figures."""
-MOSTLY_POSITION = 0.5
-"""Where more of the objective than this comes from position, a warning says that segments may be tiles."""
+MOSTLY_POSITION = 0.5  # fraction of the objective above which a warning says that segments may be tiles
 
 
 class PseudoMaskRefresh(Callback):
@@ -225,10 +223,11 @@ class PseudoMaskRefresh(Callback):
         if trainer.is_global_zero:
             figures = ", ".join(f"{name} {value:.3f}" for name, value in health.items())
             log.info("pseudo masks %d: %d of %d videos; %s", number, videos, len(entries), figures)
-            self._log_health(trainer, {**health, "videos": videos}, pictures)
+            made = {video: path for video, path in pictures.items() if path.is_file()}
+            self._log_health(trainer, {**health, "videos": videos}, made)
 
     def _log_health(self, trainer: Trainer, figures: dict[str, float], pictures: dict[str, Path]) -> None:
-        """Send figures and pictures to the loggers; warn of tiles. A video that failed has no picture."""
+        """Send figures and pictures to the loggers, and warn of tiles."""
         if figures["position"] > MOSTLY_POSITION:
             log.warning(
                 "%.0f %% of the clustering's objective comes from position, so segments may be tiles; look at the "
@@ -240,9 +239,9 @@ class PseudoMaskRefresh(Callback):
         for logger in trainer.loggers:
             logger.log_metrics({f"segments/{name}": value for name, value in figures.items()}, step=step)
             for video, path in pictures.items():
-                if isinstance(logger, WandbLogger) and path.is_file():
+                if isinstance(logger, WandbLogger):
                     logger.log_image(f"segments/{video}", [str(path)])
-                elif isinstance(logger, TensorBoardLogger) and path.is_file():
+                elif isinstance(logger, TensorBoardLogger):
                     picture = np.asarray(Image.open(path))
                     logger.experiment.add_image(f"segments/{video}", picture, step, dataformats="HWC")
 

@@ -92,6 +92,6 @@ def live(rng: np.random.Generator, path: np.ndarray, scale: float, strength: flo
     waves = strength * drift(rng, frames, -0.2, 0.2, channels=2)
     speed = rng.uniform(0.08, 0.3, 2) * rng.choice([-1, 1], 2)  # radians per frame
     phases = rng.uniform(0, 2 * np.pi, 2) + speed * np.arange(frames)[:, None]
-    frequencies = rng.uniform(1.0, 4.0, 2).tolist()
-    columns = (path, size, angle, stretch, waves, phases)
-    return [Pose(*row, frequencies) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    frequencies = np.broadcast_to(rng.uniform(1.0, 4.0, 2), (frames, 2))
+    columns = (path, size, angle, stretch, waves, phases, frequencies)
+    return [Pose(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]

@@ -104,16 +104,13 @@ class Scene:
 
     @classmethod
     def sample(cls, seed: list[int], size: Size, frames: int, objects: tuple[int, int]) -> "Scene":
-        """A random scene in whose first frame every labeled object shows at least 1 % of the area.
+        """A random scene in whose first frame every labeled object, 1 to K, shows at least 1 % of the area.
 
         Args:
             seed: Other lists give independent scenes.
             size: (H, W), at least 32 each.
             frames: T.
             objects: Fewest and most labeled objects.
-
-        Returns:
-            The scene; its labels are 1 to K.
 
         Raises:
             ConfigError: So many objects that they hide each other in every attempt to place them.

@@ -1,6 +1,7 @@
 """What cannot be opened ends in one line that says what to do."""
 
 import os
+import pickle
 import re
 import wave
 from pathlib import Path
@@ -19,6 +20,12 @@ def refused(path: Path, error: type[Exception], words: str) -> None:
         open_source(path)
     assert path.name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_error_of_a_loader_worker_reaches_the_parent() -> None:
+    error = pickle.loads(pickle.dumps(VideoReadError("clip.mp4", "no video stream")))
+    assert (error.path, error.reason) == (Path("clip.mp4"), "no video stream")
+    assert str(error) == "cannot read clip.mp4: no video stream"
 
 
 def test_missing(tmp_path) -> None:

@@ -48,12 +48,6 @@ def open_container(path: Path, threads: int = 1) -> tuple[InputContainer, VideoS
 
     Raises:
         VideoReadError: The file is no video, has no video stream, or its codec is unknown.
-
-    Example:
-        >>> open_container(Path("no/such.mp4"))  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        ...
-        vos_umec.errors.VideoReadError: cannot read no/such.mp4: FFmpeg does not know it as a video (No such...
     """
     import av
 

@@ -47,12 +47,6 @@ def read_mask(path: str | Path) -> Ids:
 
     Raises:
         MaskError: The file is missing, is no image, or its values may be something else than ids.
-
-    Example:
-        >>> read_mask("no/such.png")
-        Traceback (most recent call last):
-        ...
-        vos_umec.errors.MaskError: no mask at no/such.png; check the path
     """
     path = Path(path)
     try:

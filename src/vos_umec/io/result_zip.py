@@ -130,7 +130,7 @@ def _checked(path: Path, video: RequiredVideo) -> tuple[Ids, set[int]]:
     if ids.shape != video.size:
         found, expected = ("{1} x {0}".format(*size) for size in (ids.shape, video.size))
         raise MaskError(f"{path} is {found} pixels, its video {expected}: write masks at the size of the frames")
-    shown = set(np.flatnonzero(np.bincount(ids.ravel(), minlength=256)).tolist())  # quicker than np.unique
+    shown = set(np.flatnonzero(np.bincount(ids.ravel(), minlength=256)).tolist())  # faster than np.unique
     unknown = sorted(shown - {0, *video.ids})
     if unknown:
         raise MaskError(

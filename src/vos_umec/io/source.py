@@ -86,20 +86,12 @@ def open_source(path: str | Path, facts: SourceFacts | None = None) -> FolderSou
     Raises:
         VideoReadError: It does not exist, is no video, or not one frame can be decoded.
         DataError: The folder has no images.
-
-    Example:
-        >>> open_source("no/such.mp4")
-        Traceback (most recent call last):
-        ...
-        vos_umec.errors.VideoReadError: cannot read no/such.mp4: there is no such file; check the path
     """
     path = Path(path)
     try:
         is_folder, is_there, is_file = path.is_dir(), path.exists(), path.is_file()
     except OSError as error:
-        raise VideoReadError(
-            path, f"it cannot be accessed: {error.strerror}; check the path and its permissions"
-        ) from error
+        raise VideoReadError(path, f"it cannot be looked at: {error.strerror}") from error
     if is_folder:
         return FolderSource(path, facts)
     if not is_there:

@@ -6,16 +6,12 @@ from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.atomic import atomic_path
 from vos_umec.io.frames import Frame
-
-if TYPE_CHECKING:
-    from av.video.stream import VideoStream
 
 
 class VideoWriter:
@@ -85,7 +81,7 @@ class VideoWriter:
         self._container.mux(self._stream.encode(picture))
 
     def _begin(self, height: int, width: int) -> None:
-        stream = cast("VideoStream", self._container.add_stream("libx264", rate=self._fps))
+        stream = self._container.add_stream("libx264", rate=self._fps)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         stream.codec_context.gop_size = self._gop
         stream.options = {"crf": "18", "preset": "veryfast"}

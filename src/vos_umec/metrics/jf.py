@@ -2,9 +2,8 @@
 
 `jaccard` and `boundary_f` take boolean masks. The packed functions let one pass over a frame score many objects.
 
-Source: Perazzi et al., "A benchmark dataset and evaluation methodology for video object segmentation", CVPR 2016,
-    with
-the contours of the official DAVIS tool.
+Source: Perazzi et al., "A benchmark dataset and evaluation methodology for video object segmentation", CVPR 2016.
+The contours are those of the official DAVIS tool.
 """
 
 import math
@@ -29,8 +28,7 @@ class MaskPair:
 
     Attributes:
         bits: Prediction and truth, (2, h, w) words. One empty row above and below and one empty word on the left
-        remain
-            where the image has them.
+            remain where the image has them.
         last: The bits of the image's last column, (w,) words; 0 if the crop does not contain that column.
     """
 

@@ -20,14 +20,14 @@ def window_mask(h: int, w: int, radius: float) -> Tensor:
 
 
 def dense_top_k(
-    key_q: Tensor, keys_r: Tensor, anchors: int, mask: Tensor, top_k: int, tau: float
+    key_q: Tensor, keys_r: Tensor, permanent: int, mask: Tensor, top_k: int, tau: float
 ) -> tuple[Tensor, Tensor]:
     """100 query cells at a time against every cell of every reference; the best of them all.
 
     Args:
         key_q: Key of the query (D, h*w).
         keys_r: Keys of the references (D, N, h*w).
-        anchors: References, the first ones, on which there is no window.
+        permanent: How many of the references, the first ones, have no window.
         mask: Of `window_mask`.
         top_k: Cells kept for each query cell.
         tau: Temperature.
@@ -38,7 +38,7 @@ def dense_top_k(
     weights, indices = [], []
     for start in range(0, key_q.shape[1], CHUNK):
         A = torch.einsum("dnr,dq->nrq", keys_r, key_q[:, start : start + CHUNK])
-        A[anchors:] += mask[:, start : start + CHUNK]
+        A[permanent:] += mask[:, start : start + CHUNK]
         A = A.flatten(0, 1)  # (N*h*w, q)
         A /= tau
         best, index = A.topk(top_k, dim=0)

@@ -134,7 +134,7 @@ def parts(title: str, rounds: int, widths: dict) -> Parts:
         "read-out": ("_readout",),
         "embed": ("_refiner", "_embed"),
         "decode mask": ("_refine",),
-        "ids": ("_to_ids",),
+        "ids": ("_result",),
     }.items():
         for name in names:
             setattr(segmenter, name, timing(part, getattr(segmenter, name)))
@@ -167,9 +167,9 @@ def curves() -> list[Curve]:
     def frames(n: int) -> Callable[[], None]:
         def work() -> None:
             segmenter = VideoSegmenter(small, rounds=1, short_side=96)
-            given = iter([clip().objects(0, 1)])
+            prompt = iter([clip().objects(0, 1)])
             for frame, _ in zip(clip().to_and_fro(0), range(lengths[n]), strict=False):
-                segmenter.step(frame, next(given, None))
+                segmenter.step(frame, next(prompt, None))
 
         return work
 

@@ -17,14 +17,14 @@ H, W, N, D, K, DV, TOP_K, TAU, RADIUS = 60, 107, 21, 256, 3, 128, 10, 0.05, 12
 RANKED = "which takes the same time whatever the size"
 
 
-def crw_form(key_q: Tensor, keys_r: Tensor, anchors: int) -> Callable[[Tensor], tuple[TopK, Tensor]]:
+def crw_form(key_q: Tensor, keys_r: Tensor, permanent: int) -> Callable[[Tensor], tuple[TopK, Tensor]]:
     """CRW's way; what does not change from frame to frame, the mask and the layout, is made here and not timed."""
     q = key_q.flatten(0, 1).T.contiguous()  # (D, h*w)
     r = keys_r.flatten(1, 2).permute(2, 0, 1).contiguous()  # (D, N, h*w)
     mask = window_mask(H, W, RADIUS)
 
     def read(masks: Tensor) -> tuple[TopK, Tensor]:
-        best = TopK(*dense_top_k(q, r, anchors, mask, TOP_K, TAU))
+        best = TopK(*dense_top_k(q, r, permanent, mask, TOP_K, TAU))
         return best, (masks.flatten(0, 2)[best.index] * best.weight[:, :, None]).sum(dim=1)
 
     return read
@@ -52,21 +52,21 @@ def same_cells(key_q: Tensor, keys_r: Tensor) -> Callable[[dict[str, Any]], str]
     return check
 
 
-def ours(key_q: Tensor, keys_r: Tensor, anchors: int) -> Callable[[Tensor], tuple[TopK, Tensor]]:
+def ours(key_q: Tensor, keys_r: Tensor, permanent: int) -> Callable[[Tensor], tuple[TopK, Tensor]]:
     """Our way, on the layout and with the working memory that the reference memory holds."""
     scratch = Scratch()
 
     def read(masks: Tensor) -> tuple[TopK, Tensor]:
-        best = top_k_affinity(key_q, keys_r, anchors, TOP_K, TAU, RADIUS, scratch=scratch)
+        best = top_k_affinity(key_q, keys_r, permanent, TOP_K, TAU, RADIUS, scratch=scratch)
         return best, gather_values(best, masks)
 
     return read
 
 
-def against_crw(title: str, keys: Tensor, anchors: int, wanted: str = "", rounds: int = 3) -> Comparison:
+def against_crw(title: str, keys: Tensor, permanent: int, wanted: str = "", rounds: int = 3) -> Comparison:
     """One comparison; `keys` (N + 1, h, w, D), the query last."""
     masks = torch.rand(N, H, W, K)
-    mine, crw = ours(keys[-1], keys[:-1], anchors), crw_form(keys[-1], keys[:-1], anchors)
+    mine, crw = ours(keys[-1], keys[:-1], permanent), crw_form(keys[-1], keys[:-1], permanent)
     ways = {"ours": lambda: mine(masks), "CRW's form": lambda: crw(masks)}
     return compare(title, ways, same_cells(keys[-1], keys[:-1]), rounds, wanted)
 

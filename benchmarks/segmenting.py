@@ -93,9 +93,9 @@ def full(segmenter: VideoSegmenter, K: int = 1) -> VideoSegmenter:
 
 def grid_masks(ids: np.ndarray, K: int) -> torch.Tensor:
     """Soft masks (h, w, K) of K objects."""
-    told = torch.from_numpy(np.stack([ids == k + 1 for k in range(K)])).float()
-    told = F.pad(told, (0, -told.shape[-1] % 8, 0, -told.shape[-2] % 8))
-    return F.avg_pool2d(told[None], 8)[0].permute(1, 2, 0).contiguous()
+    masks = torch.from_numpy(np.stack([ids == k + 1 for k in range(K)])).float()
+    masks = F.pad(masks, (0, -masks.shape[-1] % 8, 0, -masks.shape[-2] % 8))
+    return F.avg_pool2d(masks[None], 8)[0].permute(1, 2, 0).contiguous()
 
 
 def stepping(segmenter: VideoSegmenter) -> Callable[[], np.ndarray]:

@@ -1,6 +1,7 @@
 """The training step beside the networks' own forward and backward pass; where its time goes, and how it grows."""
 
 import statistics
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vos_umec import UMECModule
+from vos_umec.matching import Readout
 from vos_umec.models import umec
 from vos_umec.models.encoder import ResNetEncoder
 from vos_umec.objectives import dense_contrast, equivariance, propagation
@@ -25,6 +27,7 @@ from vos_umec.training import module as steps
 from vos_umec.transforms.geometric import GeometricTransform
 
 NETWORKS = "E, V and D alone"
+readouts = sys.modules[Readout.__module__]  # `vos_umec.matching.readout` is the function of that name
 
 
 def networks(module: UMECModule) -> list[tuple[Any, str]]:
@@ -32,17 +35,17 @@ def networks(module: UMECModule) -> list[tuple[Any, str]]:
     net = module.network
     return [
         (net.encoder, "forward"),
-        *((net.mask_encoder, name) for name in ("share", "embed")),
-        *((net.decoder, name) for name in ("share", "carry", "forward")),
+        *((net.mask_encoder, name) for name in ("precompute", "embed")),
+        *((net.decoder, name) for name in ("precompute", "carry", "forward")),
     ]
 
 
 PARTS = {
     "affinity and read-out": [
-        (propagation, "affinity"),
-        (propagation, "readout"),
-        (propagation, "top_k_affinity"),
-        (propagation, "gather_values"),
+        (readouts, "affinity"),
+        (readouts, "readout"),
+        (readouts, "top_k_affinity"),
+        (readouts, "gather_values"),
         (equivariance, "affinity"),
         (equivariance, "readout"),
     ],

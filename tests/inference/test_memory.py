@@ -1,19 +1,26 @@
+import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vos_umec.inference.memory import ReferenceMemory
+from vos_umec.inference.memory import ReferenceMemory, read_memory
+from vos_umec.inference.refinement import Window
+from vos_umec.matching.readout import Readout
+from vos_umec.matching.topk import top_k_affinity
+
+h, w, D, Dv = 7, 9, 4, 5
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=12), st.integers(0, 4))
-def test_anchors_stay_and_the_ring_holds_the_last(anchor, references):
+def test_permanent_references_stay_and_the_ring_holds_the_last(permanent, references):
     memory = ReferenceMemory(references)
-    for t, is_anchor in enumerate(anchor):
+    for t, stays in enumerate(permanent):
         row = torch.full((1, 1, 1), float(t))
-        memory.add(row, row, row[..., None], is_anchor)
-    kept = [t for t, a in enumerate(anchor) if a]
-    ring = [t for t, a in enumerate(anchor) if not a]
+        memory.add(row, row, row[..., None], prompted=[0] if stays else [])
+    kept = [t for t, stays in enumerate(permanent) if stays]
+    ring = [t for t, stays in enumerate(permanent) if not stays]
     ring = ring[len(ring) - references :] if references < len(ring) else ring
     assert len(memory) == len(kept) + len(ring)
     if len(memory):
@@ -25,9 +32,9 @@ def test_anchors_stay_and_the_ring_holds_the_last(anchor, references):
 
 def test_frames_from_before_an_object_do_not_know_it():
     memory = ReferenceMemory(references=3)
-    memory.add(torch.ones(2, 2, 4), torch.ones(2, 2, 1), torch.ones(2, 2, 1, 5), anchor=True)
+    memory.add(torch.ones(2, 2, 4), torch.ones(2, 2, 1), torch.ones(2, 2, 1, 5), prompted=[0])
     memory.add(torch.ones(2, 2, 4), torch.ones(2, 2, 1), torch.ones(2, 2, 1, 5))
-    memory.add(torch.ones(2, 2, 4), torch.ones(2, 2, 3), torch.ones(2, 2, 3, 5), anchor=True)
+    memory.add(torch.ones(2, 2, 4), torch.ones(2, 2, 3), torch.ones(2, 2, 3, 5), prompted=[1, 2])
     assert memory.known.tolist() == [[True, False, False], [True, True, True], [True, False, False]]
     assert memory.masks[0, ..., 1:].sum() == 0
     assert memory.values.shape == (3, 2, 2, 3, 5)
@@ -36,6 +43,88 @@ def test_frames_from_before_an_object_do_not_know_it():
 def test_frames_are_written_in_place():
     memory, places = ReferenceMemory(references=3), set()
     for t in range(10):
-        memory.add(torch.ones(2, 2, 4), torch.ones(2, 2, 1), torch.ones(2, 2, 1, 5), anchor=t == 0)
+        prompted = [0] if t == 0 else []
+        memory.add(torch.ones(2, 2, 4), torch.ones(2, 2, 1), torch.ones(2, 2, 1, 5), prompted)
         places.add((memory.keys.data_ptr(), memory.masks.data_ptr(), memory.values.data_ptr()))
     assert len(places) == 1
+
+
+@pytest.mark.parametrize("values", [True, False])
+def test_of_removed_objects_nothing_is_left_and_the_ring_goes_on(values):
+    memory = ReferenceMemory(references=3)
+
+    def add(t, K, prompted=()):
+        row = torch.full((2, 2, 1), float(t))
+        masks = t + 0.1 * torch.arange(K).expand(2, 2, K)
+        memory.add(row, masks, masks[..., None].expand(2, 2, K, 5) if values else None, prompted)
+
+    add(0, K=2, prompted=[0, 1])
+    add(1, K=3, prompted=[2])  # the prompts of frames 1 and 3 are of objects 2 and 3 alone
+    for t in (2, 4, 5, 6):
+        if t == 4:
+            add(3, K=4, prompted=[3])
+        add(t, K=3 if t < 3 else 4)
+    memory.remove([0, 2])
+    assert memory.permanent == 2
+    assert memory.keys[:, 0, 0, 0].tolist() == [0, 3, 5 + 1, 4, 5]  # frame 6 took the place of frame 2
+    left = memory.masks[:, 0, 0]
+    torch.testing.assert_close(left, torch.tensor([[0.1, 0], [3.1, 3.3], [6.1, 6.3], [4.1, 4.3], [5.1, 5.3]]))
+    assert memory.known.tolist() == [[True, False], *[[True, True]] * 4]
+    if values:
+        torch.testing.assert_close(memory.values, memory.masks[..., None].expand(-1, -1, -1, -1, 5))
+    assert memory.masks.is_contiguous()  # read-outs take it as it lies
+    add(7, K=2)
+    assert memory.keys[:, 0, 0, 0].tolist() == [0, 3, 6, 7, 5]
+
+
+def remember(memory, K, prompted=()):
+    key = F.normalize(torch.randn(h, w, D), dim=-1)
+    memory.add(key, torch.rand(h, w, K) / K, torch.randn(h, w, K, Dv), prompted)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_each_object_is_the_dense_product_over_the_references_that_know_it(late):
+    torch.manual_seed(0)
+    memory = ReferenceMemory(references=3)
+    for t in range(6):
+        remember(memory, 1 if late and t < 3 else 3, prompted=[0] if t in (0, 3) else [])
+    key = F.normalize(torch.randn(h, w, D), dim=-1)
+    found = read_memory(memory, key, Readout(top_k=4, radius=3), tau=0.1)
+    assert [objects for objects, _ in found.parts] == ([[1, 2], [0]] if late else [[0, 1, 2]])
+    read = []
+    for k in range(3):
+        knows = memory.known[:, k].nonzero()[:, 0]
+        best = top_k_affinity(key, memory.keys[knows], int((knows < 2).sum()), 4, 0.1, 3, None)
+        A = torch.zeros(h * w, len(knows) * h * w).scatter_add(1, best.index, best.weight)
+        V_q = (A @ memory.values[knows][..., k, :].reshape(-1, Dv)).view(h, w, Dv).permute(2, 0, 1)
+        Ybar = (A @ memory.masks[knows][..., k].flatten()).view(h, w)
+        read.append(Ybar)
+        permanent = knows[knows < 2]
+        best = top_k_affinity(key, memory.keys[permanent], len(permanent), 4, 0.1, 3, None)
+        A = torch.zeros(h * w, len(permanent) * h * w).scatter_add(1, best.index, best.weight)
+        alone = (A @ memory.masks[permanent][..., k].flatten()).view(h, w)
+        torch.testing.assert_close(found.from_permanent()[k], alone)
+        for window in (Window(0, 0, h, w), Window(2, 3, 4, 5)):
+            torch.testing.assert_close(found.values(k, window), window.cut(V_q, h))
+    if not late:
+        torch.testing.assert_close(found.coarse(), torch.stack(read))
+        return
+    # Background is what neither affinity takes for an object of its own; all of it together is one.
+    nothing = (1 - read[0]) * (1 - read[1] - read[2])
+    torch.testing.assert_close(found.coarse(), torch.stack(read) / (nothing + sum(read)))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 4, 5, 8])
+@pytest.mark.parametrize("repeat_first", [True, False])
+def test_the_first_frame_fills_the_memory_as_if_it_were_repeated(frames, repeat_first):
+    torch.manual_seed(0)
+    memory, filled = ReferenceMemory(references=4), ReferenceMemory(references=4)
+    for t in range(frames):
+        key, masks = F.normalize(torch.randn(h, w, D), dim=-1), torch.rand(h, w, 2)
+        memory.add(key, masks, None, prompted=[0] if t == 0 else [])
+        filled.add(key, masks, None, prompted=[0] if t == 0 else [])
+        for _ in range(4 if repeat_first and t == 0 else 0):  # before the video; later frames overwrite the copies
+            filled.add(key, masks, None)
+    key = F.normalize(torch.randn(h, w, D), dim=-1)
+    found = read_memory(memory, key, Readout(top_k=5, radius=3), 0.1, repeat_first).coarse()
+    torch.testing.assert_close(found, read_memory(filled, key, Readout(top_k=5, radius=3), 0.1).coarse())

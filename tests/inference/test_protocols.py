@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from vos_umec.errors import ConfigError
 from vos_umec.inference.protocols import PROTOCOLS, protocol_settings
 from vos_umec.inference.segmenter import VideoSegmenter
+from vos_umec.matching.readout import Readout
 from vos_umec.models.encoder import TrunkEncoder
 from vos_umec.models.factory import build_network
 from vos_umec.models.umec import PropagationNetwork
@@ -63,7 +64,7 @@ def reference(network, frames, masks, references, radius, permanent_radius, top_
             held = torch.cat([soft[i, r] for r, _ in entries])
             best, index = scores.topk(top_k, dim=1)
             soft[i, t] = (torch.softmax(best / tau, dim=1) * held[index]).sum(dim=1)
-        if t == LATE:  # what is given there leaves no room
+        if t == LATE:  # the prompt leaves no room
             image = F.interpolate(soft[4, t].view(1, 1, height, width), size=PADDED, mode="bilinear")[0, 0]
             room = padded(torch.from_numpy(masks[LATE] != 9).float()[None, None])[0, 0]
             soft[4, t] = F.avg_pool2d((image * room)[None], s).flatten()
@@ -89,12 +90,12 @@ def encoders():
 def test_label_propagation_is_the_dense_reference(encoder, protocol):
     network = PropagationNetwork(encoders()[encoder]).eval()
     frames, masks = video()
-    changes = {"references": 3, "radius": 3.0, "permanent_radius": 4 if protocol == "dino" else None}
-    segmenter = VideoSegmenter.from_protocol(network, protocol, bf16=False, **changes)
-    settings = {**protocol_settings(protocol), **changes}
+    windows = {"radius": 3.0, "permanent_radius": 4 if protocol == "dino" else None}
+    segmenter = VideoSegmenter.from_protocol(network, protocol, bf16=False, references=3, readout=windows)
+    settings = protocol_settings(protocol)
     expected = reference(
-        network, frames, masks, 3, 3.0, changes["permanent_radius"], settings["top_k"], settings["tau"],
-        settings.get("repeat_first", False),
+        network, frames, masks, 3, **{**settings["readout"], **windows},
+        repeat_first=settings.get("repeat_first", False),
     )  # fmt: skip
     for t, frame in enumerate(frames):
         segmenter.step(frame, masks.get(t))
@@ -102,8 +103,8 @@ def test_label_propagation_is_the_dense_reference(encoder, protocol):
         row = len(segmenter.memory) - 1
         if any(places):
             row = places.index(True)
-        elif len(segmenter.memory) - segmenter.memory.anchors == 3:
-            row = segmenter.memory.anchors + [f for f in range(FRAMES) if f not in masks].index(t) % 3
+        elif len(segmenter.memory) - segmenter.memory.permanent == 3:
+            row = segmenter.memory.permanent + [f for f in range(FRAMES) if f not in masks].index(t) % 3
         for k, i in enumerate(segmenter.ids):
             found = segmenter.memory.masks[row, ..., k].flatten()
             torch.testing.assert_close(found, expected[i, t], atol=1e-4, rtol=0)
@@ -123,17 +124,18 @@ def test_changes_beat_the_protocol_and_its_temperature_the_networks():
     assert VideoSegmenter.from_protocol(network).tau == 0.3
     assert VideoSegmenter.from_protocol(network, "umec").tau == 0.3
     assert VideoSegmenter.from_protocol(network, "dino").tau == 0.1
-    changed = VideoSegmenter.from_protocol(network, "crw", tau=0.2, top_k=3)
-    assert (changed.tau, changed.top_k, changed.repeat_first) == (0.2, 3, True)
+    changed = VideoSegmenter.from_protocol(network, "crw", readout={"tau": 0.2, "top_k": 3})
+    assert (changed.tau, changed.readout, changed.repeat_first) == (0.2, Readout(3, 12, None, 0.2), True)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"protocol": "crv"}, "'crv'.*crw, dino, umec"),
-        ({"protocol": "crw", "topk": 3}, "topk.*rounds, references"),
-        ({"protocol": "umec"}, "3 rounds.*rounds=0"),
-        ({"protocol": "crw", "tau": 0}, "tau.* 0"),
+        ({"protocol": "crv"}, "unknown protocol 'crv'; the protocols are crw, dino, umec"),
+        ({"protocol": "crw", "topk": 3}, "no setting topk; the settings are protocol, rounds.*top_k"),
+        ({"protocol": "umec"}, "3 rounds of refinement need a frame-mask encoder and a decoder"),
+        ({"protocol": "crw", "readout": {"tau": 0}}, "tau must be above 0"),
+        ({"protocol": "crw", "readout": {"mutual": 0.1}}, "mutual.*top_k, radius, permanent_radius, tau"),
     ],
 )
 def test_what_cannot_be_asked_says_so(arguments, words):

@@ -79,11 +79,11 @@ def test_an_object_may_appear_on_any_frame_and_zero_says_nothing(network):
             assert iou(result == 9, truth == 9) > 0.9
         else:
             assert not (result == 9).any()
-    assert segmenter.memory.anchors == 2
+    assert segmenter.memory.permanent == 2
     assert len(segmenter.memory) == 4
 
 
-def test_a_correction_replaces_only_the_objects_it_names(network):
+def test_a_prompt_replaces_only_the_objects_it_names(network):
     segmenter = VideoSegmenter(network, rounds=0)
     frame, truth = scene({3: (0, 0), 9: (24, 0)})
     segmenter.step(frame, truth)
@@ -93,9 +93,9 @@ def test_a_correction_replaces_only_the_objects_it_names(network):
 
 
 @pytest.mark.parametrize("rounds", [0, 1])
-def test_a_correction_lasts(network, rounds):
-    """Half of the object was given at first; the frames that say so are many when the whole of it is."""
-    segmenter = VideoSegmenter(network, rounds=rounds, references=5, top_k=5)
+def test_a_second_prompt_replaces_earlier_memory(network, rounds):
+    """The first prompt shows half of the object; many frames remember that when the second one shows all of it."""
+    segmenter = VideoSegmenter(network, rounds=rounds, references=5, readout={"top_k": 5})
     frame, truth = scene({3: (0, 0), 9: (24, 0)})
     half = np.where((truth == 3) & (np.arange(SIZE[1]) >= 8), 0, truth)
     segmenter.step(frame, half)
@@ -113,20 +113,20 @@ def test_a_correction_lasts(network, rounds):
 
 
 @pytest.mark.parametrize(
-    ("mask", "told"),
+    ("mask", "words"),
     [
         (np.full(SIZE, 255), "0 and 255.*mask > 0"),
         (np.full(SIZE, 0.7), r"mask > 0\.5"),
     ],
 )
-def test_a_mask_that_can_hardly_be_ids_is_refused(network, mask, told):
-    with pytest.raises(MaskError, match=told):
+def test_a_mask_that_can_hardly_be_ids_is_refused(network, mask, words):
+    with pytest.raises(MaskError, match=words):
         VideoSegmenter(network, rounds=0).step(scene({})[0], mask)
 
 
 @pytest.mark.parametrize("frame", [np.zeros(SIZE, np.uint8), np.zeros((*SIZE, 3)), torch.zeros(3, 8, 8), "a.png"])
-def test_what_is_no_frame_is_told(network, frame):
-    with pytest.raises(ConfigError, match=rf"\(H, W, 3\) uint8.* {type(frame).__name__}"):
+def test_what_is_no_frame_is_refused(network, frame):
+    with pytest.raises(ConfigError, match=r"a frame is a numpy array \(H, W, 3\) uint8, RGB; found \w+"):
         VideoSegmenter(network, rounds=0).step(frame)
 
 
@@ -150,11 +150,11 @@ def test_segment_wants_a_fresh_segmenter_and_masks_of_frames_there_are(network):
             next(VideoSegmenter(network, rounds=0).segment(Twice(), {index: truth}))
     segmenter = VideoSegmenter(network, rounds=0)
     assert len(list(segmenter.segment(Twice(), {0: truth}))) == 2
-    with pytest.raises(ConfigError, match="new"):
+    with pytest.raises(ConfigError, match=r"reset\(\)"):
         next(segmenter.segment(Twice(), {0: truth}))
 
 
-def test_given_masks_come_back_to_the_pixel_and_255_says_nothing(network):
+def test_a_prompt_comes_back_to_the_pixel_and_255_says_nothing(network):
     frame, truth = scene({3: (1, 1)})
     truth[5:9, 40:44] = 255
     result = VideoSegmenter(network, rounds=0).step(frame, truth)
@@ -190,7 +190,7 @@ def test_a_refused_frame_leaves_nothing_behind(network):
         with pytest.raises((ConfigError, MaskError)):
             segmenter.step(wrong, truth)
     assert np.array_equal(segmenter.step(frame, truth), truth)
-    assert (segmenter.ids, segmenter.memory.anchors) == ([3], 1)
+    assert (segmenter.ids, segmenter.memory.permanent) == ([3], 1)
 
 
 @pytest.mark.filterwarnings("error")
@@ -240,30 +240,37 @@ def test_segment_yields_frame_by_frame_and_reads_one_batch_ahead(network):
     assert Source.reads == [[0, 1], [2, 3], [4]]
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"readout": {"top_k": 0}}, "top_k must be 1 or more"),
+        ({"readout": {"top_k": None}}, "top_k"),
+        ({"readout": {"topk": 3}}, "topk.*top_k, radius, permanent_radius, tau"),
+        ({"memory_masks": "coars"}, "memory_masks.*'coars'"),
+        ({"max_extent": 0}, "max_extent"),
+        ({"crop_margin": -1}, "crop_margin.*-1"),
+        ({"references": -1}, "references.*-1"),
+    ],
+)
+def test_a_wrong_setting_is_named(network, settings, words):
+    with pytest.raises(ConfigError, match=words):
+        VideoSegmenter(network, **settings)
+
+
 def test_wrong_input_says_what_is_wrong(network):
     frame, truth = scene({3: (8, 8)})
     with pytest.raises(MaskError, match=r"\(20, 64\).*\(48, 64\)"):
         VideoSegmenter(network).step(frame, truth[:20])
     with pytest.raises(MaskError, match=r"1 to 254.*300"):
         VideoSegmenter(network).step(frame, truth.astype(np.int64) * 100)
-    with pytest.raises(ConfigError, match=r"top_k.* 0"):
-        VideoSegmenter(network, top_k=0)
-    with pytest.raises(ConfigError, match=r"radius.* -1"):
-        VideoSegmenter(network, radius=-1)
-    with pytest.raises(ConfigError, match=r"mutual.* 0"):
-        VideoSegmenter(network, mutual=0)
-    with pytest.raises(ConfigError, match="max_extent"):
-        VideoSegmenter(network, max_extent=0)
-    with pytest.raises(ConfigError, match="crop_margin must be 0"):
-        VideoSegmenter(network, crop_margin=-1)
     segmenter = VideoSegmenter(network, rounds=0)
     segmenter.step(frame, truth)
-    with pytest.raises(ConfigError, match=r"\(20, 64\).*\(48, 64\)"):
+    with pytest.raises(ConfigError, match=r"reset\(\).* another video"):
         segmenter.step(frame[:20])
 
 
 def test_of_a_mask_that_shows_more_only_the_named_objects_are_taken(network):
-    """An object that is not named is carried on, whatever the mask shows of it."""
+    """An object that is not named is propagated, whatever the mask shows of it."""
     segmenter = VideoSegmenter(network, rounds=0)
     frame, truth = scene({3: (0, 0)})
     segmenter.step(frame, truth)
@@ -283,7 +290,7 @@ def test_coarse_masks_may_be_remembered_in_place_of_the_refined_ones():
     network = build_network({"preset": "tiny", "decoder": {"residual": False}})
     network.encoder = ColorEncoder()
     plain = VideoSegmenter(network, rounds=0, bf16=False)
-    coarse = VideoSegmenter(network, rounds=1, bf16=False, coarse_memory=True)
+    coarse = VideoSegmenter(network, rounds=1, bf16=False, memory_masks="coarse")
     refined = VideoSegmenter(network, rounds=1, bf16=False)
     for t in range(3):
         frame, truth = scene({3: (4 * t, 0)})
@@ -294,7 +301,7 @@ def test_coarse_masks_may_be_remembered_in_place_of_the_refined_ones():
 
 
 @pytest.mark.parametrize("rounds", [0, 2])
-def test_with_a_spread_a_look_alike_far_off_is_not_taken_for_a_part_of_the_object(network, rounds):
+def test_with_max_extent_a_distractor_far_off_is_no_part_of_the_object(network, rounds):
     plain, together = (VideoSegmenter(network, rounds=rounds, max_extent=extent) for extent in (None, 3))
     for t in range(4):
         frame, truth = scene({3: (16 + 4 * t, 0)})
@@ -305,3 +312,94 @@ def test_with_a_spread_a_look_alike_far_off_is_not_taken_for_a_part_of_the_objec
         assert iou(left == 3, truth == 3) > 0.9
         assert (taken[:8, 56:] == 3).any() == (t > 0)
         assert not (left[:8, 56:] == 3).any()
+
+
+@pytest.fixture
+def random_network():
+    """One whose decoder changes what it is given, and reads embeddings of the masks in memory."""
+    torch.manual_seed(0)
+    network = network_from_preset("tiny", decoder={"residual": False})
+    network.encoder = ColorEncoder()
+    return network
+
+
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_after_reset_it_is_a_fresh_segmenter(random_network, rounds):
+    def segment(segmenter, size, squares):
+        frames = [scene({i: (y, x + 4 * t) for i, (y, x) in squares.items()}) for t in range(4)]
+        crop = np.s_[: size[0], : size[1]]
+        return [segmenter.step(frame[crop], ids[crop] if t == 0 else None) for t, (frame, ids) in enumerate(frames)]
+
+    used, fresh = (VideoSegmenter(random_network, rounds=rounds, references=2) for _ in range(2))
+    segment(used, SIZE, {3: (0, 0), 9: (24, 0)})
+    used.reset()
+    assert (used.ids, len(used.memory)) == ([], 0)
+    for found, expected in zip(*(segment(each, (40, 60), {200: (8, 8)}) for each in (used, fresh)), strict=True):
+        assert np.array_equal(found, expected)
+    assert torch.equal(used.memory.masks, fresh.memory.masks)
+
+
+def test_in_label_propagation_a_removed_object_leaves_the_others_as_if_it_had_never_been(network):
+    both, alone = (VideoSegmenter(network, rounds=0, references=3) for _ in range(2))
+    for t in range(8):
+        frame, truth = scene({3: (4 * t, 0), 9: (16, 16 + 4 * t)})
+        if t == 4:
+            both.remove([9])
+        found = both.step(frame, truth if t == 0 else None)
+        expected = alone.step(frame, truth if t == 0 else None, ids=[3] if t == 0 else None)
+        if t >= 4:
+            assert np.array_equal(found, expected)
+    assert both.ids == [3]
+    torch.testing.assert_close(both.memory.masks, alone.memory.masks)
+
+
+def test_with_rounds_a_removed_object_leaves_the_others_as_memory_has_them(random_network):
+    """Later frames are those of a segmenter into whose memory nothing was ever put but the other objects."""
+    segmenter, other = (VideoSegmenter(random_network, rounds=2, references=5, bf16=False) for _ in range(2))
+    for t in range(4):
+        frame, truth = scene({3: (4 * t, 0), 9: (24, 16 + 4 * t), 200: (0, 40)})
+        segmenter.step(frame, truth if t == 0 else None, ids=[3, 9] if t == 0 else None)
+    segmenter.step(frame, truth, ids=[200])
+    for t, row in enumerate((0, 2, 3, 4)):  # frames 1 to 3 lie behind the two with a prompt
+        key, masks, values = (getattr(segmenter.memory, name)[row] for name in ("keys", "masks", "values"))
+        other.memory.add(key, masks[..., [1]], values[..., [1], :], prompted=[0] if t == 0 else [])
+    other.ids = [9]
+    segmenter.remove([200, 3])
+    assert len(segmenter.memory) == 4  # the frame whose prompt was of 200 alone is gone
+    for t in range(4, 7):
+        frame, _ = scene({3: (4 * t, 0), 9: (24, 16 + 4 * t)})
+        (found, p), (expected, q) = (each.step(frame, return_probabilities=True) for each in (segmenter, other))
+        assert np.array_equal(found, expected)
+        np.testing.assert_allclose(p, q, atol=1e-5)
+
+
+def test_all_objects_may_be_removed_new_ones_come_and_unknown_ones_are_named(network):
+    segmenter = VideoSegmenter(network, rounds=1)
+    frame, truth = scene({3: (0, 0), 9: (24, 0)})
+    segmenter.step(frame, truth)
+    with pytest.raises(ConfigError, match=r"object 4.*\[3, 9\]"):
+        segmenter.remove([3, 4])
+    segmenter.remove([9, 3])
+    assert not segmenter.step(frame).any()
+    frame, truth = scene({200: (8, 8)})
+    segmenter.step(frame, truth)
+    assert iou(segmenter.step(frame) == 200, truth == 200) > 0.9
+    assert segmenter.ids == [200]
+
+
+@pytest.mark.parametrize("short_side", [None, 40])
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_probabilities_sum_to_one_and_the_likeliest_is_the_result(random_network, rounds, short_side):
+    segmenter = VideoSegmenter(random_network, rounds=rounds, short_side=short_side, references=3)
+    again = VideoSegmenter(random_network, rounds=rounds, short_side=short_side, references=3)
+    for t in range(5):
+        frame, truth = scene({200: (4 * t, 0), 3: (16, 16 + 4 * t)})
+        frame, truth = frame[:47, :61], truth[:47, :61]
+        mask = {1: np.where(truth == 200, 200, 0), 3: truth}.get(t)
+        ids, p = segmenter.step(frame, mask, return_probabilities=True)
+        assert (p.dtype, p.shape) == (np.float32, (1 + len(segmenter.ids), 47, 61))
+        assert p.min() >= 0
+        np.testing.assert_allclose(p.sum(axis=0), 1, atol=1e-5)
+        assert np.array_equal(np.array([0, *segmenter.ids])[p.argmax(axis=0)], ids)
+        assert np.array_equal(ids, again.step(frame, mask))
+    assert segmenter.ids == [200, 3]

@@ -8,7 +8,6 @@ from vos_umec.errors import ConfigError
 from vos_umec.models.encoder import ResNetEncoder
 from vos_umec.models.factory import build_network
 from vos_umec.models.resnet import ResNetTrunk
-from vos_umec.objectives.propagation import propagate_masks
 from vos_umec.transforms.color import from_lab
 
 
@@ -148,36 +147,6 @@ def test_what_is_computed_once_changes_nothing(mask_dim):
             mask = p**2 / (p**2 + (1 - p) ** 2)  # soft aggregation of one object with its background
         found = network.decode(frame, features, V_q, coarse, rounds=2)[-1].softmax(dim=1)[:, 1:]
     torch.testing.assert_close(found, mask, atol=1e-4, rtol=1e-4)
-
-
-def test_gradients_of_segmentation_reach_encoder_mask_encoder_and_decoder():
-    network = build_network({"preset": "tiny", "decoder": {"residual": False}})
-    frames, masks = torch.rand(1, 3, 3, 32, 32), torch.rand(1, 3, 2, 32, 32).round()
-    outputs = propagate_masks(
-        network, frames, network.encoder(frames[0]), masks, torch.ones(1, 2, dtype=torch.bool)
-    )
-    torch.stack([logits[:, 1].mean() for rounds in outputs for logits in rounds]).sum().backward()
-    for part in (network.encoder, network.mask_encoder, network.decoder):
-        assert all(p.grad is not None and p.grad.isfinite().all() for p in part.parameters())
-        assert any(p.grad.abs().sum() > 0 for p in part.parameters())
-
-
-def test_feedback_is_detached():
-    """With feedback 1 nothing of the second query's loss flows through the first query's prediction."""
-    network = build_network({"preset": "tiny", "decoder": {"residual": False}})
-    frames = torch.rand(1, 3, 3, 32, 32)
-    masks = torch.rand(1, 3, 1, 32, 32).round().requires_grad_()
-    outputs = propagate_masks(
-        network,
-        frames,
-        network.encoder(frames[0]),
-        masks,
-        torch.ones(1, 1, dtype=torch.bool),
-        own_mask_probability=1.0,
-    )
-    (grad,) = torch.autograd.grad(outputs[1][-1][:, 1].sum(), masks)
-    assert grad[:, 0].abs().sum() > 0
-    assert grad[:, 1:].abs().sum() == 0
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_backbones_build_and_carry_a_mask_over_frames_of_no_whole_cells(name):
     torch.manual_seed(0)
     encoder = TimmEncoder(name, stride=asked)
     assert encoder.stride == stride
-    segmenter = VideoSegmenter(PropagationNetwork(encoder), rounds=0, top_k=1)
+    segmenter = VideoSegmenter(PropagationNetwork(encoder), rounds=0, readout={"top_k": 1})
     frame = np.random.default_rng(0).integers(0, 256, (75, 101, 3), dtype=np.uint8)
     mask = np.zeros((75, 101), np.uint8)
     mask[: 2 * stride, : 3 * stride] = 3

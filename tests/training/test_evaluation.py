@@ -17,13 +17,13 @@ def sequences(tmp_path_factory) -> list[VideoSequence]:
     return list(video.val_sequences())
 
 
-@pytest.mark.parametrize("settings", [{"rounds": 2}, {"rounds": 1, "coarse_memory": True, "repeat_first": True}])
+@pytest.mark.parametrize("settings", [{"rounds": 2}, {"rounds": 1, "memory_masks": "coarse", "repeat_first": True}])
 def test_what_the_baselines_share_with_the_model_changes_no_figure(sequences, settings, monkeypatch):
     torch.manual_seed(0)
     network = build_network("tiny").eval()
     with torch.no_grad():  # an untrained decoder hands the coarse mask on
         network.decoder.out.weight.normal_(std=0.1)
-    settings = {"short_side": 48, "references": 3, "radius": 4, "top_k": 5, **settings}
+    settings = {"short_side": 48, "references": 3, "readout": {"radius": 4, "top_k": 5}, **settings}
     searches = []
     readout = VideoSegmenter._readout
     monkeypatch.setattr(

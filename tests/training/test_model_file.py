@@ -160,8 +160,8 @@ def test_export_sets_the_readout_and_the_levels_to_ship_with(module, tmp_path, c
     arguments = ["export", str(tmp_path / "a.safetensors"), "--out", str(out)]
     assert main([*arguments, "--short-side", "48", "--radius", "5", "--pyramid-weights", "1", "0.5"]) == 0
     again = load_module(out)
-    assert again.evaluation.segmenter == {**SEGMENTER, "short_side": 48, "radius": 5.0}
-    assert again.hparams["network"]["encoder"] == {"key_dim": 16, "pyramid_weights": [1.0, 0.5]}
+    assert again.hparams["segmenter"] == {**SEGMENTER, "short_side": 48, "readout": {"radius": 5.0}}
+    assert again.hparams["network_args"] == {"encoder": {"key_dim": 16, "pyramid_weights": [1.0, 0.5]}}
     assert again.network.encoder.key_dim == 32
     out.unlink()
     for wrong, words in ((["--pyramid-weights", "1", "0"], "weight"), (["--top-k", "0"], "top_k")):

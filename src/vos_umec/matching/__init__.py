@@ -1,1 +1,10 @@
-"""."""
+"""Reading what reference frames hold along the affinity; torch only."""
+
+# First, for `readout` below is the function and not the module of that name.
+from vos_umec.matching.readout import Readout as Readout  # isort: split
+from vos_umec.matching.affinity import affinity as affinity
+from vos_umec.matching.affinity import readout as readout
+from vos_umec.matching.affinity import window_readout as window_readout
+from vos_umec.matching.topk import TopK as TopK
+from vos_umec.matching.topk import gather_values as gather_values
+from vos_umec.matching.topk import top_k_affinity as top_k_affinity

@@ -4,12 +4,12 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vos_umec.matching import search as readout_search
+from vos_umec.matching import search
 from vos_umec.matching.search import Scratch
 from vos_umec.matching.topk import TopK, gather_values, top_k_affinity
 
 
-def slow_top_k(key_q, keys_r, anchors, top_k, tau, radius, permanent_radius):
+def slow_top_k(key_q, keys_r, permanent, top_k, tau, radius, permanent_radius):
     """Every query cell against every reference cell, one at a time."""
     N, h, w, _ = keys_r.shape
     out = []
@@ -17,7 +17,7 @@ def slow_top_k(key_q, keys_r, anchors, top_k, tau, radius, permanent_radius):
         for qx in range(w):
             scores = torch.full((N, h, w), -torch.inf)
             for n in range(N):
-                reach = permanent_radius if n < anchors else radius
+                reach = permanent_radius if n < permanent else radius
                 for y in range(h):
                     for x in range(w):
                         if reach is None or (y - qy) ** 2 + (x - qx) ** 2 < reach**2:
@@ -33,11 +33,11 @@ def dense(best: TopK, cells: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("radius", [None, 1, 2.5, 4])
 @pytest.mark.parametrize("permanent_radius", [None, 3])
-@pytest.mark.parametrize("anchors", [0, 1, 3])
-def test_tiles_equal_the_slow_loop(radius, permanent_radius, anchors):
+@pytest.mark.parametrize("permanent", [0, 1, 3])
+def test_tiles_equal_the_slow_loop(radius, permanent_radius, permanent):
     torch.manual_seed(3)
     keys = F.normalize(torch.randn(4, 9, 11, 6), dim=-1)  # more than one tile each way, none of them whole
-    arguments = (keys[3], keys[:3], anchors, 5, 0.05, radius, permanent_radius)
+    arguments = (keys[3], keys[:3], permanent, 5, 0.05, radius, permanent_radius)
     torch.testing.assert_close(dense(top_k_affinity(*arguments), 3 * 99), slow_top_k(*arguments))
 
 
@@ -52,39 +52,9 @@ def test_any_shape_equals_the_slow_loop(h, w, N, top_k, radius):
     )
 
 
-@pytest.mark.parametrize("radius", [None, 3])
-def test_one_sided_matches_lose_what_the_slow_loop_says(radius):
-    torch.manual_seed(7)
-    keys = F.normalize(torch.randn(3, 5, 6, 4), dim=-1)
-    found = dense(top_k_affinity(keys[2], keys[:2], 1, 6, 0.1, radius, radius, mutual=0.2), 60)
-    chosen = slow_top_k(keys[2], keys[:2], 1, 6, 0.1, radius, radius) > 0
-    scores = keys[2].flatten(0, 1) @ keys[:2].flatten(0, 2).T  # (30, 60)
-    for q in range(30):
-        worth = {}
-        for r in chosen[q].nonzero()[:, 0].tolist():
-            best_of_r = max(float(scores[other, r]) for other in range(30) if chosen[other, r])
-            worth[r] = torch.tensor(float(scores[q, r]) / 0.1 - (best_of_r - float(scores[q, r])) / 0.2).exp()
-        for r in range(60):
-            expected = worth[r] / sum(worth.values()) if r in worth else torch.tensor(0.0)
-            torch.testing.assert_close(found[q, r], expected, atol=1e-5, rtol=1e-4)
-
-
-def test_what_comes_into_view_is_not_taken_for_the_object():
-    """Two query cells look most like the object's one cell, and only one of them is the object."""
-    object_, ground = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
-    newcomer = F.normalize(torch.tensor([0.65, 0.6, 0.4]), dim=0)
-    keys_r = torch.stack([object_, ground, torch.tensor([0.0, 0.0, 1.0])])[None, None]  # (1, 1, 3, 3)
-    key_q = torch.stack([object_, newcomer, ground])[None]
-    carried = [
-        float(dense(top_k_affinity(key_q, keys_r, 0, 3, 0.05, None, mutual=mutual), 3)[1, 0])
-        for mutual in (None, 0.05)
-    ]
-    assert carried[0] > 0.5 > carried[1]
-
-
 def test_gathering_is_the_product_with_the_dense_affinity():
     keys = F.normalize(torch.randn(3, 5, 6, 4), dim=-1)
-    best = top_k_affinity(keys[2], keys[:2], anchors=1, top_k=4)
+    best = top_k_affinity(keys[2], keys[:2], permanent=1, top_k=4)
     values = torch.randn(2, 5, 6, 3)
     torch.testing.assert_close(gather_values(best, values), dense(best, 60) @ values.flatten(0, 2))
 
@@ -96,7 +66,7 @@ def test_bands_turns_and_blocks_change_nothing(monkeypatch, dtype, budget):
     arguments = (keys[4], keys[:4], 1, 6, 0.05, 4, None)
     whole = top_k_affinity(*arguments)
     for name, value in (("_BAND", 8), ("_COPY_BYTES", budget), ("_QUERIES", 50), ("_GROUPS", 4), ("_GROUP", 16)):
-        monkeypatch.setattr(readout_search, name, value)
+        monkeypatch.setattr(search, name, value)
     parts = top_k_affinity(*arguments)
     torch.testing.assert_close(parts.weight, whole.weight)
     if dtype == torch.float32:  # bf16 scores tie
@@ -153,3 +123,22 @@ def test_working_memory_is_kept_and_may_cross_inference_mode():
     second = top_k_affinity(keys[3], keys[:3], 0, radius=4, scratch=scratch)
     assert torch.equal(first.index, second.index)
     top_k_affinity(keys[3].bfloat16(), keys[:3].bfloat16(), 0, radius=4, scratch=scratch)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 5), st.integers(2, 5), st.integers(0, 3), st.integers(0, 14), st.integers(1, 12), st.data())
+def test_copies_count_as_often_as_repeated_frames_do(h, w, last, copies, top_k, data):
+    radius = data.draw(st.sampled_from([1, 2.5, 4, None]))
+    permanent_radius = data.draw(st.sampled_from([None, 3]))
+    permanent = data.draw(st.integers(1, 2))
+    generator = torch.Generator().manual_seed(100 * h + w)
+    keys = F.normalize(torch.randn(permanent + last + 1, h, w, 5, generator=generator), dim=-1)
+    key_q, keys = keys[-1], keys[:-1]
+    best = top_k_affinity(key_q, keys, permanent, top_k, 0.1, radius, permanent_radius, copies)
+
+    # The copies are references of their own behind the others, where the window is `radius`.
+    repeated = torch.cat([keys, keys[:1].expand(copies, -1, -1, -1)])
+    A = slow_top_k(key_q, repeated, permanent, top_k, 0.1, radius, permanent_radius).unflatten(1, (-1, h * w))
+    expected = A[:, : len(keys)].clone()
+    expected[:, 0] += A[:, len(keys) :].sum(dim=1)
+    torch.testing.assert_close(dense(best, len(keys) * h * w), expected.flatten(1), atol=1e-5, rtol=1e-4)

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from vos_umec.inference.postprocess import remove_outliers
 
 
-def kept_along(places, n, spread):
+def kept_along(places, n, max_extent):
     """Which of n places are near, from the place of every pixel of an object, by sorting."""
     middle = (len(places) + 1) // 2 - 1  # the lower of two middles
     median = sorted(places)[middle]
     size = sorted(abs(place - median) for place in places)[middle]
-    return np.array([abs(place - median) <= spread * (size + 2) for place in range(n)])
+    return np.array([abs(place - median) <= max_extent * (size + 2) for place in range(n)])
 
 
 def flooded(mask, start):
@@ -31,16 +31,16 @@ def flooded(mask, start):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 40), st.sampled_from([0.5, 1.0, 2.5, 5.0]), st.integers(0, 10_000))
-def test_it_is_what_sorting_and_flooding_pixel_by_pixel_gives(h, w, spread, seed):
+def test_it_is_what_sorting_and_flooding_pixel_by_pixel_gives(h, w, max_extent, seed):
     generator = torch.Generator().manual_seed(seed)
-    share = 0.02 + torch.rand(2, 1, 1, generator=generator)
-    masks = (torch.rand(2, h, w, generator=generator) < share).float()
-    given = torch.rand(2, h, w, generator=generator)
-    found = remove_outliers(masks, spread, given)
-    for mask, alike, result in zip(masks.numpy(), given.numpy() > 0.5, found.numpy(), strict=True):
+    density = 0.02 + torch.rand(2, 1, 1, generator=generator)
+    masks = (torch.rand(2, h, w, generator=generator) < density).float()
+    permanent = torch.rand(2, h, w, generator=generator)
+    found = remove_outliers(masks, max_extent, permanent)
+    for mask, alike, result in zip(masks.numpy(), permanent.numpy() > 0.5, found.numpy(), strict=True):
         y, x = mask.nonzero()
         if len(y):
-            near = np.outer(kept_along(y, h, spread), kept_along(x, w, spread))
+            near = np.outer(kept_along(y, h, max_extent), kept_along(x, w, max_extent))
             mask = flooded(mask, near) * (near | alike)
         assert np.array_equal(result, mask)
 
@@ -48,21 +48,21 @@ def test_it_is_what_sorting_and_flooding_pixel_by_pixel_gives(h, w, spread, seed
 def test_soft_values_stay_and_what_is_faint_everywhere_is_left_alone():
     masks = torch.rand(2, 20, 20, generator=torch.Generator().manual_seed(0)) * 0.4
     masks[0, 4:9, 4:9] += 0.55
-    found = remove_outliers(masks, max_extent=2, given=torch.ones_like(masks))
+    found = remove_outliers(masks, max_extent=2, permanent=torch.ones_like(masks))
     assert torch.equal(found[1], masks[1])
     assert torch.equal(found[0, :11, :11], masks[0, :11, :11])
     assert not found[0, :, 15:].any()
 
 
-def test_a_long_neck_stays_and_neither_a_strip_of_the_ground_nor_a_stray_that_looks_alike():
+def test_a_long_neck_stays_and_neither_a_strip_of_the_ground_nor_an_outlier_that_looks_alike():
     masks = torch.zeros(1, 60, 120)
     masks[0, 40:56, 10:40] = 1  # the body
     masks[0, 45:47, 40:110] = 1  # the neck
-    given = masks.clone()
+    permanent = masks.clone()
     masks[0, 54:56, 40:110] = 1  # the strip, joined to the body as the neck is
-    masks[0, :4, 112:] = 1  # the stray
-    given[0, :4, 112:] = 1
-    kept = remove_outliers(masks, max_extent=2, given=given)[0]
+    masks[0, :4, 112:] = 1  # the outlier
+    permanent[0, :4, 112:] = 1
+    kept = remove_outliers(masks, max_extent=2, permanent=permanent)[0]
     assert kept[45:47].sum() == 2 * 100
     assert not kept[54:56, 80:].any()
     assert not kept[:4].any()

@@ -1,11 +1,7 @@
-import math
-
-import pytest
 import torch
 import torch.nn.functional as F
 
 from vos_umec.matching.affinity import affinity, readout
-from vos_umec.models.layers import soft_aggregate
 
 B, N, D, h, w, C, tau = 2, 3, 5, 3, 4, 2, 0.3
 
@@ -54,7 +50,7 @@ def test_readout_and_its_gradients_equal_the_loop_of_equation_4():
         torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_under_autocast_what_is_readout_is_not_rounded():
+def test_under_autocast_a_readout_is_not_rounded():
     A = torch.full((1, 1000, 4), 1e-3)
     values = torch.ones(1, 1000, 2, 1, 1).to(torch.bfloat16)
     values[:, :2] = 0
@@ -67,31 +63,3 @@ def test_columns_sum_to_one_over_all_references_jointly():
     A = affinity(keys(B, N, D, h, w), keys(B, D, h, w))
     assert A.shape == (B, N * h * w, h * w)
     torch.testing.assert_close(A.sum(dim=1), torch.ones(B, h * w))
-
-
-def test_soft_aggregation_equals_the_loop():
-    p = torch.rand(2, 3, 2, 2, dtype=torch.float64).clamp(0.01, 0.99).requires_grad_()
-    valid = torch.tensor([[True, True, True], [True, False, True]])
-    slow = []
-    for b in range(2):
-        for y in range(2):
-            for x in range(2):
-                own = [p[b, k, y, x] for k in range(3) if valid[b, k]]
-                background = math.prod(1 - q for q in own)
-                odds = [q / (1 - q) for q in [background, *own]]
-                total = sum(odds)
-                full = iter([o / total for o in odds])
-                slow += [next(full), *(next(full) if valid[b, k] else p[b, k, y, x] * 0 for k in range(3))]
-    slow = torch.stack(slow).view(2, 2, 2, 4).permute(0, 3, 1, 2)
-    fast = soft_aggregate(p, valid).softmax(dim=1)
-    torch.testing.assert_close(fast.double(), slow, atol=1e-5, rtol=1e-5)
-    weight = torch.randn_like(slow)
-    (got,) = torch.autograd.grad((fast * weight).sum(), p)
-    (expected,) = torch.autograd.grad((slow * weight).sum(), p)
-    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-3)
-
-
-@pytest.mark.parametrize("p", [0.0, 1.0])
-def test_soft_aggregation_is_finite_at_the_ends(p):
-    logits = soft_aggregate(torch.full((1, 2, 1, 1), p))
-    assert logits.isfinite().all()

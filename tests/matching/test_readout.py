@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from vos_umec.errors import ConfigError
+from vos_umec.matching.readout import Readout
 from vos_umec.matching.topk import top_k_affinity
-from vos_umec.objectives.propagation import Readout
 
 TAU = 0.1
 
@@ -33,14 +33,19 @@ def slowly(keys_r, key_q, values, top_k, radius, permanent_radius):
     return torch.stack(out).view(B, h, w, -1).permute(0, 3, 1, 2)
 
 
-@pytest.mark.parametrize(("top_k", "radius", "permanent_radius"), [(4, 2, 3), (3, 1.5, None), (100, None, None)])
-def test_values_and_gradients_are_those_of_the_equation(top_k, radius, permanent_radius):
+@pytest.mark.parametrize(
+    ("top_k", "radius", "permanent_radius"),
+    [(4, 2, 3), (3, 1.5, None), (5, 1, 1), (100, None, None), (None, None, None)],
+)
+@pytest.mark.parametrize("own_tau", [None, TAU])
+def test_values_and_gradients_are_those_of_the_equation(top_k, radius, permanent_radius, own_tau):
     torch.manual_seed(0)
     keys_r = F.normalize(torch.randn(2, 3, 6, 4, 5), dim=2).requires_grad_()
     key_q = F.normalize(torch.randn(2, 6, 4, 5), dim=1).requires_grad_()
     values = torch.rand(2, 3, 2, 4, 5).requires_grad_()
     inputs = (keys_r, key_q, values)
-    ours = Readout(top_k, radius, permanent_radius)(*inputs, TAU)
+    readout = Readout(top_k, radius, permanent_radius, own_tau)
+    ours = readout.read_clips(*inputs, tau=TAU if own_tau is None else 9.0)
     slow = slowly(*inputs, top_k, radius, permanent_radius)
     torch.testing.assert_close(ours, slow, atol=1e-5, rtol=1e-4)
     weight = torch.rand_like(slow)
@@ -52,38 +57,36 @@ def test_values_and_gradients_are_those_of_the_equation(top_k, radius, permanent
         torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-3)
 
 
-def test_one_sided_matches_weigh_as_in_inference_and_their_loss_is_taken_as_given():
-    torch.manual_seed(1)
-    keys_r = F.normalize(torch.randn(2, 3, 6, 4, 5), dim=2)
-    key_q = F.normalize(torch.randn(2, 6, 4, 5), dim=1).requires_grad_()
-    values = torch.rand(2, 3, 2, 4, 5)
-    ours = Readout(4, 3, 3, mutual=0.2)(keys_r, key_q, values, TAU)
-    slow = []
-    for b in range(2):
-        cells_q, cells_r = key_q[b].permute(1, 2, 0), keys_r[b].permute(0, 2, 3, 1)
-        with torch.no_grad():
-            found = top_k_affinity(cells_q, cells_r, 1, 4, TAU, 3, 3)
-            lossy = top_k_affinity(cells_q, cells_r, 1, 4, TAU, 3, 3, mutual=0.2)
-            loss = lossy.weight.log() - found.weight.log()  # up to a constant of each row
-        scores = (cells_r.flatten(0, 2)[found.index] * cells_q.flatten(0, 1)[:, None]).sum(dim=2)
-        weight = torch.softmax(scores / TAU + loss, dim=1)
-        carried = (values[b].permute(0, 2, 3, 1).flatten(0, 2)[found.index] * weight[..., None]).sum(dim=1)
-        slow.append(carried.T.view(2, 4, 5))
-    torch.testing.assert_close(ours, torch.stack(slow), atol=1e-5, rtol=1e-4)
-    random = torch.rand_like(ours)
-    got, expected = (torch.autograd.grad((x * random).sum(), key_q)[0] for x in (ours, torch.stack(slow)))
-    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-3)
+def test_under_autocast_the_weights_are_those_of_the_exact_scores():
+    torch.manual_seed(0)
+    keys = F.normalize(torch.randn(1, 3, 16, 6, 7), dim=2)
+    values = torch.rand(1, 2, 3, 6, 7)
+    best = top_k_affinity(keys[0, 2].permute(1, 2, 0), keys[0, :2].permute(0, 2, 3, 1), 1, 5, TAU, 3, None)
+    cells = values[0].permute(0, 2, 3, 1).flatten(0, 2)  # (N*h*w, C)
+    expected = (cells[best.index] * best.weight[..., None]).sum(dim=1).T.view(1, 3, 6, 7)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = Readout(5, 3).read_clips(keys[:, :2], keys[:, 2], values, TAU)
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("settings", "words"),
     [
-        ({"radius": 12}, "top_k"),
-        ({"mutual": 0.1}, "mutual.*top_k"),
-        ({"top_k": 0}, "top_k.* 0"),
-        ({"top_k": 5, "mutual": 0}, "mutual.* 0"),
+        ({"top_k": None, "radius": 30}, "give top_k"),
+        ({"top_k": None, "permanent_radius": 30}, "give top_k"),
+        ({"top_k": 0}, "top_k must be 1 or more.*found 0"),
+        ({"radius": -1}, "radius must be above 0.*found -1"),
+        ({"permanent_radius": 0}, "permanent_radius must be above 0"),
+        ({"tau": 0}, "tau must be above 0"),
+        ({"topk": 3}, "topk.*top_k, radius, permanent_radius, tau"),
+        (7, "7.*top_k, radius, permanent_radius, tau"),
     ],
 )
-def test_wrong_settings_are_told(wrong, told):
-    with pytest.raises(ConfigError, match=told):
-        Readout(**wrong)
+def test_a_wrong_setting_is_named(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        Readout.of(settings)
+
+
+def test_settings_come_as_a_mapping_a_readout_or_none():
+    assert Readout.of({"top_k": 5}) == Readout.of(Readout(top_k=5)) == Readout(5, 12, None, None)
+    assert Readout.of(None) == Readout.of({}) == Readout()

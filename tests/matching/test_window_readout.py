@@ -60,7 +60,7 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda *x: window_readout(*x, radius=1, tau=0.5), (q, r, values))
 
 
-def test_under_autocast_what_is_readout_is_fp32():
+def test_under_autocast_a_readout_is_fp32():
     keys = torch.ones(1, 4, 3, 3)
     values = torch.full((1, 1, 1, 3, 3), 0.998)
     with torch.autocast("cpu", torch.bfloat16):

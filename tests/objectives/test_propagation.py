@@ -1,0 +1,66 @@
+"""Masks propagated through a clip, as training does it."""
+
+import numpy as np
+import pytest
+import torch
+
+from vos_umec.inference.segmenter import VideoSegmenter
+from vos_umec.matching.readout import Readout
+from vos_umec.models.factory import network_from_preset
+from vos_umec.objectives.propagation import propagate_masks
+from vos_umec.transforms.augment import normalize
+
+
+@pytest.mark.parametrize("readout", [Readout(5, 3, 4), Readout(3, None, None, tau=0.2)])
+def test_with_its_own_masks_it_computes_what_inference_does(readout):
+    torch.manual_seed(0)
+    network = network_from_preset("tiny", decoder={"residual": False}).eval()
+    generator = np.random.default_rng(0)
+    frames = generator.integers(0, 256, (5, 32, 48, 3), dtype=np.uint8)
+    ids = np.zeros((32, 48), np.uint8)
+    ids[4:20, 8:24], ids[20:, 30:] = 1, 2
+
+    segmenter = VideoSegmenter(network, rounds=2, references=2, readout=readout, crop_margin=None, bf16=False)
+    expected = [
+        segmenter.step(frame, ids if t == 0 else None, return_probabilities=True)[1]
+        for t, frame in enumerate(frames)
+    ]
+    clip = normalize(torch.from_numpy(frames).permute(0, 3, 1, 2))[None]  # (1, T, 3, H, W)
+    masks = torch.from_numpy(np.stack([ids == 1, ids == 2])).float().expand(1, 5, 2, 32, 48)
+    with torch.no_grad():
+        outputs = propagate_masks(
+            network, clip, network.encoder(clip[0]), masks, torch.ones(1, 2).bool(),
+            rounds=2, references=3, own_mask_probability=1.0, readout=readout,
+        )  # fmt: skip
+    for rounds, p in zip(outputs, expected[1:], strict=True):
+        torch.testing.assert_close(rounds[-1][0].softmax(dim=0), torch.from_numpy(p), atol=1e-3, rtol=0)
+
+
+def test_gradients_of_segmentation_reach_encoder_mask_encoder_and_decoder():
+    network = network_from_preset("tiny", decoder={"residual": False})
+    frames, masks = torch.rand(1, 3, 3, 32, 32), torch.rand(1, 3, 2, 32, 32).round()
+    outputs = propagate_masks(
+        network, frames, network.encoder(frames[0]), masks, torch.ones(1, 2, dtype=torch.bool)
+    )
+    torch.stack([logits[:, 1].mean() for rounds in outputs for logits in rounds]).sum().backward()
+    for part in (network.encoder, network.mask_encoder, network.decoder):
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in part.parameters())
+        assert any(p.grad.abs().sum() > 0 for p in part.parameters())
+
+
+def test_the_networks_own_masks_are_detached():
+    """Where references hold them, nothing of the second query's loss flows through the first prediction."""
+    network = network_from_preset("tiny", decoder={"residual": False})
+    frames = torch.rand(1, 3, 3, 32, 32)
+    masks = torch.rand(1, 3, 1, 32, 32).round().requires_grad_()
+    outputs = propagate_masks(
+        network,
+        frames,
+        network.encoder(frames[0]),
+        masks,
+        torch.ones(1, 1, dtype=torch.bool),
+        own_mask_probability=1.0,
+    )
+    (grad,) = torch.autograd.grad(outputs[1][-1][:, 1].sum(), masks)
+    assert grad[:, 0].abs().sum() > 0
+    assert grad[:, 1:].abs().sum() == 0

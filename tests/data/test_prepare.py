@@ -158,7 +158,7 @@ def test_broken_videos_are_listed_and_the_rest_goes_on(
     assert [line.split(": ")[0] for line in lines[:2]] == [
         f"left out {videos / n}" for n in ("empty.mp4", "noise.webm")
     ]
-    assert lines[2].startswith("3 videos copied, 0 were there, 2 left out;")
+    assert lines[2].startswith("3 videos copied, 0 already there, 2 left out;")
     assert len(lines) == 3
     assert len(scan(tmp_path / "copy")) == 3
 

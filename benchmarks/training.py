@@ -22,7 +22,7 @@ from vos_umec import UMECModule
 from vos_umec.matching import Readout
 from vos_umec.models import umec
 from vos_umec.models.encoder import ResNetEncoder
-from vos_umec.objectives import dense_contrast, equivariance, propagation
+from vos_umec.objectives import dense_contrast, equivariance
 from vos_umec.training import module as steps
 from vos_umec.transforms.geometric import GeometricTransform
 

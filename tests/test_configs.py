@@ -13,9 +13,7 @@ import yaml
 from PIL import Image
 
 from vos_umec import SyntheticVOS, load_network
-from vos_umec.cli.configs import find_config
 from vos_umec.cli.main import main
-from vos_umec.errors import ConfigError
 from vos_umec.inference.load import load_module
 from vos_umec.io.masks import read_mask, write_mask
 from vos_umec.metrics.results import Scores
@@ -39,7 +37,7 @@ SMALL = [
     "--refresh.short_side=48",
     "--refresh.pictures=1",
 ]
-OVERLAYS = ["adapt.yaml", "shipped.yaml"]  # run by tests/cli/test_adapt.py and below
+OVERLAYS = ["finetune.yaml", "shipped.yaml"]  # run by tests/cli/test_finetune.py and below
 VIDEOS = {"train_videos": 2, "val_videos": 3, "frames": 6, "size": (48, 64)}
 
 
@@ -160,20 +158,6 @@ def test_every_schema_replaces_the_objectives_and_trains_with_segmentation_on_to
     assert module.hparams["objectives"] == [spec]
     assert module.hparams["queries"] == 1  # what the overlay does not name is the base's
     assert "train/seg" in (run / "metrics.csv").read_text()
-
-
-def test_shipped_configurations_are_found_from_anywhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("folder.yaml", "schemas/photometric.yaml"):
-        assert find_config(name) == find_config(f"configs/{name}") == ROOT / "configs" / name
-    for missing, offered in (("no.yaml", "folder.yaml"), ("schemas/no.yaml", "schemas/photometric.yaml")):
-        with pytest.raises(ConfigError, match=rf"{missing}.* {offered}"):
-            find_config(missing)
-    installed = tmp_path / "site-packages" / "vos_umec"  # as the wheel lays it out
-    (installed / "configs" / "schemas").mkdir(parents=True)
-    (installed / "configs" / "schemas" / "photometric.yaml").touch()
-    monkeypatch.setattr("vos_umec.cli.configs.files", lambda package: installed)
-    assert find_config("configs/schemas/photometric.yaml") == installed / "configs" / "schemas" / "photometric.yaml"
 
 
 @pytest.mark.slow

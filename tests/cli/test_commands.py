@@ -1,53 +1,95 @@
-"""The commands as people call them: help, errors of one line, the second command's hand-over."""
+"""The commands as people call them: help, options, errors of one line, the second command's hand-over."""
 
+import importlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from vos_umec.cli import lightning
-from vos_umec.cli.commands import COMMANDS, TRAINER_COMMANDS
-from vos_umec.cli.main import main
+import vos_umec.cli.main as program
+from vos_umec import VideoSegmenter
+from vos_umec.cli.main import COMMANDS, TRAINER_COMMANDS, find_config, lightning, main
+from vos_umec.cli.shared import nested_readout
+from vos_umec.errors import ConfigError
+from vos_umec.matching.readout import Readout
 
 BIN = Path(sys.executable).parent
+CONFIGS = Path(__file__).parents[2] / "configs"
+NAMES = [name for commands in COMMANDS.values() for name in commands]
+OWN = [name for name in NAMES if name not in TRAINER_COMMANDS]
 
 
 def one_line(capsys) -> str:
     error = capsys.readouterr().err.strip().splitlines()
-    told = [line for line in error if line.startswith("vos-umec: error: ")]
-    assert len(told) == 1
-    assert error[-1] == told[0]  # nothing after it
-    return told[0]
+    (line,) = [line for line in error if line.startswith("vos-umec: error: ")]
+    assert error[-1] == line  # nothing after it
+    return line
 
 
 def test_help_lists_every_command_and_loads_no_torch():
     done = subprocess.run([BIN / "vos-umec", "--help"], capture_output=True, text=True, timeout=20)
     assert done.returncode == 0
-    for name in [*COMMANDS, *TRAINER_COMMANDS]:
-        assert name in done.stdout
-    code = "import sys; from vos_umec.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-    subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True, timeout=20)
+    assert [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")] == NAMES
+    assert set(TRAINER_COMMANDS) < set(NAMES)
+    for command in ("", "evaluate", "submission", "prepare", "finetune", "demo"):
+        code = f"import sys; from vos_umec.cli.main import main\ntry: main('{command} --help'.split())\n"
+        code += "except SystemExit: pass\nassert 'torch' not in sys.modules"
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=20, stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help(command, capsys):
+def test_no_command_prints_the_help_and_a_wrong_one_an_error(capsys):
+    assert main([]) == 2
+    assert "COMMAND" in capsys.readouterr().out
+    assert main(["segmnt"]) == 1
+    assert "segmnt" in one_line(capsys)
+
+
+@pytest.mark.parametrize("command", OWN)
+def test_the_help_of_a_command_explains_every_option_and_gives_an_example(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0
-    assert command in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f"vos-umec {command} " in text.split("\n\n", 2)[2]
+    run = importlib.import_module(f"vos_umec.cli.{command}").run
+    arguments = program._parser(command, importlib.import_module(f"vos_umec.cli.{command}"))._actions
+    assert all(action.help and action.help.strip() for action in arguments)
+    assert {*inspect.signature(run).parameters} - {"settings"} <= {action.dest for action in arguments}
 
 
-def test_no_command_prints_the_help(capsys):
-    assert main([]) == 2
-    assert "COMMAND" in capsys.readouterr().out
+@pytest.mark.parametrize("command", ["segment", "export"])
+def test_every_setting_of_a_segmenter_is_an_option(command):
+    module = importlib.import_module(f"vos_umec.cli.{command}")
+    options = {action.dest for action in program._parser(command, module)._actions}
+    wanted = {*inspect.signature(VideoSegmenter).parameters, *inspect.signature(Readout).parameters, "protocol"}
+    assert wanted - {"network", "readout"} <= options
+
+
+def test_only_options_that_are_given_reach_the_command(monkeypatch):
+    from vos_umec.cli import segment
+
+    given = {}
+
+    def run(video: str, *, mask: str, out: str, **settings: object) -> None:
+        given.update(settings)
+
+    monkeypatch.setattr(segment, "run", run)
+    words = "segment a.mp4 --mask m.png --out o --short-side 240 --permanent_radius=null --memory-masks=coarse"
+    assert main(words.split()) == 0
+    assert given == {"short_side": 240, "permanent_radius": None, "memory_masks": "coarse"}
+    assert nested_readout(given) == {
+        "short_side": 240,
+        "memory_masks": "coarse",
+        "readout": {"permanent_radius": None},
+    }
 
 
 def test_lightning_hands_foreign_words_on(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["lightning", "login"])
-    assert lightning.main() == 2  # lightning-sdk is not installed here
+    assert lightning() == 2  # lightning-sdk is not installed here
     assert "lightning-sdk" in capsys.readouterr().err
 
     class Script:
@@ -62,11 +104,27 @@ def test_lightning_hands_foreign_words_on(monkeypatch, capsys):
                 assert wanted == {"group": "console_scripts", "name": "lightning"}
                 return [Script]
 
-    monkeypatch.setattr(lightning, "distribution", lambda name: Distribution)
-    assert lightning.main() == 7
+    monkeypatch.setattr(program, "distribution", lambda name: Distribution)
+    assert lightning() == 7
+
+
+def test_shipped_configurations_are_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("folder.yaml", "schemas/photometric.yaml"):
+        assert find_config(name) == find_config(f"configs/{name}") == CONFIGS / name
+    for missing, offered in (("no.yaml", "folder.yaml"), ("schemas/no.yaml", "schemas/photometric.yaml")):
+        with pytest.raises(ConfigError, match=rf"{missing}.* {offered}"):
+            find_config(missing)
+    installed = tmp_path / "site-packages" / "vos_umec"  # as the wheel lays it out
+    (installed / "configs" / "schemas").mkdir(parents=True)
+    (installed / "configs" / "schemas" / "photometric.yaml").touch()
+    monkeypatch.setattr(program, "files", lambda package: installed)
+    assert find_config("configs/schemas/photometric.yaml") == installed / "configs" / "schemas" / "photometric.yaml"
 
 
 QUICK = ["fit", "--config", "configs/quickstart.yaml"]
+FEW = ["--data.train_videos=1", "--data.val_videos=1", "--data.frames=8"]
+DAVIS = ["test", "--config=configs/davis17.yaml"]
 
 
 @pytest.mark.parametrize(
@@ -75,134 +133,39 @@ QUICK = ["fit", "--config", "configs/quickstart.yaml"]
         (["fit"], "--config configs/folder.yaml"),
         (["fit", "--config", "configs/no.yaml"], "configs/no.yaml"),
         (["fit", "--config=configs/no.yaml"], "configs/no.yaml"),
-        (["fit", "--config=configs/folder.yaml", "--data.root=no/such/folder"], "no/such/folder"),
-        (["test", "--config=configs/davis17.yaml", "--ckpt_path=no.ckpt"], "no checkpoint at no.ckpt"),
-        (["test", "--config", "configs/davis17.yaml", "--ckpt_path", "no.ckpt"], "no checkpoint at no.ckpt"),
-        (["test", "--config=configs/davis17.yaml", "--ckpt_path=best"], "no checkpoint at best"),
-        (["test", "--config=configs/davis17.yaml", "--config=resume.yaml"], "no checkpoint at gone.ckpt"),
-        (["test", "--config=configs/davis17.yaml", "--ckpt_path=resume.yaml"], "goes to --model.init_from"),
-        (["test", "--config=configs/folder.yaml", "--data.root=."], "no sequence to segment: give --data.val_root"),
-        (["cluster", "clip", "--out=resume.yaml/segments"], "check the place and the room there"),
-        ([*QUICK, "--model.readout={topk: 10}"], "topk.*top_k"),
-        ([*QUICK, "--model.segmenter={round: 3}"], "the segmenter has no setting round"),
-        ([*QUICK, "--model.lerning_rate=1"], "lerning_rate"),
-        ([*QUICK, "--model.learning_rate=fast"], "learning_rate"),
-        ([*QUICK, "--model.network=resnet19"], "'resnet19'"),
         (["fit", "--config", "configs/folder.yaml", "--data.root=no/such/folder"], "no/such/folder"),
-        (["test", "--config", "configs/davis17.yaml", "--data.root=no/davis"], "no/davis"),
+        (["fit", "--config=configs/folder.yaml", "--data.root=empty"], "empty"),
+        ([*DAVIS, "--data.root=no/davis"], "no/davis"),
+        ([*DAVIS, "--ckpt_path=no.ckpt"], "no.ckpt"),
+        (["test", "--config", "configs/davis17.yaml", "--ckpt_path", "no.ckpt"], "no.ckpt"),
+        ([*DAVIS, "--ckpt_path=best"], "at best"),
+        ([*DAVIS, "--config=resume.yaml"], "gone.ckpt"),
+        ([*DAVIS, "--ckpt_path=resume.yaml"], "--model.init_from"),
+        (["test", "--config=configs/folder.yaml", "--data.root=."], "--data.val_root"),
+        (["fit", "--config", "wrong.yaml"], "warm_up"),
+        ([*QUICK, *FEW, "--model.segmenter={round: 3}"], " round;"),
+        ([*QUICK, "--model.lerning_rate=1"], "lerning_rate"),
+        ([*QUICK, "--model.learning_rate=fast"], "learning_rate: Expected a float. Got value: fast"),
+        ([*QUICK, "--trainer.max_epochs=many"], "trainer.max_epochs: Expected a int. Got value: many"),
+        ([*QUICK, "--model.network=resnet19"], "'resnet19'"),
+        ([*QUICK, "--model=vos_umec.Nothing"], "no attribute 'Nothing'"),
+        (["cluster", "clip", "--out=resume.yaml/segments"], "resume.yaml/segments"),
+        (["cluster", "clip", "--out=o", "--clusters=1"], "1 clusters"),
+        (["cluster", "clip"], "out"),
+        (["evaluate", "clip", "--root=.", "--workers=many"], "workers: Expected a int. Got value: many"),
+        (["evaluate", "clip", "--root=.", "--rot=."], "--rot"),
+        (["evaluate", "clip", "--root=.", "--dataset=ade"], "'davis17', 'youtube-vos'"),
     ],
 )
 def test_wrong_settings_end_in_one_line(arguments, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "resume.yaml").write_text("ckpt_path: gone.ckpt")
+    (tmp_path / "wrong.yaml").write_text(
+        (CONFIGS / "quickstart.yaml").read_text().replace("warmup_epochs:", "warm_up:")
+    )
+    (tmp_path / "empty").mkdir()
     (tmp_path / "clip").mkdir()
     for t in range(3):
         Image.new("RGB", (48, 32)).save(tmp_path / "clip" / f"{t}.png")
     assert main(arguments) == 1
     assert words in one_line(capsys)
-
-
-def test_an_unknown_key_in_a_yaml_file_is_named(capsys, tmp_path):
-    text = Path("configs/quickstart.yaml").read_text()
-    path = tmp_path / "wrong.yaml"
-    path.write_text(text.replace("warmup_epochs:", "warm_up:"))
-    assert main(["fit", "--config", str(path)]) == 1
-    assert "warm_up" in one_line(capsys)
-
-
-def test_an_empty_folder_ends_in_one_line(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    assert main(["fit", "--config", "configs/folder.yaml", f"--data.root={empty}"]) == 1
-    assert "empty" in one_line(capsys)
-
-
-@pytest.fixture
-def clip(tmp_path) -> Path:
-    from vos_umec.io.video_writer import VideoWriter
-
-    with VideoWriter(tmp_path / "clip.mp4", 24) as writer:
-        for t in range(4):
-            frame = np.zeros((32, 48, 3), np.uint8)
-            frame[8:24, 4 * t : 4 * t + 16] = 255
-            writer.write(frame)
-    return tmp_path / "clip.mp4"
-
-
-@pytest.mark.parametrize(
-    ("shape", "value", "words"),
-    [((16, 48), 1, "(16, 48)"), ((32, 48), 0, "m.png")],
-)
-def test_masks_that_do_not_fit_end_in_one_line(shape, value, words, clip, tmp_path, capsys):
-    from vos_umec.io.masks import write_mask
-
-    write_mask(tmp_path / "m.png", np.full(shape, value, np.uint8))
-    arguments = ["segment", str(clip), "--mask", str(tmp_path / "m.png"), "--out", str(tmp_path / "out")]
-    assert main([*arguments, "--checkpoint", "no.ckpt"]) == 1
-    assert words in one_line(capsys)
-
-
-def test_a_file_that_is_no_checkpoint_ends_in_one_line(clip, tmp_path, capsys):
-    from vos_umec.io.masks import write_mask
-
-    mask = np.zeros((32, 48), np.uint8)
-    mask[8:24, :16] = 1
-    write_mask(tmp_path / "m.png", mask)
-    (tmp_path / "x.ckpt").write_bytes(b"not a checkpoint")
-    arguments = ["segment", str(clip), "--mask", str(tmp_path / "m.png"), "--out", str(tmp_path / "out")]
-    assert main([*arguments, "--checkpoint", str(tmp_path / "x.ckpt")]) == 1
-    assert "x.ckpt" in one_line(capsys)
-
-
-@pytest.fixture
-def segmenting(clip, tmp_path) -> list[str]:
-    """Arguments of a `segment` that can succeed."""
-    from pytorch_lightning import Trainer
-
-    from vos_umec.io.masks import write_mask
-    from vos_umec.training.module import UMECModule
-
-    mask = np.zeros((32, 48), np.uint8)
-    mask[8:24, :16] = 1
-    write_mask(tmp_path / "m.png", mask)
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    trainer.strategy.connect(UMECModule(network="tiny"))
-    trainer.save_checkpoint(tmp_path / "c.ckpt")
-    where = ["--checkpoint", str(tmp_path / "c.ckpt"), "--out", str(tmp_path / "out")]
-    return ["segment", str(clip), "--mask", str(tmp_path / "m.png"), *where]
-
-
-def test_segment_writes_a_mask_a_frame_and_an_overlay_of_the_frames(segmenting, tmp_path):
-    from vos_umec.io.masks import read_mask
-    from vos_umec.io.source import open_source
-
-    assert main([*segmenting, "--frame", "1", "--crop-margin", "2"]) == 0
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["masks", "overlay.mp4"]
-    masks = [read_mask(path) for path in sorted((tmp_path / "out/masks").iterdir())]
-    assert [mask.any() for mask in masks] == [False, True, True, True]
-    shown = open_source(tmp_path / "out/overlay.mp4")
-    assert (len(shown), shown.size) == (4, (32, 48))
-    grey, colored = shown.read([0, 1]).astype(int)
-    assert (grey.max(axis=2) - grey.min(axis=2)).max() < 40  # the frame itself, before there is a mask
-    assert (colored.max(axis=2) - colored.min(axis=2))[masks[1] > 0].mean() > 60
-
-
-def test_the_packages_own_model_segments_where_no_checkpoint_is_named(segmenting, tmp_path):
-    from vos_umec.io.masks import read_mask
-
-    place = segmenting.index("--checkpoint")
-    assert main(segmenting[:place] + segmenting[place + 2 :]) == 0
-    masks = [read_mask(path) for path in sorted((tmp_path / "out/masks").iterdir())]
-    for t, mask in enumerate(masks):  # the square is where it moved to
-        truth = np.zeros((32, 48), bool)
-        truth[8:24, 4 * t : 4 * t + 16] = True
-        assert ((mask == 1) & truth).sum() / ((mask == 1) | truth).sum() > 0.7
-
-
-def test_what_cannot_be_written_ends_in_one_line(segmenting, tmp_path, capsys):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/masks").write_text("in the way")
-    assert main(segmenting) == 1
-    assert str(tmp_path / "out/masks") in one_line(capsys)
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["masks"]  # no half a video

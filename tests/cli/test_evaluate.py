@@ -1,3 +1,5 @@
+"""`vos-umec evaluate` on perfect results."""
+
 import json
 import subprocess
 import sys
@@ -6,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vos_umec.cli.evaluate import run
 from vos_umec.cli.main import main
-from vos_umec.io.masks import write_mask
+from vos_umec.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -19,19 +22,19 @@ def folders(tmp_path):
     ids[4:14, 5:15], ids[15:20, 20:30] = 1, 2
     for t in range(5):
         for path in (root / "Annotations", results):
-            write_mask(path / name / f"{t:05d}.png", ids)
+            (path / name).mkdir(parents=True, exist_ok=True)
+            image = Image.new("P", (32, 24))
+            image.putdata(ids.ravel().tolist())
+            image.putpalette(list(range(256)) * 3)
+            image.save(path / name / f"{t:05d}.png")
         (root / "JPEGImages" / name).mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (32, 24)).save(root / "JPEGImages" / name / f"{t:05d}.jpg")
     return root, results, name
 
 
-def evaluate(*words):
-    return main(["evaluate", *map(str, words)])
-
-
 def test_prints_a_table_and_writes_json(folders, tmp_path, capsys):
     root, results, name = folders
-    assert evaluate(results, "--root", root, "--dataset", "davis17", "--json", tmp_path / "scores.json") == 0
+    run(results, root=root, dataset="davis17", json=tmp_path / "scores.json")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     header = ["sequence", "object", "J&F", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay"]
     figures = ["100.0", "100.0", "100.0", "0.0", "100.0", "100.0", "0.0"]
@@ -46,32 +49,36 @@ def test_prints_a_table_and_writes_json(folders, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["davis", "results", "scores.json"]
 
 
-def test_errors_are_one_line(folders, tmp_path, capsys):
-    root, results, name = folders
+def test_json_that_cannot_be_written(folders, tmp_path):
+    root, results, _ = folders
     (tmp_path / "file").touch()
-    cases = {
-        "scores.json": [results, "--root", root, "--json", tmp_path / "file" / "scores.json"],
-        "no/results": [tmp_path / "no" / "results", "--root", root],
-        "JPEGImages": [results, "--root", tmp_path / "absent"],
-        "workers is 0": [results, "--root", root, "--workers", 0],
-        "youtube-vos": [results, "--root", root, "--videos", tmp_path / "names.txt"],
-    }
-    (tmp_path / "names.txt").write_text(name)
-    for found, words in cases.items():
-        assert evaluate(*words) == 1, found
-        (line,) = capsys.readouterr().err.splitlines()
-        assert found in line
+    with pytest.raises(ConfigError, match=r"scores\.json: "):
+        run(results, root=root, json=tmp_path / "file" / "scores.json")
+
+
+def test_missing_data_is_one_clear_error(folders, tmp_path):
+    root, results, _ = folders
+    with pytest.raises(DataError, match="/absent"):
+        run(tmp_path / "absent", root=root)
+    with pytest.raises(DataError, match="absent/JPEGImages"):
+        run(results, root=tmp_path / "absent")
+
+
+def test_workers_are_a_number_of_processes(folders):
+    root, results, _ = folders
+    assert main(["evaluate", str(results), "--root", str(root), "--workers", "1"]) == 0
+    with pytest.raises(ConfigError, match="workers is 0"):
+        run(results, root=root, workers=0)
 
 
 def test_needs_no_torch(folders):
     root, results, _ = folders
     program = (
-        "import sys; from vos_umec.cli.main import main; main();"
+        "import sys; from vos_umec.cli.main import main; main(['evaluate', *sys.argv[1:]]);"
         "sys.exit(' '.join({'torch', 'torchmetrics', 'decord', 'av', 'kornia'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, "evaluate", str(results), "--root", str(root)],
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", program, str(results), "--root", str(root)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+    assert "100.0" in done.stdout

@@ -36,12 +36,12 @@ def test_the_network_stays_what_it_was_and_only_the_clip_that_is_given_is_read(c
                 writer.write(frame)
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):  # into one place, which is where the videos are as well
-        adapt = ["adapt", f"videos/{name}.mp4", "--out", ".", "--checkpoint", "start.safetensors"]
-        assert main([*adapt, "--minutes", "0.02"]) == 0
+        words = ["finetune", f"videos/{name}.mp4", "--out", ".", "--checkpoint", "start.safetensors"]
+        assert main([*words, "--minutes", "0.02"]) == 0
     after = load_module(tmp_path / "finetuned.safetensors")
     assert after.network.encoder.pyramid_weights == module.network.encoder.pyramid_weights == (1.0,)
     assert after.hparams["segmenter"] is None
-    pictures = (tmp_path / "adapt" / "version_1" / "pseudo_masks" / "pictures").iterdir()
+    pictures = (tmp_path / "finetune" / "version_1" / "pseudo_masks" / "pictures").iterdir()
     assert all("_b." in picture.name for picture in pictures)
     assert all((tmp_path / "videos" / f"{name}.mp4").stat().st_size for name in ("a", "b"))
 
@@ -49,24 +49,24 @@ def test_the_network_stays_what_it_was_and_only_the_clip_that_is_given_is_read(c
 @pytest.mark.slow
 def test_v_and_d_learn_on_a_clip_that_is_shown_before_and_after(clip, start, tmp_path, capsys):
     out = tmp_path / "out"
-    arguments = ["adapt", str(clip.path), "--out", str(out), "--checkpoint", str(start), "--minutes", "0.1"]
+    arguments = ["finetune", str(clip.path), "--out", str(out), "--checkpoint", str(start), "--minutes", "0.1"]
     assert main([*arguments, "--mask", str(clip.annotations[0])]) == 0
-    adapted = out / "finetuned.safetensors"
-    assert read_card(adapted)["started_from"] == "start.safetensors"
+    model = out / "finetuned.safetensors"
+    assert read_card(model)["started_from"] == "start.safetensors"
     assert (out / "before_and_after.png").stat().st_size > 0
-    given, learnt = load_file(start), load_file(adapted)
+    given, learnt = load_file(start), load_file(model)
     moved = {name.split(".")[0] for name in given if not given[name].equal(learnt[name])}
     assert "decoder" in moved
     assert "encoder" not in moved  # an E that moves leaves V and D behind
-    assert list(out.glob("adapt/version_0/pseudo_masks/manifest.json"))  # it learnt to carry masks as well
-    assert str(adapted) in capsys.readouterr().out
-    segmented = ["segment", str(clip.path), "--mask", str(clip.annotations[0]), "--checkpoint", str(adapted)]
+    assert list(out.glob("finetune/version_0/pseudo_masks/manifest.json"))  # it learnt to carry masks as well
+    assert str(model) in capsys.readouterr().out
+    segmented = ["segment", str(clip.path), "--mask", str(clip.annotations[0]), "--checkpoint", str(model)]
     assert main([*segmented, "--out", str(tmp_path / "masks")]) == 0
 
 
 def test_a_wrong_mask_shows_before_the_minutes_are_spent(clip, start, tmp_path, capsys):
     write_mask(tmp_path / "small.png", np.ones((8, 8), np.uint8))
-    arguments = ["adapt", str(clip.path), "--out", str(tmp_path / "out"), "--checkpoint", str(start)]
+    arguments = ["finetune", str(clip.path), "--out", str(tmp_path / "out"), "--checkpoint", str(start)]
     assert main([*arguments, "--mask", str(tmp_path / "small.png")]) == 1
     assert "(8, 8)" in capsys.readouterr().err
     assert read_mask(clip.annotations[0]).shape == (48, 64)

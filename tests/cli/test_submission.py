@@ -62,13 +62,13 @@ def results(tmp_path: Path) -> Path:
     return folder
 
 
-def pack(results: Path, root: Path, out: Path, dataset: str = "youtube-vos", *more: str) -> int:
-    return main(["pack", str(results), "--dataset", dataset, "--root", str(root), "--out", str(out), *more])
+def submit(results: Path, root: Path, out: Path, dataset: str = "youtube-vos", *more: str) -> int:
+    return main(["submission", str(results), "--dataset", dataset, "--root", str(root), "--out", str(out), *more])
 
 
 def test_a_youtube_vos_zip_holds_what_the_server_asks_for(ytvos, results, tmp_path, capsys):
     out = tmp_path / "out" / "results.zip"
-    assert pack(results, ytvos, out) == 0
+    assert submit(results, ytvos, out) == 0
     assert "8 masks of 2 videos" in capsys.readouterr().out
     with zipfile.ZipFile(out) as packed:
         a, b = (
@@ -85,12 +85,12 @@ def test_a_youtube_vos_zip_holds_what_the_server_asks_for(ytvos, results, tmp_pa
 
 
 def test_the_same_masks_give_the_same_bytes(ytvos, results, tmp_path):
-    assert pack(results, ytvos, tmp_path / "first.zip") == 0
+    assert submit(results, ytvos, tmp_path / "first.zip") == 0
     for path in results.rglob("*.png"):
         ids = read_mask(path)
         path.unlink()
         write_mask(path, ids)  # another palette, depth and time
-    assert pack(results, ytvos, tmp_path / "second.zip") == 0
+    assert submit(results, ytvos, tmp_path / "second.zip") == 0
     assert (tmp_path / "first.zip").read_bytes() == (tmp_path / "second.zip").read_bytes()
 
 
@@ -101,16 +101,16 @@ def test_every_problem_is_one_line_and_nothing_is_written(ytvos, results, tmp_pa
     (results / "a" / "00015.png").unlink()
     write_mask(results / "a" / "00005.png", mask(id4=slice(0, 5))[:, :-1])
     Image.new("RGB", SIZE[::-1]).save(results / "a" / "00010.png")
-    assert pack(results, ytvos, out) == 1
+    assert submit(results, ytvos, out) == 1
     told = [
-        "error: .*/a .*1 .*3 .*00015",
-        "error: .*00005.*19 x 12.*20 x 12",
-        "error: .*00010.*RGB",
-        "error: .* b.*5 ",
-        ".*4 ",
+        rf"vos-umec: error: {out} .* 4 problem",
+        rf"  {results}/a .* 1 of the 3 .*: 00015\.png",
+        rf"  {results}/a/00005\.png .*19 x 12 .*20 x 12",
+        rf"  {results}/a/00010\.png .* RGB: .*indexed PNG",
+        rf"  .* video b: .* 5 masks in {results}/b",
     ]
     for line, words in zip(capsys.readouterr().err.splitlines(), told, strict=True):
-        assert re.match(f"vos-umec: {words}", line)
+        assert re.match(words, line)
     assert out.read_text() == "before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "results.zip", "ytvos"]
 
@@ -118,34 +118,34 @@ def test_every_problem_is_one_line_and_nothing_is_written(ytvos, results, tmp_pa
 @pytest.mark.parametrize("id_", [1, 3, 255])
 def test_ids_that_the_video_does_not_have_are_told(ytvos, results, tmp_path, capsys, id_):
     write_mask(results / "a" / "00010.png", mask(**{"id4": slice(0, 5), f"id{id_}": slice(10, 12)}))
-    assert pack(results, ytvos, tmp_path / "results.zip") == 1
+    assert submit(results, ytvos, tmp_path / "results.zip") == 1
     assert re.search(rf"a/00010\.png .*ids {id_}, .* 0, and 2, 4", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture"])
 def test_files_that_are_no_picture_are_told(ytvos, results, tmp_path, capsys, content):
     (results / "a" / "00010.png").write_bytes(content)
-    assert pack(results, ytvos, tmp_path / "results.zip") == 1
+    assert submit(results, ytvos, tmp_path / "results.zip") == 1
     assert "a/00010.png" in capsys.readouterr().err
 
 
 def test_an_object_that_no_mask_shows_is_told_but_packed(ytvos, results, tmp_path, caplog):
     write_mask(results / "a" / "00015.png", mask(id4=slice(0, 5)))
-    assert pack(results, ytvos, tmp_path / "results.zip") == 0
+    assert submit(results, ytvos, tmp_path / "results.zip") == 0
     assert re.search("video a .*object 2", caplog.text)
 
 
 def test_a_data_set_that_is_not_whole_is_told(ytvos, results, tmp_path, capsys):
     shutil.rmtree(ytvos / "valid" / "Annotations" / "b")
-    assert pack(results, ytvos, tmp_path / "results.zip") == 1
-    assert re.search(r"meta\.json .*video b", capsys.readouterr().err)
+    assert submit(results, ytvos, tmp_path / "results.zip") == 1
+    assert re.search(r"video b .*meta\.json", capsys.readouterr().err)
 
 
 def test_places_that_are_not_there_are_one_line(ytvos, results, tmp_path, capsys):
-    assert pack(tmp_path / "absent", ytvos, tmp_path / "results.zip") == 1
-    assert pack(results, tmp_path / "absent", tmp_path / "results.zip") == 1
+    assert submit(tmp_path / "absent", ytvos, tmp_path / "results.zip") == 1
+    assert submit(results, tmp_path / "absent", tmp_path / "results.zip") == 1
     (tmp_path / "file").touch()
-    assert pack(results, ytvos, tmp_path / "file" / "results.zip") == 1
+    assert submit(results, ytvos, tmp_path / "file" / "results.zip") == 1
     lines = capsys.readouterr().err.splitlines()
     for line, place in zip(lines, ("absent", "absent", "file/results.zip"), strict=True):
         assert f"{tmp_path}/{place}" in line
@@ -162,7 +162,7 @@ def test_a_davis_zip_has_its_videos_at_the_top_and_every_frame(tmp_path):
     listing = tmp_path / "davis" / "ImageSets" / "2017" / "test-dev.txt"
     listing.parent.mkdir(parents=True)
     listing.write_text("dog\ncat\n")
-    assert pack(tmp_path / "results", tmp_path / "davis", tmp_path / "davis.zip", "davis17-test-dev") == 0
+    assert submit(tmp_path / "results", tmp_path / "davis", tmp_path / "davis.zip", "davis17-test-dev") == 0
     with zipfile.ZipFile(tmp_path / "davis.zip") as packed:
         assert packed.namelist() == [f"{video}/{name}.png" for video in ("cat", "dog") for name in names]
         assert packed.testzip() is None
@@ -170,7 +170,7 @@ def test_a_davis_zip_has_its_videos_at_the_top_and_every_frame(tmp_path):
 
 def test_needs_no_torch(ytvos, results, tmp_path):
     words = [
-        "pack",
+        "submission",
         str(results),
         "--dataset",
         "youtube-vos",
@@ -207,7 +207,7 @@ def test_predicted_masks_of_the_real_sample_are_packed(real_data, tmp_path, caps
     results = tmp_path / "ytvos_predict" / "version_0" / "predictions"
     assert sorted(path.stem for path in (results / name).iterdir()) == asked
 
-    assert pack(results, root.parent, tmp_path / "a.zip", "youtube-vos", "--split", "train") == 0
+    assert submit(results, root.parent, tmp_path / "a.zip", "youtube-vos", "--split", "train") == 0
     with zipfile.ZipFile(tmp_path / "a.zip") as packed:
         assert packed.namelist() == [f"Annotations/{name}/{stem}.png" for stem in asked]
         packed.extractall(tmp_path / "unpacked")
@@ -222,6 +222,6 @@ def test_predicted_masks_of_the_real_sample_are_packed(real_data, tmp_path, caps
 
     shutil.rmtree(results / name)
     capsys.readouterr()
-    assert pack(results, root.parent, tmp_path / "b.zip", "youtube-vos", "--split", "train") == 1
-    assert re.search(f"video {name}.* 13 masks", capsys.readouterr().err.splitlines()[0])
+    assert submit(results, root.parent, tmp_path / "b.zip", "youtube-vos", "--split", "train") == 1
+    assert re.search(f"video {name}.* 13 masks", capsys.readouterr().err)
     assert not (tmp_path / "b.zip").exists()

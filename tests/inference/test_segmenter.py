@@ -318,7 +318,7 @@ def test_with_max_extent_a_distractor_far_off_is_no_part_of_the_object(network, 
 def random_network():
     """One whose decoder changes what it is given, and reads embeddings of the masks in memory."""
     torch.manual_seed(0)
-    network = network_from_preset("tiny", decoder={"residual": False})
+    network = build_network({"preset": "tiny", "decoder": {"residual": False}})
     network.encoder = ColorEncoder()
     return network
 

@@ -132,17 +132,17 @@ def test_other_types_and_devices():
 
 
 def test_before_the_first_update_the_figures_are_nan():
-    with pytest.warns(UserWarning, match="update"):
+    with pytest.warns(UserWarning, match="before the ``update``"):
         assert all(value.isnan() for value in DavisScore().compute().values())
 
 
 def test_refuses_bad_input():
     prediction, target = sequence(0)
-    with pytest.raises(MaskError, match=r"dog: .*\(6, 24, 30\).*\(5, 24, 30\)"):
+    with pytest.raises(MaskError, match=r"dog: the prediction is \(6, 24, 30\), the ground truth \(5, 24, 30\)"):
         DavisScore().update(prediction, target[1:], "dog")
-    with pytest.raises(MaskError, match=r"dog: .*\(24, 30\).*\(T, H, W\)"):
+    with pytest.raises(MaskError, match="expected two id maps"):
         DavisScore().update(prediction[0], target[0], "dog")
     with pytest.raises(MaskError, match="float32"):
         DavisScore().update(prediction.float(), target, "dog")
-    with pytest.raises(DataError, match=r"dog has 2 .* 3"):
+    with pytest.raises(DataError, match="at least 3"):
         DavisScore().update(prediction[:2], target[:2], "dog")

@@ -253,7 +253,7 @@ def test_each_frame_stands_alone():
 
 def test_boundary_f_refuses_bad_arguments():
     masks = np.zeros((1, 4, 4), bool)
-    with pytest.raises(MaskError, match=r"\(1, 4, 4\).*\(1, 3, 4\)"):
+    with pytest.raises(MaskError, match="two boolean arrays"):
         boundary_f(masks, masks[:, :3])
     with pytest.raises(ConfigError, match="tolerance is -1"):
         boundary_f(masks, masks, tolerance=-1)

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import re
 from fractions import Fraction
 
 import numpy as np
@@ -110,8 +109,9 @@ def test_unknown_ids_are_background_and_warned_of_once(caplog):
     strange = np.where(prediction == 0, random_ids(2, ids=(0, 3, 255)), prediction)
     with caplog.at_level(logging.WARNING):
         assert score(strange, target) == score(prediction, target)
-    (record,) = caplog.records
-    assert re.search(r"dog: .*3, 255 .*\(1, 5\)", record.getMessage())
+    assert [record.getMessage() for record in caplog.records] == [
+        "dog: predicted ids 3, 255 are not in the ground truth (1, 5) and count as background"
+    ]
 
 
 def test_no_warning_for_known_ids(caplog):
@@ -132,7 +132,7 @@ def test_any_integer_type(dtype):
 @pytest.mark.parametrize(
     ("prediction", "found"),
     [
-        (np.zeros((24, 30), np.uint8), r"frame 1 of dog: .*\(24, 30\) uint8"),
+        (np.zeros((24, 30), np.uint8), r"frame 1 of dog: the prediction is \(24, 30\) uint8"),
         (np.zeros((24, 36), np.float32), "float32"),
         (np.zeros((1, 24, 36), np.uint8), r"\(1, 24, 36\)"),
     ],
@@ -147,12 +147,12 @@ def test_refuses_what_is_not_an_id_map_of_that_size(prediction, found):
 
 def test_refuses_sequences_that_cannot_be_scored():
     target = random_ids(1)
-    with pytest.raises(DataError, match="dog has 2 "):
+    with pytest.raises(DataError, match=r"dog has 2 frame\(s\)"):
         score(target[:2], target[:2])
-    with pytest.raises(DataError, match="dog has 0 "):
+    with pytest.raises(DataError, match=r"dog has 0 frame\(s\)"):
         SequenceScorer("dog").rows()
     target[0] = 255
-    with pytest.raises(DataError, match=r"dog .*0 and 255"):
+    with pytest.raises(DataError, match="no object in its first ground truth"):
         score(target, target)
 
 
@@ -198,7 +198,7 @@ def test_equals_a_loop_over_objects_and_pixels(clip):
     prediction, target = clip
     objects = sorted(set(target[0].ravel().tolist()) - {0, 255})
     if not objects:
-        with pytest.raises(DataError, match="0 and 255"):
+        with pytest.raises(DataError, match="no object"):
             score(prediction, target)
         return
     rows = score(prediction, target)

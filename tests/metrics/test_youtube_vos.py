@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vos_umec.data.youtube_vos import youtube_vos_meta, youtube_vos_sequences
+from vos_umec.data.sequences import youtube_vos_sequences
+from vos_umec.data.youtube_vos import youtube_vos_meta
 from vos_umec.errors import ConfigError, DataError, MaskError
 from vos_umec.io.masks import read_mask, write_mask
 from vos_umec.metrics import score_files
@@ -179,5 +180,5 @@ def test_a_hidden_ground_truth_cannot_be_scored(folders):
         (root / "train" / "Annotations" / "train1" / f"{stem}.png").unlink()
     shutil.copytree(results / "a", results / "train1")
     sequences = youtube_vos_sequences(root, videos=["train1"])
-    with pytest.raises(DataError, match="1 videos"):
+    with pytest.raises(DataError, match="no object of the 1 videos has a mask after its first"):
         evaluate_youtube_vos(results, sequences, youtube_vos_meta(root), unseen=[])

@@ -6,7 +6,7 @@ import torch
 
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.matching.readout import Readout
-from vos_umec.models.factory import network_from_preset
+from vos_umec.models.factory import build_network
 from vos_umec.objectives.propagation import propagate_masks
 from vos_umec.transforms.augment import normalize
 
@@ -14,7 +14,7 @@ from vos_umec.transforms.augment import normalize
 @pytest.mark.parametrize("readout", [Readout(5, 3, 4), Readout(3, None, None, tau=0.2)])
 def test_with_its_own_masks_it_computes_what_inference_does(readout):
     torch.manual_seed(0)
-    network = network_from_preset("tiny", decoder={"residual": False}).eval()
+    network = build_network({"preset": "tiny", "decoder": {"residual": False}}).eval()
     generator = np.random.default_rng(0)
     frames = generator.integers(0, 256, (5, 32, 48, 3), dtype=np.uint8)
     ids = np.zeros((32, 48), np.uint8)
@@ -37,7 +37,7 @@ def test_with_its_own_masks_it_computes_what_inference_does(readout):
 
 
 def test_gradients_of_segmentation_reach_encoder_mask_encoder_and_decoder():
-    network = network_from_preset("tiny", decoder={"residual": False})
+    network = build_network({"preset": "tiny", "decoder": {"residual": False}})
     frames, masks = torch.rand(1, 3, 3, 32, 32), torch.rand(1, 3, 2, 32, 32).round()
     outputs = propagate_masks(
         network, frames, network.encoder(frames[0]), masks, torch.ones(1, 2, dtype=torch.bool)
@@ -50,7 +50,7 @@ def test_gradients_of_segmentation_reach_encoder_mask_encoder_and_decoder():
 
 def test_the_networks_own_masks_are_detached():
     """Where references hold them, nothing of the second query's loss flows through the first prediction."""
-    network = network_from_preset("tiny", decoder={"residual": False})
+    network = build_network({"preset": "tiny", "decoder": {"residual": False}})
     frames = torch.rand(1, 3, 3, 32, 32)
     masks = torch.rand(1, 3, 1, 32, 32).round().requires_grad_()
     outputs = propagate_masks(

@@ -142,29 +142,3 @@ def test_the_shipped_model_is_small_and_follows_a_square():
         found = segmenter.step(frame, mask if t == 0 else None)
     overlap = ((found == 3) & (mask == 3)).sum() / ((found == 3) | (mask == 3)).sum()
     assert overlap > 0.8
-
-
-def test_export_writes_what_a_checkpoint_holds(module, tmp_path, capsys):
-    write(module, tmp_path / "a.safetensors")
-    arguments = ["export", str(tmp_path / "a.safetensors"), "--out", str(tmp_path / "b.safetensors")]
-    assert main([*arguments, "--rounds", "0", "--note", "data=two clips"]) == 0
-    assert load_module(tmp_path / "b.safetensors").evaluation.segmenter == {**SEGMENTER, "rounds": 0}
-    assert read_card(tmp_path / "b.safetensors") == {"data": "two clips"}
-    assert main([*arguments, "--note", "nonsense"]) == 1
-    assert "NAME=TEXT" in capsys.readouterr().err
-
-
-def test_export_sets_the_readout_and_the_levels_to_ship_with(module, tmp_path, capsys):
-    write(module, tmp_path / "a.safetensors")
-    out = tmp_path / "b.safetensors"
-    arguments = ["export", str(tmp_path / "a.safetensors"), "--out", str(out)]
-    assert main([*arguments, "--short-side", "48", "--radius", "5", "--pyramid-weights", "1", "0.5"]) == 0
-    again = load_module(out)
-    assert again.hparams["segmenter"] == {**SEGMENTER, "short_side": 48, "readout": {"radius": 5.0}}
-    assert again.hparams["network_args"] == {"encoder": {"key_dim": 16, "pyramid_weights": [1.0, 0.5]}}
-    assert again.network.encoder.key_dim == 32
-    out.unlink()
-    for wrong, words in ((["--pyramid-weights", "1", "0"], "weight"), (["--top-k", "0"], "top_k")):
-        assert main([*arguments, *wrong]) == 1
-        assert words in capsys.readouterr().err
-        assert not out.exists()

@@ -1,6 +1,7 @@
 """Write the pseudo masks that a model gives a video or a folder of videos, and a picture of them.
 
-  vos-umec cluster my_videos --checkpoint last.ckpt --out segments --clusters 5
+Example:
+    vos-umec cluster my_videos --checkpoint last.ckpt --out segments --clusters 5
 
 With --annotations it prints how well unions of segments cover the annotated objects.
 """
@@ -127,8 +128,8 @@ def covered_objects(segments: NDArray[np.integer], annotations: Sequence[Path]) 
 def best_union(segments: NDArray[np.integer], mask: NDArray[np.bool_]) -> float:
     """The highest IoU that a union of segments has with an object.
 
-    A segment belongs to the best union if its pixels inside, per pixel outside, exceed the IoU of that union. So the
-    best union is a prefix of the segments sorted by this ratio, and all prefixes are tried.
+    A segment belongs to the best union if its pixels inside, per pixel outside, exceed the IoU of that union. So
+    the best union is a prefix of the segments sorted by this ratio, and all prefixes are tried.
 
     Args:
         segments: (T, H, W) segment numbers, 0 to 254.

@@ -1,6 +1,7 @@
 """Make videos, train a small network on them, segment held-out ones, score and show it: all in minutes.
 
-vos-umec demo --out runs/demo
+Example:
+    vos-umec demo --out runs/demo
 """
 
 import time

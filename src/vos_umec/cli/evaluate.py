@@ -1,7 +1,8 @@
 """Score a folder of masks by the rules of DAVIS 2017 or YouTube-VOS.
 
-  vos-umec evaluate RESULTS --root DAVIS --json scores.json
-  vos-umec evaluate RESULTS --dataset youtube-vos --root YTVOS --videos scored.txt --unseen unseen.txt
+Example:
+    vos-umec evaluate RESULTS --root DAVIS --json scores.json
+    vos-umec evaluate RESULTS --dataset youtube-vos --root YTVOS --videos scored.txt --unseen unseen.txt
 
 The server keeps the masks of YouTube-VOS valid, so that data set is scored on videos of train that training held
 out: scored.txt names them and unseen.txt the categories that training did not see, one a line.
@@ -68,7 +69,7 @@ def run(
         scores = _youtube_vos(results, root, split or "train", videos, unseen, progress, workers)
     elif videos or unseen:
         raise ConfigError(
-            "--videos and --unseen belong to youtube-vos: give --dataset youtube-vos, or leave them out"
+            "--videos and --unseen are for youtube-vos: give --dataset youtube-vos, or leave them out"
         )
     else:
         scores = evaluate_results(results, davis_sequences(root, split or "val"), progress, workers)
@@ -91,8 +92,8 @@ def _youtube_vos(
         raise DataError(f"no meta.json in {root / split}; it names the category of each object: unpack it again")
     if unseen is None and set(names or meta) >= set(meta):
         raise ConfigError(
-            f"all videos of {split} are to be scored, so nothing says which categories training saw: give --videos, "
-            "the videos that were held out, or --unseen, the unseen categories"
+            f"all videos of {split} are to be scored, so nothing says which categories training saw: give "
+            "--videos, the videos that were held out, or --unseen, the unseen categories"
         )
     categories = unseen_categories(meta, names or ()) if unseen is None else read_names(unseen)
     return evaluate_youtube_vos(results, sequences, meta, categories, progress, workers)

@@ -1,6 +1,7 @@
 """Write a trained network and how to segment with it as one small file, which every --checkpoint takes.
 
-vos-umec export runs/folder/version_0/checkpoints/last.ckpt --out model.safetensors --note.data "38 clips"
+Example:
+    vos-umec export runs/folder/version_0/checkpoints/last.ckpt --out model.safetensors --note.data "38 clips"
 """
 
 from dataclasses import replace

@@ -1,7 +1,8 @@
 """Train a model for some minutes more on your own unlabelled video. The encoder stays as it is.
 
-vos-umec finetune clip.mp4 --mask first.png --out mine
-vos-umec segment clip.mp4 --mask first.png --out out --checkpoint mine/finetuned.safetensors
+Example:
+    vos-umec finetune clip.mp4 --mask first.png --out mine
+    vos-umec segment clip.mp4 --mask first.png --out out --checkpoint mine/finetuned.safetensors
 """
 
 import json

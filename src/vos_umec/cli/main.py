@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("vos_umec").setLevel(logging.INFO)
     sys.path.append(str(Path.cwd()))  # so that class_path finds the user's own modules; last, so that it hides none
     try:
-        return _run(words)
+        return run(words)
     except VosUmecError as error:
         print(f"vos-umec: error: {error}", file=sys.stderr)
         return 1
@@ -73,6 +73,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("vos-umec: interrupted", file=sys.stderr)
         return 130
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command; as `main`, but errors are raised.
+
+    Args:
+        words: The command and its arguments.
+
+    Returns:
+        The exit status: 0; 2 without a command.
+
+    Raises:
+        VosUmecError: If the command or an argument is unknown, or the command fails.
+    """
+    name = words[0] if words else ""
+    if name in ("", "-h", "--help"):
+        print(_overview())
+        return 0 if name else 2
+    if name == "--version":
+        print(f"vos-umec {version('vos-umec')}")
+    elif name in TRAINER_COMMANDS:
+        importlib.import_module("vos_umec.cli.trainer").run(words)
+    elif any(name in commands for commands in COMMANDS.values()):
+        command = importlib.import_module(f"vos_umec.cli.{name}")
+        given = _parser(name, command).parse_args([_underscored(word) for word in words[1:]], defaults=False)
+        command.run(**given.as_dict())
+    else:
+        known = ", ".join(command for commands in COMMANDS.values() for command in commands)
+        raise ConfigError(f"unknown command {name}; the commands are {known}")
+    return 0
 
 
 def lightning() -> int:
@@ -142,31 +172,12 @@ class Parser(ArgumentParser):
 
 
 class _Help(RawDescriptionHelpFormatter):
-    """Shows each option's default, without its type."""
+    """Shows the default of each option, without its type; null is how a value of None is given."""
 
     def _get_help_string(self, action: Any) -> str:
-        text = (action.help or "").replace("%", "%%").replace("`", "")
+        text = re.sub(r"\bNone\b", "null", (action.help or "").replace("%", "%%").replace("`", ""))
         plain = isinstance(action.default, str | int | float | Path) and action.option_strings
         return f"{text} (default: %(default)s)" if plain and action.dest != "help" else text
-
-
-def _run(words: list[str]) -> int:
-    name = words[0] if words else ""
-    if name in ("", "-h", "--help"):
-        print(_overview())
-        return 0 if name else 2
-    if name == "--version":
-        print(f"vos-umec {version('vos-umec')}")
-    elif name in TRAINER_COMMANDS:
-        importlib.import_module("vos_umec.cli.trainer").run(words)
-    elif any(name in commands for commands in COMMANDS.values()):
-        command = importlib.import_module(f"vos_umec.cli.{name}")
-        given = _parser(name, command).parse_args([_underscored(word) for word in words[1:]], defaults=False)
-        command.run(**given.as_dict())
-    else:
-        known = ", ".join(command for commands in COMMANDS.values() for command in commands)
-        raise ConfigError(f"unknown command {name}; the commands are {known}")
-    return 0
 
 
 def _overview() -> str:

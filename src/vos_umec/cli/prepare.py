@@ -1,7 +1,8 @@
 """Copy a folder of videos as small JPEG frames, which training reads many times faster.
 
-  vos-umec prepare my_videos --out my_copy --short-side 360
-  vos-umec fit --config configs/folder.yaml --data.root my_copy
+Example:
+    vos-umec prepare my_videos --out my_copy --short-side 360
+    vos-umec fit --config configs/folder.yaml --data.root my_copy
 
 Start it again after an interruption: it copies only what is missing or has changed.
 """

@@ -1,7 +1,8 @@
 """Segment one video from the mask of one frame.
 
-vos-umec segment clip.mp4 --mask first.png --out out     writes out/masks/*.png and out/overlay.mp4
-... --rounds 0 --short-side 240                          faster and less exact
+Example:
+    vos-umec segment clip.mp4 --mask first.png --out out    # writes out/masks/*.png and out/overlay.mp4
+    vos-umec segment clip.mp4 --mask first.png --out out --rounds 0 --short-side 240    # faster, less exact
 """
 
 import logging

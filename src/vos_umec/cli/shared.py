@@ -17,7 +17,7 @@ from vos_umec.viz.overlay import overlay
 from vos_umec.viz.sheets import contact_sheet, save_picture
 
 SEGMENTER = {
-    "how to segment (what is not given is as the model was validated)": (
+    "how to segment (what is not given is as the model was validated, else the default)": (
         VideoSegmenter.from_protocol,
         VideoSegmenter,
         Readout,
@@ -60,7 +60,7 @@ def read_prompt(path: Path, video: Path, source: FrameSource) -> np.ndarray:
     _check_palette(path, mask)
     if mask.shape != source.size:
         raise MaskError(
-            f"{path} has {mask.shape} pixels (H, W) and {video} has {source.size}; give the mask at the video's size"
+            f"{path} has {mask.shape} pixels (H, W), {video} has {source.size}; give the mask at the video's size"
         )
     if not ((mask > 0) & (mask < 255)).any():
         raise MaskError(f"{path} shows no object; mark each object with an id of 1 to 254")
@@ -68,7 +68,7 @@ def read_prompt(path: Path, video: Path, source: FrameSource) -> np.ndarray:
 
 
 def _check_palette(path: Path, mask: np.ndarray) -> None:
-    """Refuse a mask whose background is most likely not 0: programs that choose a palette number it as they like."""
+    """Refuse a mask whose background is most likely not 0: some programs number a palette as they like."""
     with Image.open(path) as image:
         colors = image.getpalette() if image.mode == "P" else None
     if not colors or not any(colors[:3]):
@@ -76,8 +76,8 @@ def _check_palette(path: Path, mask: np.ndarray) -> None:
     black = [i for i in np.unique(mask).tolist() if colors[3 * i : 3 * i + 3] == [0, 0, 0]]
     if black:
         raise MaskError(
-            f"{path} shows id {black[0]} in black and id 0, the background, in a color, so 0 is most likely an object; "
-            "save the ids as grey values, or with a palette whose first color is black"
+            f"{path} shows id {black[0]} in black and id 0, the background, in a color, so 0 is most likely an "
+            "object; save the ids as grey values, or with a palette whose first color is black"
         )
 
 

@@ -1,6 +1,7 @@
 """Check a folder of masks and zip it for the server of a benchmark. With a problem nothing is written.
 
-vos-umec submission RESULTS --dataset youtube-vos --root YTVOS --out results.zip
+Example:
+    vos-umec submission RESULTS --dataset youtube-vos --root YTVOS --out results.zip
 """
 
 from functools import partial
@@ -40,12 +41,15 @@ def run(
         MaskError: If a mask of the data set cannot be read as object ids.
         ConfigError: If the zip cannot be written.
     """
-    problems = []
+    problems: list[str] = []
     if dataset == "youtube-vos":
         split, folder = split or "valid", "Annotations"
         sequences = youtube_vos_sequences(root, split)
-        for name in sorted(youtube_vos_meta(root, split).keys() - {sequence.name for sequence in sequences}):
-            problems.append(f"video {name} of meta.json has no masks in {root / split}: unpack the data set again")
+        absent = sorted(youtube_vos_meta(root, split).keys() - {sequence.name for sequence in sequences})
+        problems += [
+            f"video {name} of meta.json has no masks in {root / split}: unpack the data set again"
+            for name in absent
+        ]
     else:
         sequences, folder = davis_sequences(root, split or "test-dev"), ""
     videos = [_required(sequence) for sequence in sequences]

@@ -37,7 +37,7 @@ _EXAMPLES = {
 
 
 class UMECCLI(LightningCLI):
-    """The four commands: `model` and `data` name classes by class_path, `refresh` and `budget` are part of each run."""
+    """The four commands: `model` and `data` are named by class_path, `refresh` and `budget` are in each run."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the refresh of the pseudo masks and the budget of time."""
@@ -51,7 +51,7 @@ class UMECCLI(LightningCLI):
         self._given = copy.deepcopy(self.config)
 
     def _parse_ckpt_path(self) -> None:
-        """Take the model's class and arguments from the checkpoint, as super() does, and say what is wrong with it."""
+        """Take the model's class and arguments from the checkpoint, as super() does; say if it is none."""
         path = self.config[self.config.subcommand].get("ckpt_path")
         if path in (None, "last", "hpc"):
             return

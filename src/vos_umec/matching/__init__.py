@@ -2,6 +2,7 @@
 
 # First, for `readout` below is the function and not the module of that name.
 from vos_umec.matching.readout import Readout as Readout  # isort: split
+
 from vos_umec.matching.affinity import affinity as affinity
 from vos_umec.matching.affinity import readout as readout
 from vos_umec.matching.affinity import window_readout as window_readout

@@ -1,22 +1,18 @@
+"""`vos-umec cluster` on made frames, and how well a union of segments can cover an object."""
+
+from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
-from pytorch_lightning import Trainer
 
+from vos_umec.cli.cluster import best_union, covered_objects
 from vos_umec.cli.main import main
-from vos_umec.io.masks import read_mask
-from vos_umec.training.module import UMECModule
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("run") / "tiny.ckpt"
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=path.parent)
-    trainer.strategy.connect(UMECModule(network="tiny"))
-    trainer.save_checkpoint(path)
-    return path
+from vos_umec.errors import MaskError
+from vos_umec.io.masks import read_mask, write_mask
 
 
 @pytest.fixture
@@ -77,3 +73,34 @@ def test_errors_are_one_line(videos, checkpoint, tmp_path, capsys):
     assert "no.ckpt" in told[1]
     assert " 0 " in told[2]
     assert not (tmp_path / "out").exists()
+
+
+def by_trying(segments, mask):
+    numbers = np.unique(segments).tolist()
+    best = 0.0
+    for chosen in chain.from_iterable(combinations(numbers, n) for n in range(1, len(numbers) + 1)):
+        union = np.isin(segments, chosen)
+        best = max(best, (union & mask).sum() / (union | mask).sum())
+    return best
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 6), st.floats(0.05, 0.9))
+def test_the_best_union_is_the_best_of_all_unions(seed, clusters, share):
+    rng = np.random.default_rng(seed)
+    segments = rng.integers(0, clusters, (2, 5, 6))
+    mask = rng.random((2, 5, 6)) < share * (1 + np.cos(segments)) / 2  # so that segments differ
+    mask[0, 0, 0] = True
+    assert best_union(segments, mask) == pytest.approx(by_trying(segments, mask))
+
+
+def test_objects_are_read_at_the_segments_size(tmp_path):
+    ids = np.zeros((8, 12), np.uint8)
+    ids[:4, :6], ids[4:, 6:], ids[0, 11] = 3, 9, 255
+    write_mask(tmp_path / "0.png", ids)
+    segments = np.zeros((1, 4, 6), np.uint8)
+    segments[0, :2, :3] = 1
+    segments[0, 2:, 3:] = np.array([[2, 2, 4], [2, 2, 4]])
+    assert covered_objects(segments, [tmp_path / "0.png"]) == {3: 1.0, 9: 1.0}
+    with pytest.raises(MaskError):
+        covered_objects(segments, [tmp_path / "none.png"])

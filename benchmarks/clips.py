@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vos_umec.data.clips import ClipDataset, ClipSampler, clip_loader
 from vos_umec.data.index import scan
-from vos_umec.data.prepare import prepare
+from vos_umec.data.preparation import prepare
 from vos_umec.data.synthetic import SyntheticVOS
 from vos_umec.io import pyav
 from vos_umec.io.container import FrameWalk, PictureMaker, decoding_threads, open_container

@@ -21,7 +21,7 @@ from vos_umec.clustering.segments import SpaceTimeClusterer
 from vos_umec.clustering.video import cluster_keys, encode_frames, frame_window, video_seed
 from vos_umec.clustering.videos import cluster_videos
 from vos_umec.data.index import VideoEntry, scan
-from vos_umec.data.prepare import prepare
+from vos_umec.data.preparation import prepare
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.data.synthetic import SyntheticVOS
 from vos_umec.io.frames import resized

@@ -42,7 +42,7 @@ from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.masks import write_mask
 from vos_umec.io.video_writer import VideoWriter
 from vos_umec.models.factory import build_network
-from vos_umec.viz.overlay import overlay
+from vos_umec.viz.overlays import overlay
 
 RADIUS, TOP_K = 12, 10
 WIDTHS = {"paper": PAPER, "narrow": NARROW}

@@ -25,7 +25,7 @@ from PIL import Image
 import vos_umec
 from vos_umec.io.masks import read_mask
 from vos_umec.training.evaluation import SequenceEvaluation, score_table
-from vos_umec.viz.overlay import overlay
+from vos_umec.viz.overlays import overlay
 from vos_umec.viz.segments import segment_sheet
 from vos_umec.viz.sheets import contact_sheet
 

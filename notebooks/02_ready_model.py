@@ -28,7 +28,7 @@ from vos_umec.clustering.video import cluster_video
 from vos_umec.inference.load import load_module
 from vos_umec.io.masks import read_mask
 from vos_umec.training.evaluation import SequenceEvaluation, score_table
-from vos_umec.viz.overlay import overlay
+from vos_umec.viz.overlays import overlay
 from vos_umec.viz.segments import segment_sheet
 from vos_umec.viz.sheets import contact_sheet
 

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from vos_umec.cli.main import main
-from vos_umec.data import prepare as prepare_module
+from vos_umec.data import preparation as prepare_module
 from vos_umec.data.clips import ClipDataset
 from vos_umec.data.index import scan
-from vos_umec.data.prepare import prepare
+from vos_umec.data.preparation import prepare
 from vos_umec.data.probe import find_videos
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.source import open_source
@@ -129,7 +129,10 @@ def test_a_killed_process_leaves_no_half_video(videos: Path, tmp_path: Path) -> 
     copy = tmp_path / "copy"
     long = write_clip(videos / "zoo" / "long.mp4", frames=600)
     process = subprocess.Popen(
-        [sys.executable, "-m", "vos_umec.data.prepare"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "vos_umec.data.preparation"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     request = {
         "path": str(long),

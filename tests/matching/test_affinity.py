@@ -1,7 +1,7 @@
 import torch
 import torch.nn.functional as F
 
-from vos_umec.matching.affinity import affinity, readout
+from vos_umec.matching.dense import affinity, readout
 
 B, N, D, h, w, C, tau = 2, 3, 5, 3, 4, 2, 0.3
 

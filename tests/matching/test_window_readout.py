@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vos_umec.matching.affinity import affinity, readout, window_readout
+from vos_umec.matching.dense import affinity, readout, window_readout
 
 
 def unit(*shape):

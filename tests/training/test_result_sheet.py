@@ -6,7 +6,7 @@ from PIL import Image
 from vos_umec.data.synthetic import SyntheticVOS
 from vos_umec.io.masks import read_mask
 from vos_umec.training.evaluation import _MOST, ResultSheet
-from vos_umec.viz.overlay import overlay
+from vos_umec.viz.overlays import overlay
 
 
 def test_one_frame_of_each_sequence_late_in_it_with_the_truth_first(tmp_path):

@@ -3,7 +3,7 @@ import pytest
 
 from vos_umec.errors import ConfigError
 from vos_umec.io.png import davis_palette
-from vos_umec.viz.overlay import overlay
+from vos_umec.viz.overlays import overlay
 
 
 @pytest.fixture

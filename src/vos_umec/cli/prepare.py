@@ -10,7 +10,7 @@ Start it again after an interruption: it copies only what is missing or has chan
 from pathlib import Path
 from typing import Any
 
-from vos_umec.data.prepare import prepare
+from vos_umec.data.preparation import prepare
 
 SETTINGS = {"how to copy": (prepare,)}
 
@@ -21,7 +21,7 @@ def run(videos: Path, *, out: Path, **settings: Any) -> None:
     Args:
         videos: A folder of videos and frame folders, searched at any depth.
         out: Folder of the copy, outside VIDEOS; give it to --data.root.
-        **settings: Further arguments of `vos_umec.data.prepare.prepare`.
+        **settings: Further arguments of `vos_umec.data.preparation.prepare`.
 
     Raises:
         VosUmecError: If no video can be read, or the copy cannot be written.

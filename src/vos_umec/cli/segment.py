@@ -20,7 +20,7 @@ from vos_umec.io.pipeline import WriteBehind, read_ahead
 from vos_umec.io.source import open_source
 from vos_umec.io.video_writer import VideoWriter
 from vos_umec.shipped import SHIPPED
-from vos_umec.viz.overlay import overlay
+from vos_umec.viz.overlays import overlay
 
 log = logging.getLogger(__name__)
 SETTINGS = SEGMENTER

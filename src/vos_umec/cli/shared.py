@@ -13,7 +13,7 @@ from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.masks import read_mask
 from vos_umec.io.source import FrameSource
 from vos_umec.matching.readout import Readout
-from vos_umec.viz.overlay import overlay
+from vos_umec.viz.overlays import overlay
 from vos_umec.viz.sheets import contact_sheet, save_picture
 
 SEGMENTER = {

@@ -1,1 +1,5 @@
-"""Space-time clustering of one video into pseudo masks (UMEC eq. 1)."""
+"""Pseudo masks: space-time k-means of one video, and of many."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,5 @@
-"""From one mask to every frame: reference memory, windowed read-out, the step-by-step segmenter."""
+"""Segmenting a video from a mask: memory, read-out, refinement, one call a frame; no Lightning."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,11 +1,5 @@
-"""Reading what reference frames hold along the affinity; torch only."""
+"""Reading along the affinity: from the cells of reference frames to those of a query frame."""
 
-# First, for `readout` below is the function and not the module of that name.
-from vos_umec.matching.readout import Readout as Readout  # isort: split
+import lazy_loader
 
-from vos_umec.matching.affinity import affinity as affinity
-from vos_umec.matching.affinity import readout as readout
-from vos_umec.matching.affinity import window_readout as window_readout
-from vos_umec.matching.topk import TopK as TopK
-from vos_umec.matching.topk import gather_values as gather_values
-from vos_umec.matching.topk import top_k_affinity as top_k_affinity
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vos_umec.errors import ConfigError
-from vos_umec.matching.affinity import affinity, readout
+from vos_umec.matching.dense import affinity, readout
 from vos_umec.matching.search import Scratch
 from vos_umec.matching.topk import TopK, gather_values, top_k_affinity
 

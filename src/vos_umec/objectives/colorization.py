@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vos_umec.errors import ConfigError
-from vos_umec.matching.affinity import affinity, readout
+from vos_umec.matching.dense import affinity, readout
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 from vos_umec.objectives.cells import random_cells, read_cells
 from vos_umec.transforms.color import from_lab, to_lab

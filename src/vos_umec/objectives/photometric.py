@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from vos_umec.errors import ConfigError
-from vos_umec.matching.affinity import window_readout
+from vos_umec.matching.dense import window_readout
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 from vos_umec.transforms.color import from_lab, to_lab
 

@@ -20,7 +20,7 @@ from vos_umec.metrics.davis import DavisScore
 from vos_umec.metrics.results import Scores
 from vos_umec.metrics.sequence import Row, SequenceScorer
 from vos_umec.models.umec import PropagationNetwork
-from vos_umec.viz.overlay import overlay
+from vos_umec.viz.overlays import overlay
 from vos_umec.viz.sheets import contact_sheet, save_picture
 
 _WIDTH = 400  # of a picture

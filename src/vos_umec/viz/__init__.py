@@ -1,1 +1,5 @@
-"""Pictures of masks and segments: overlays, contact sheets."""
+"""Pictures: masks over frames, contact sheets, pseudo masks."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

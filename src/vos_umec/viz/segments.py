@@ -9,7 +9,7 @@ from vos_umec.constants import IGNORE
 from vos_umec.errors import ConfigError
 from vos_umec.io.frames import Frame
 from vos_umec.io.png import Colors
-from vos_umec.viz.overlay import paint
+from vos_umec.viz.overlays import paint
 from vos_umec.viz.sheets import contact_sheet
 
 _GOLDEN = 0.618033988749895  # hues at steps of the golden ratio differ well from all recent ones

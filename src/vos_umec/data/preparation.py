@@ -1,6 +1,6 @@
 """A training copy of a folder of videos: small JPEG frames, from which clips are read quickly.
 
-`python -m vos_umec.data.prepare` copies single videos on request; see `vos_umec.data.processes`.
+`python -m vos_umec.data.preparation` copies single videos on request; see `vos_umec.data.processes`.
 """
 
 import json
@@ -113,7 +113,7 @@ def _copy_all(
         for entry in entries
     ]
     limits = [_SECONDS + _SECONDS_PER_FRAME * entry.facts.frames for entry in entries]
-    answers = ask_all("vos_umec.data.prepare", requests, limits, workers)
+    answers = ask_all("vos_umec.data.preparation", requests, limits, workers)
     bar = track(answers, "Copying", len(entries), console=Console(stderr=True), transient=True)
     yield from zip(entries, bar, strict=True)
 

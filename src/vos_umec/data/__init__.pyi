@@ -1,0 +1,17 @@
+from .clips import ClipDataset as ClipDataset
+from .datamodules import ClipDataModule as ClipDataModule
+from .datamodules import SyntheticDataModule as SyntheticDataModule
+from .datamodules import VideoFolderDataModule as VideoFolderDataModule
+from .datamodules import YouTubeVOSDataModule as YouTubeVOSDataModule
+from .davis import davis_sequences as davis_sequences
+from .evaluation_datamodules import DavisDataModule as DavisDataModule
+from .evaluation_datamodules import EvaluationDataModule as EvaluationDataModule
+from .evaluation_datamodules import YouTubeVOSPredictDataModule as YouTubeVOSPredictDataModule
+from .index import VideoEntry as VideoEntry
+from .index import VideoIndex as VideoIndex
+from .index import scan as scan
+from .preparation import prepare as prepare
+from .pseudo_masks import PseudoMaskStore as PseudoMaskStore
+from .sequences import VideoSequence as VideoSequence
+from .synthetic import SyntheticVOS as SyntheticVOS
+from .youtube_vos import youtube_vos_sequences as youtube_vos_sequences

@@ -1,0 +1,12 @@
+from .base import CorrespondenceObjective as CorrespondenceObjective
+from .base import EncodedClip as EncodedClip
+from .colorization import ColorizationObjective as ColorizationObjective
+from .cycle_consistency import CycleConsistencyObjective as CycleConsistencyObjective
+from .dense_contrast import DenseContrastObjective as DenseContrastObjective
+from .equivariance import EquivarianceObjective as EquivarianceObjective
+from .frame_similarity import FrameSimilarityObjective as FrameSimilarityObjective
+from .photometric import PhotometricObjective as PhotometricObjective
+from .propagation import propagate_masks as propagate_masks
+from .segmentation import SegmentationObjective as SegmentationObjective
+from .segmentation import choose_targets as choose_targets
+from .segmentation import segmentation_loss as segmentation_loss

@@ -14,8 +14,14 @@ from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from vos_umec.data.sequences import youtube_vos_frames
-from vos_umec.data.youtube_vos import Meta, read_names, require_categories, unseen_categories, youtube_vos_meta
+from vos_umec.data.sequences import read_names
+from vos_umec.data.youtube_vos import (
+    Meta,
+    require_categories,
+    unseen_categories,
+    youtube_vos_frames,
+    youtube_vos_meta,
+)
 from vos_umec.errors import ConfigError, DataError, VosUmecError
 from vos_umec.io.atomic import atomic_folder
 

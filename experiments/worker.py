@@ -19,7 +19,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from plan import Config, fingerprint
 from summary import write_text
 from vos_umec.cli.main import main as vos_umec
-from vos_umec.data.sequences import davis_sequences
+from vos_umec.data.davis import davis_sequences
 from vos_umec.device import pick_device
 from vos_umec.errors import VosUmecError
 from vos_umec.metrics.sequence import Row, overall

@@ -14,7 +14,7 @@ from PIL import Image
 
 from vos_umec import SyntheticVOS, load_network
 from vos_umec.cli.main import main
-from vos_umec.inference.load import load_module
+from vos_umec.training.checkpoint import load_module
 from vos_umec.io.masks import read_mask, write_mask
 from vos_umec.metrics.results import Scores
 

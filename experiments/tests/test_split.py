@@ -14,7 +14,8 @@ from PIL import Image
 
 from split import draw_unseen, hold_out, main
 from vos_umec.cli.main import main as vos_umec
-from vos_umec.data.youtube_vos import Meta, ObjectMeta, read_names
+from vos_umec.data.sequences import read_names
+from vos_umec.data.youtube_vos import Meta, ObjectMeta
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.masks import write_mask
 

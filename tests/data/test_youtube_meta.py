@@ -4,12 +4,7 @@ from pathlib import Path
 import pytest
 
 from vos_umec.data.sequences import read_names
-from vos_umec.data.youtube_vos import (
-    ObjectMeta,
-    require_categories,
-    unseen_categories,
-    youtube_vos_meta,
-)
+from vos_umec.data.youtube_vos import ObjectMeta, require_categories, unseen_categories, youtube_vos_meta
 from vos_umec.errors import ConfigError, DataError
 
 

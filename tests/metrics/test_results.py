@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vos_umec.data.sequences import davis_sequences
+from vos_umec.data.davis import davis_sequences
 from vos_umec.errors import ConfigError, DataError, MaskError
 from vos_umec.metrics import score_files
 from vos_umec.metrics.results import evaluate, evaluate_results

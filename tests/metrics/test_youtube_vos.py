@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vos_umec.data.sequences import youtube_vos_sequences
-from vos_umec.data.youtube_vos import youtube_vos_meta
+from vos_umec.data.youtube_vos import youtube_vos_meta, youtube_vos_sequences
 from vos_umec.errors import ConfigError, DataError, MaskError
 from vos_umec.io.masks import read_mask, write_mask
 from vos_umec.metrics import score_files

@@ -15,8 +15,9 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.progress import track
 
-from vos_umec.data.layouts import davis_sequences, youtube_vos_sequences
-from vos_umec.data.youtube_meta import read_names, unseen_categories, youtube_vos_meta
+from vos_umec.data.davis import davis_sequences
+from vos_umec.data.sequences import read_names
+from vos_umec.data.youtube_vos import unseen_categories, youtube_vos_meta, youtube_vos_sequences
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.atomic import atomic_path
 from vos_umec.metrics.results import Scores, evaluate_results, print_table

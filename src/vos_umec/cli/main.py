@@ -201,17 +201,19 @@ def _parser(name: str, command: Any) -> Parser:
     """
     parser = Parser(prog=f"vos-umec {name}", description=command.__doc__, formatter_class=_Help, allow_abbrev=False)
     settings = getattr(command, "SETTINGS", {})
-    of_settings = {key for owners in settings.values() for owner in owners for key in _parameters(owner)}
+    of_settings: set[str | int] = {
+        key for owners in settings.values() for owner in owners for key in _parameters(owner)
+    }
     parameters = _parameters(command.run)
-    options = {key for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
-    positional = parameters.keys() - options
-    add = partial(parser.add_function_arguments, command.run, as_group=False)
-    add(as_positional=True, skip=(options | of_settings) - positional)
-    add(skip=positional | of_settings - options)
+    options: set[str | int] = {key for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+    positional: set[str | int] = set(parameters) - options
+    add_own = partial(parser.add_function_arguments, command.run, as_group=False)
+    add_own(as_positional=True, skip=(options | of_settings) - positional)
+    add_own(skip=positional | of_settings - options)
     for title, owners in settings.items():
         group = parser.add_argument_group(title)
         for owner in owners:
-            required = {key for key, p in _parameters(owner).items() if p.default is p.empty}
+            required: set[str | int] = {key for key, p in _parameters(owner).items() if p.default is p.empty}
             add = group.add_class_arguments if inspect.isclass(owner) else group.add_function_arguments
             add(owner, as_group=False, skip=required | {"readout"})
     return parser

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.progress import track
 
 from vos_umec.constants import IGNORE
-from vos_umec.data.layouts import VideoSequence, davis_sequences, youtube_vos_sequences
-from vos_umec.data.youtube_meta import youtube_vos_meta
+from vos_umec.data.davis import davis_sequences
+from vos_umec.data.sequences import VideoSequence
+from vos_umec.data.youtube_vos import youtube_vos_meta, youtube_vos_sequences
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.masks import read_mask
 from vos_umec.io.result_zip import RequiredVideo, find_problems, write_result_zip

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
-from jsonargparse import Namespace, set_parsing_settings
+from jsonargparse import set_parsing_settings
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
@@ -78,8 +78,8 @@ class UMECCLI(LightningCLI):
                 log.warning("the checkpoint's own values replace those given for: %s", ", ".join(replaced))
             return
         if given.get("evaluation") is not None:  # how a checkpoint is scored is the command's choice
-            chosen = {name: value for name, value in vars(given["evaluation"]).items() if value is not None}
-            used["evaluation"] = Namespace({**vars(used.get("evaluation") or Namespace()), **chosen})
+            own, chosen = (dict(each["evaluation"] or {}) for each in (used, given))
+            used["evaluation"] = own | {name: value for name, value in chosen.items() if value is not None}
         if self._get(self.config, "ckpt_path") is None and used.get("init_from") is None:
             log.warning("no --ckpt_path and no --model.init_from: the network has random weights, untrained")
 

@@ -137,13 +137,14 @@ def _encoder_alone(settings: Mapping[str, Any], tau: float) -> PropagationNetwor
             "a network without a preset is one encoder by its class, {encoder: {class_path: "
             f"vos_umec.TrunkEncoder}}}}; found {dict(settings)}"
         )
-    return PropagationNetwork(_part(settings["encoder"], Encoder), tau)
+    encoder = _part(settings["encoder"], Encoder)  # type: ignore[type-abstract]  # a bound for issubclass
+    return PropagationNetwork(encoder, tau)
 
 
 def _whole_network(preset: str, settings: Mapping[str, Any], tau: float) -> UMEC:
     parts = {name: {**PRESETS[preset][name], **settings.get(name, {})} for name in PRESETS[preset]}
     parts = {name: settings[name] if "class_path" in parts[name] else parts[name] for name in parts}
-    encoder = _part(parts["encoder"], Encoder, ResNetEncoder)
+    encoder = _part(parts["encoder"], Encoder, ResNetEncoder)  # type: ignore[type-abstract]
     mask_encoder = _part(parts["mask_encoder"], MaskEncoder, trunk_dim=encoder.trunk_dim)
     if encoder.stride != mask_encoder.stride:
         raise ConfigError(

@@ -185,11 +185,12 @@ def initialize(network: PropagationNetwork, init_from: str | Path | Mapping[str,
         ConfigError: If `init_from` is none of these, or does not say whether labels were used.
         CheckpointError: If the file is missing or does not fit.
     """
-    given = dict(init_from) if isinstance(init_from, Mapping) else {"path": str(init_from)}
+    given: dict[str, Any] = dict(init_from) if isinstance(init_from, Mapping) else {"path": str(init_from)}
     if "path" in given and given.keys() <= {"path", "parts"}:
         path = SHIPPED if str(given["path"]) == "shipped" else Path(given["path"])
-        load_own_weights(network, path, given.get("parts"))
-        log.info("%s starts from %s", ", ".join(given.get("parts") or ["the network"]), path)
+        parts = given.get("parts")
+        load_own_weights(network, path, parts)
+        log.info("%s starts from %s", ", ".join(parts or ["the network"]), path)
         return [*read_description(path).started_from, given]
     if "encoder" not in given or not given.keys() <= {"encoder", "used_labels"}:
         raise ConfigError(

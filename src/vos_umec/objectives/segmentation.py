@@ -1,6 +1,5 @@
 """L_seg, the loss of mask-embedded segmentation (UMEC section 2, arXiv 2303.10100)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -59,7 +58,7 @@ class SegmentationObjective:
                 f"segmentation has rounds {self.rounds} and own_mask_probability {self.own_mask_probability}; "
                 "expected 0 or more rounds and a probability"
             )
-        if isinstance(self.readout, Mapping):  # as it comes from YAML or a checkpoint
+        if self.readout is not None:  # a mapping, where it comes from YAML or a checkpoint
             object.__setattr__(self, "readout", Readout.of(self.readout))
 
     def __call__(self, network: UMEC, clip: EncodedClip, segments: Tensor) -> Tensor | None:

@@ -25,8 +25,8 @@ SMALL = [
     "--trainer.check_val_every_n_epoch=2",
     "--trainer.enable_progress_bar=false",
     "--model.network=tiny",
-    "--model.warmup_epochs=1",
-    "--model.segmenter.short_side=48",
+    "--refresh.warmup_epochs=1",
+    "--model.evaluation.segmenter.short_side=48",
     "--data.short_side=48",
     "--data.crop=32",
     "--data.batch_size=2",
@@ -94,10 +94,10 @@ def test_every_configuration_runs(name, request, tmp_path, capsys):
     arguments = [f"--trainer.logger.save_dir={tmp_path}"]
     if name == "davis17.yaml":
         arguments += ["test", f"--data.root={request.getfixturevalue('davis')}", "--model.network=tiny"]
-        arguments += ["--trainer.enable_progress_bar=false", "--model.segmenter.short_side=48"]
+        arguments += ["--trainer.enable_progress_bar=false", "--model.evaluation.segmenter.short_side=48"]
     elif name == "propagation.yaml":
         arguments += ["test", f"--data.root={request.getfixturevalue('davis')}"]
-        arguments += ["--trainer.enable_progress_bar=false", "--model.segmenter.short_side=48"]
+        arguments += ["--trainer.enable_progress_bar=false", "--model.evaluation.segmenter.short_side=48"]
     elif name == "ytvos_predict.yaml":
         arguments += ["predict", f"--data.root={request.getfixturevalue('youtube')}", "--data.split=train"]
         arguments += ["--model.network=tiny", "--trainer.enable_progress_bar=false"]
@@ -164,7 +164,7 @@ def test_every_schema_replaces_the_objectives_and_trains_with_segmentation_on_to
 def test_a_checkpoint_is_tested_validated_predicted_and_segments(checkpoint, davis, videos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     common = ["--config", "configs/davis17.yaml", f"--data.root={davis}", f"--ckpt_path={checkpoint}"]
-    common += ["--trainer.enable_progress_bar=false", "--model.segmenter.rounds=1"]
+    common += ["--trainer.enable_progress_bar=false", "--model.evaluation.segmenter.rounds=1"]
     for command in ("test", "validate", "predict"):
         assert main([command, *common, f"--trainer.logger.save_dir={tmp_path / command}"]) == 0
     scores = (tmp_path / "test" / "davis17" / "version_0" / "metrics.csv").read_text()
@@ -278,7 +278,7 @@ def test_a_run_of_an_encoder_by_class_in_the_users_folder_leaves_his_files_and_l
     encoder = "{class_path: vos_umec.TrunkEncoder, init_args: {blocks: [1, 1], strides: [1, 1]}}"
     arguments = ["fit", "--config", "configs/quickstart.yaml", "--config", "config.yaml", *_small_synthetic()]
     arguments += ["--data.root=videos", "--trainer.logger=false", "--model.network=propagation"]
-    arguments += [f"--model.network_args={{encoder: {encoder}}}", "--model.segmenter={rounds: 0}"]
+    arguments += [f"--model.network_args={{encoder: {encoder}}}", "--model.evaluation.segmenter={rounds: 0}"]
     assert main(arguments) == 0
     assert Path("config.yaml").read_text().startswith("# mine")
     assert "TrunkEncoder" in Path("vos_umec_config.yaml").read_text()

@@ -143,7 +143,7 @@ DAVIS = ["test", "--config=configs/davis17.yaml"]
         ([*DAVIS, "--ckpt_path=resume.yaml"], "--model.init_from"),
         (["test", "--config=configs/folder.yaml", "--data.root=."], "--data.val_root"),
         (["fit", "--config", "wrong.yaml"], "warm_up"),
-        ([*QUICK, *FEW, "--model.segmenter={round: 3}"], " round;"),
+        ([*QUICK, *FEW, "--model.evaluation.segmenter={round: 3}"], " round;"),
         ([*QUICK, "--model.lerning_rate=1"], "lerning_rate"),
         ([*QUICK, "--model.learning_rate=fast"], "learning_rate: Expected a float. Got value: fast"),
         ([*QUICK, "--trainer.max_epochs=many"], "trainer.max_epochs: Expected a int. Got value: many"),

@@ -16,7 +16,7 @@ QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 def test_the_demo_trains_scores_and_shows(tmp_path, monkeypatch, capsys):
     config = yaml.safe_load(QUICKSTART.read_text())
     config["data"]["init_args"].update(train_videos=2, val_videos=1, frames=8, num_workers=0)
-    config["model"]["init_args"]["warmup_epochs"] = 1
+    config["refresh"]["warmup_epochs"] = 1
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "quickstart.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.chdir(tmp_path)  # a configuration of one's own comes before the shipped one

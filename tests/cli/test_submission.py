@@ -201,7 +201,11 @@ def test_predicted_masks_of_the_real_sample_are_packed(real_data, tmp_path, caps
     objects = {"8": {"frames": asked}, "200": {"frames": asked}, "3": {"frames": asked[5:]}}
     (root / "meta.json").write_text(json.dumps({"videos": {name: {"objects": objects}}}))
     arguments = ["--config", "configs/ytvos_predict.yaml", f"--data.root={root.parent}", "--data.split=train"]
-    arguments += ["--model.network=tiny", "--model.segmenter={short_side: 48}", "--trainer.accelerator=cpu"]
+    arguments += [
+        "--model.network=tiny",
+        "--model.evaluation.segmenter={short_side: 48}",
+        "--trainer.accelerator=cpu",
+    ]
     arguments += ["--trainer.enable_progress_bar=false", f"--trainer.logger.save_dir={tmp_path}"]
     assert main(["predict", *arguments]) == 0
     results = tmp_path / "ytvos_predict" / "version_0" / "predictions"

@@ -26,9 +26,8 @@ class Network(nn.Module):
 class Toy(LightningModule):
     """As much of a module as the refresh needs; it notes which generation each batch was read with."""
 
-    def __init__(self, warmup_epochs: int | None = 1):
+    def __init__(self):
         super().__init__()
-        self.save_hyperparameters()
         torch.manual_seed(0)
         self.network = Network()
         self.seen: list[tuple[int, int]] = []
@@ -91,7 +90,9 @@ def fit(videos, folder, refresh, epochs=3, module=None, ckpt_path=None, workers=
 
 
 def make(**settings):
-    return PseudoMaskRefresh(**{"clusters": 3, "frames_per_video": 6, "short_side": 40, "pictures": 2, **settings})
+    return PseudoMaskRefresh(
+        **{"clusters": 3, "warmup_epochs": 1, "frames_per_video": 6, "short_side": 40, "pictures": 2, **settings}
+    )
 
 
 def contents(root: Path) -> dict[str, np.ndarray]:

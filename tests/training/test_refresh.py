@@ -25,16 +25,16 @@ def videos(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize(("every", "warmup"), [(1, 0), (2, 1), (3, 5), (0, 2), (10, 10)])
 def test_schedule(every, warmup):
-    refresh = PseudoMaskRefresh(every_n_epochs=every)
+    refresh = PseudoMaskRefresh(every_n_epochs=every, warmup_epochs=warmup)
     for epoch in range(40):
         wanted = [
             e for e in range(epoch + 1) if e == warmup or (every and e > warmup and (e - warmup) % every == 0)
         ]
-        assert refresh.due(epoch, warmup) == max(wanted, default=-1)
+        assert refresh.due(epoch) == max(wanted, default=-1)
 
 
 def test_masks_come_after_the_warmup_and_again_and_not_after_the_last_epoch(videos, tmp_path):
-    module = Toy(warmup_epochs=1)
+    module = Toy()
     trainer = fit(videos, tmp_path, make(every_n_epochs=2), epochs=5, module=module)
     assert module.generations() == {0: {0}, 1: {1}, 2: {1}, 3: {2}, 4: {2}}
     store = trainer.datamodule.store
@@ -47,11 +47,11 @@ def test_masks_come_after_the_warmup_and_again_and_not_after_the_last_epoch(vide
 
 
 def test_training_that_ends_before_the_first_masks_says_so(videos, tmp_path, caplog):
-    fit(videos, tmp_path, make(), epochs=2, module=Toy(warmup_epochs=2))
+    fit(videos, tmp_path, make(warmup_epochs=2), epochs=2)
     assert "2 epochs and 2 steps" in caplog.text
     assert "warmup_epochs 2" in caplog.text
     caplog.clear()
-    fit(videos, tmp_path, make(), epochs=2, module=Toy(warmup_epochs=1))
+    fit(videos, tmp_path, make(warmup_epochs=1), epochs=2)
     assert "warmup_epochs" not in caplog.text
 
 
@@ -62,15 +62,9 @@ def test_no_refresh_follows_the_last_step(videos, tmp_path):
 
 @pytest.mark.slow
 def test_workers_that_live_on_read_the_masks_in_force(videos, tmp_path):
-    module = Toy(warmup_epochs=0)
-    fit(videos, tmp_path, make(every_n_epochs=1), epochs=3, module=module, workers=2)
+    module = Toy()
+    fit(videos, tmp_path, make(warmup_epochs=0, every_n_epochs=1), epochs=3, module=module, workers=2)
     assert module.generations() == {0: {1}, 1: {2}, 2: {3}}  # not one clip was read ahead
-
-
-def test_own_warmup_beats_the_modules(videos, tmp_path):
-    module = Toy(warmup_epochs=1)
-    fit(videos, tmp_path, make(every_n_epochs=0, warmup_epochs=2), epochs=4, module=module)
-    assert module.generations() == {0: {0}, 1: {0}, 2: {1}, 3: {1}}
 
 
 def checkpointed(videos, folder, epochs, every=2, **hooks):
@@ -209,14 +203,14 @@ def test_lightnings_own_bar_goes_on_afterwards(videos, tmp_path):
 
 
 def test_the_encoder_comes_back_in_training_mode(videos, tmp_path):
-    module = Toy(warmup_epochs=0)
-    fit(videos, tmp_path, make(), epochs=1, module=module)
+    module = Toy()
+    fit(videos, tmp_path, make(warmup_epochs=0), epochs=1, module=module)
     assert module.network.encoder.training
 
 
 def test_mixed_precision_clusters_too(videos, tmp_path):
-    module = Toy(warmup_epochs=0)
-    fit(videos, tmp_path, make(), epochs=1, module=module, precision="bf16-mixed")
+    module = Toy()
+    fit(videos, tmp_path, make(warmup_epochs=0), epochs=1, module=module, precision="bf16-mixed")
     assert module.generations() == {0: {1}}
 
 
@@ -225,8 +219,6 @@ def test_what_it_needs_is_checked_before_the_warmup(videos, tmp_path):
                       default_root_dir=tmp_path, enable_progress_bar=False)  # fmt: skip
     with pytest.raises(ConfigError, match=r"PseudoMaskRefresh.*index, store, gap.*NoneType"):
         trainer.fit(Toy(), [{"frames": torch.zeros(1)}])
-    with pytest.raises(ConfigError, match=r"Toy.*warmup_epochs"):
-        fit(videos, tmp_path, make(), module=Toy(warmup_epochs=None))
     for name, value in {"every_n_epochs": -1, "frames_per_video": 0, "clusters": 1, "warmup_epochs": -2}.items():
         with pytest.raises(ConfigError, match=f"{name}={value}|{value} {name}"):
             make(**{name: value})

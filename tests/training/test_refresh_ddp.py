@@ -20,8 +20,10 @@ def test_two_processes_make_the_same_masks_as_one(videos, tmp_path):
     # Before the first step, so that both runs cluster with the same weights.
     for processes in (1, 2):
         strategy = "ddp_spawn" if processes > 1 else "auto"
-        folder, module = tmp_path / str(processes), Toy(warmup_epochs=0)
-        fit(videos, folder, make(every_n_epochs=0), 1, module, devices=processes, strategy=strategy)
+        folder, module = tmp_path / str(processes), Toy()
+        fit(
+            videos, folder, make(warmup_epochs=0, every_n_epochs=0), 1, module, devices=processes, strategy=strategy
+        )
     one, two = contents(tmp_path / "1" / "store"), contents(tmp_path / "2" / "store")
     assert len(one) == len(two) == 3
     assert all((one[name] == two[name]).all() for name in one)
@@ -33,7 +35,7 @@ def test_two_processes_make_the_same_masks_as_one(videos, tmp_path):
 def test_all_processes_cluster_with_the_weights_of_the_checkpoint(videos, tmp_path):
     # After a step the processes' running statistics differ; the masks must not depend on who makes them.
     keep = ModelCheckpoint(dirpath=tmp_path / "ckpt", save_top_k=-1)
-    fit(videos, tmp_path, make(every_n_epochs=0), epochs=2, enable_checkpointing=True, callbacks=[keep],
+    fit(videos, tmp_path, make(warmup_epochs=0, every_n_epochs=0), epochs=2, enable_checkpointing=True, callbacks=[keep],
         devices=2, strategy="ddp_spawn")  # fmt: skip
     module = Toy.load_from_checkpoint(next((tmp_path / "ckpt").glob("epoch=0*")))
     for entry in scan(videos):

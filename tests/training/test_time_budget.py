@@ -49,13 +49,13 @@ def test_the_rate_follows_the_clock_and_training_stops_when_it_is_spent(videos, 
 
 
 def test_refreshes_come_at_their_progress(videos, tmp_path):
-    module = Toy(warmup_epochs=None)  # an epoch is one step of two clips, of three videos
+    module = Toy()  # an epoch is one step of two clips, of three videos
     fit(videos, tmp_path, make(at=[0.3, 0.6]), epochs=-1, module=module, first=[TimeBudget(minutes=1)])
     assert module.generations() == {e: {(e >= 3) + (e >= 6)} for e in range(10)}
 
 
 def test_progress_0_is_before_the_first_batch(videos, tmp_path):
-    module = Toy(warmup_epochs=None)
+    module = Toy()
     fit(videos, tmp_path, make(at=[0.0]), epochs=2, module=module, first=[TimeBudget(minutes=1)])
     assert module.generations() == {0: {1}, 1: {1}}
 

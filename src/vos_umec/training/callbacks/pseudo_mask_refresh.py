@@ -46,7 +46,7 @@ class PseudoMaskRefresh(Callback):
 
     Args:
         every_n_epochs: Epochs from one refresh to the next; 0 for the first refresh only.
-        warmup_epochs: Epochs before the first refresh; None takes the module's hyperparameter of that name.
+        warmup_epochs: Epochs before the first one, of correspondence alone.
         at: Refresh by time instead of epochs: rising values of `TimeBudget.progress`, 0 to 1. Each refresh waits
             for the end of its epoch, so epochs should be short.
         clusters: M, segments of a video.
@@ -67,7 +67,7 @@ class PseudoMaskRefresh(Callback):
     def __init__(
         self,
         every_n_epochs: int = 10,
-        warmup_epochs: int | None = None,
+        warmup_epochs: int = 10,
         at: Sequence[float] | None = None,
         clusters: int = 5,
         position_weight: float = 0.5,
@@ -76,7 +76,7 @@ class PseudoMaskRefresh(Callback):
         short_side: int = 256,
         pictures: int = 4,
     ) -> None:
-        if min(every_n_epochs, warmup_epochs or 0, pictures) < 0 or min(frames_per_video, short_side) < 1:
+        if min(every_n_epochs, warmup_epochs, pictures) < 0 or min(frames_per_video, short_side) < 1:
             raise ConfigError(
                 f"every_n_epochs={every_n_epochs}, warmup_epochs={warmup_epochs}, pictures={pictures}, "
                 f"frames_per_video={frames_per_video}, short_side={short_side}; "
@@ -100,27 +100,28 @@ class PseudoMaskRefresh(Callback):
         """What makes segments from a video's keys."""
         return SpaceTimeClusterer(self.clusters, self.position_weight, self.fusion)
 
-    def due(self, epoch: int, warmup: int) -> int:
+    def due(self, epoch: int) -> int:
         """The latest epoch up to `epoch` before which a refresh belongs; -1 if there is none.
 
         Args:
             epoch: An epoch, counted from 0.
-            warmup: Epochs before the first refresh.
 
         Example:
-            >>> [PseudoMaskRefresh(every_n_epochs=3).due(epoch, warmup=2) for epoch in range(9)]
+            >>> [PseudoMaskRefresh(every_n_epochs=3, warmup_epochs=2).due(epoch) for epoch in range(9)]
             [-1, -1, 2, 2, 2, 5, 5, 5, 8]
         """
-        if epoch < warmup:
+        if epoch < self.warmup_epochs:
             return -1
-        return epoch - (epoch - warmup) % self.every_n_epochs if self.every_n_epochs else warmup
+        if not self.every_n_epochs:
+            return self.warmup_epochs
+        return epoch - (epoch - self.warmup_epochs) % self.every_n_epochs
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that all a refresh needs is there, before time is spent on the warm-up."""
         if stage == "fit":
             import_faiss()
             _training_data(trainer)
-            self._due(trainer, pl_module, 0)
+            self._due(trainer, 0)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The first refresh if there is no warm-up, and the masks that a resumed run lost; no loader runs yet."""
@@ -128,7 +129,7 @@ class PseudoMaskRefresh(Callback):
         if self._done >= 0 and store.generation == 0:
             log.warning("the pseudo masks of the resumed run are gone from %s: clustering anew", store.root)
             self._refresh(trainer, pl_module, self._done)
-        elif self._done < 0 and self._due(trainer, pl_module, 0) == 0:
+        elif self._done < 0 and self._due(trainer, 0) == 0:
             self._refresh(trainer, pl_module, 0)
         elif self._done < 0 and store.generation:
             log.warning("pseudo masks in %s belong to another run: the first refresh replaces them", store.root)
@@ -151,7 +152,7 @@ class PseudoMaskRefresh(Callback):
                 "and the decoder are untrained; train longer, refresh earlier, or use rounds 0, without refinement",
                 trainer.current_epoch,
                 trainer.global_step,
-                f"warmup_epochs {self._warmup(pl_module)}" if self.at is None else f"at {list(self.at)}",
+                f"warmup_epochs {self.warmup_epochs}" if self.at is None else f"at {list(self.at)}",
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -162,22 +163,15 @@ class PseudoMaskRefresh(Callback):
         """Continue the schedule of the resumed run."""
         self._done = state_dict["done"]
 
-    def _warmup(self, pl_module: LightningModule) -> int:
-        warmup = pl_module.hparams.get("warmup_epochs") if self.warmup_epochs is None else self.warmup_epochs
-        if warmup is None:
-            name = type(pl_module).__name__
-            raise ConfigError(f"{name} has no hyperparameter warmup_epochs; give it to PseudoMaskRefresh")
-        return int(warmup)
-
-    def _due(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> int:
+    def _due(self, trainer: Trainer, epoch: int) -> int:
         """The latest refresh that belongs before an epoch, or with `at` before now; -1 for none."""
         if self.at is None:
-            return self.due(epoch, self._warmup(pl_module))
+            return self.due(epoch)
         progress = find_budget(trainer).progress
         return sum(at <= progress for at in self.at) - 1
 
     def _refresh_if_due(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
-        due = self._due(trainer, pl_module, epoch)
+        due = self._due(trainer, epoch)
         if due > self._done:
             self._refresh(trainer, pl_module, due)
 

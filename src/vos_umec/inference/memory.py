@@ -15,9 +15,9 @@ from vos_umec.matching.topk import TopK, gather_values
 class ReferenceMemory:
     """Keys, soft masks and mask embeddings of the reference frames, each stored once, bounded whatever the length.
 
-    Frames with a prompt are permanent, in the first slots. The other frames share a ring of `references` slots, made
-    with the first frame and written in place from then on. An object is *known* in a reference only if its mask was
-    part of that frame's segmentation: references from before it appeared say nothing about it.
+    Frames with a prompt are permanent, in the first slots. The other frames share a ring of `references` slots,
+    which is allocated with the first frame and written in place from then on. An object is *known* in a reference
+    only if its mask was part of that frame's segmentation: references from before it appeared say nothing about it.
 
     Args:
         references: How many of the last frames to keep beside the permanent ones, 0 or more.

@@ -31,8 +31,8 @@ from vos_umec.transforms.augment import normalize
 class VideoSegmenter:
     """Propagates the masks of objects through a video, from the prompts (reference masks) of some frames.
 
-    With `rounds=0` the encoder's affinity alone propagates them: label propagation, the baseline of this field. With
-    more rounds the frame-mask encoder and the decoder refine them.
+    With `rounds=0` the encoder's affinity alone propagates them: label propagation, the baseline of this field.
+    With more rounds the frame-mask encoder and the decoder refine them.
 
     Args:
         network: A trained network; one without V and D (PropagationNetwork) works with `rounds=0`. The segmenter
@@ -40,10 +40,9 @@ class VideoSegmenter:
         rounds: R, refinement rounds.
         references: The last frames kept in memory beside the permanent ones, which are the frames with a prompt.
         readout: How the memory is read: a `Readout`, or a mapping of its settings, such as {"radius": 18}.
-        memory_masks: "final" remembers the refined masks. "coarse" remembers those before refinement, which drift
-            less where the decoder is weak.
-        max_extent: Drop what lies farther from an object's place than so many times its size, see `remove_outliers`;
-            None to keep it.
+        memory_masks: "final" remembers the refined masks, "coarse" those before refinement.
+        max_extent: Drop what lies farther from an object's place than so many times its size, as `remove_outliers`
+            does; None to keep it.
         repeat_first: Until `references` frames have passed, let the first frame that knows an object stand in for
             each missing one, as published label propagation does. Its cells then crowd out others at first.
         short_side: Segment at this short side and give masks at the video's own size; None for the native size.
@@ -296,7 +295,7 @@ class VideoSegmenter:
         return self._pad(self._shrink(normalize(image)))
 
     def _pad(self, x: Tensor) -> Tensor:
-        """Up to whole cells; frames and masks alike, or the frame's border would show an object and the mask none."""
+        """Up to whole cells. Frames and masks alike, or a frame would show an object where its mask has none."""
         s = self.network.stride
         return F.pad(x, (0, -x.shape[-1] % s, 0, -x.shape[-2] % s), mode="replicate")
 

@@ -1,7 +1,7 @@
 """Reading what reference frames hold along the affinity; torch only."""
 
-# First, for `readout` below is the function and not the module of that name.
-from vos_umec.matching.readout import Readout as Readout  # isort: split
+# isort: off
+from vos_umec.matching.readout import Readout as Readout  # first: `readout` below is the function, not this module
 from vos_umec.matching.affinity import affinity as affinity
 from vos_umec.matching.affinity import readout as readout
 from vos_umec.matching.affinity import window_readout as window_readout

@@ -83,7 +83,7 @@ QUICK = ["fit", "--config", "configs/quickstart.yaml"]
         (["test", "--config=configs/davis17.yaml", "--ckpt_path=resume.yaml"], "goes to --model.init_from"),
         (["test", "--config=configs/folder.yaml", "--data.root=."], "no sequence to segment: give --data.val_root"),
         (["cluster", "clip", "--out=resume.yaml/segments"], "check the place and the room there"),
-        ([*QUICK, "--model.readout={topk: 10}"], "topk.*top_k"),
+        ([*QUICK, "--model.readout={topk: 10}"], "readout {'topk': 10}: expected a mapping of the settings top_k, radius"),
         ([*QUICK, "--model.segmenter={round: 3}"], "the segmenter has no setting round"),
         ([*QUICK, "--model.lerning_rate=1"], "lerning_rate"),
         ([*QUICK, "--model.learning_rate=fast"], "learning_rate"),

@@ -17,7 +17,7 @@ from vos_umec.inference.fusion import fuse_for_inference
 from vos_umec.inference.inputs import check_frame, prompted_objects
 from vos_umec.inference.memory import MemoryReadout, ReferenceMemory, read_memory
 from vos_umec.inference.postprocess import remove_outliers
-from vos_umec.inference.protocols import change_settings, protocol_settings
+from vos_umec.inference.protocols import PROTOCOLS, change_settings
 from vos_umec.inference.refinement import FrameRefiner, object_windows
 from vos_umec.io.masks import read_mask
 from vos_umec.io.pipeline import read_ahead
@@ -127,14 +127,9 @@ class VideoSegmenter:
 
         Raises:
             ConfigError: If the protocol or an argument is unknown, or a setting is out of its range.
-
-        Example:
-            >>> from vos_umec.models.factory import network_from_preset
-            >>> segmenter = VideoSegmenter.from_protocol(network_from_preset("tiny"), "crw", readout={"top_k": 5})
-            >>> segmenter.rounds, segmenter.repeat_first, segmenter.readout.top_k, segmenter.readout.radius
-            (0, True, 5, 12)
         """
-        settings = {} if protocol is None else protocol_settings(protocol)
+        if protocol not in (None, *PROTOCOLS):
+            raise ConfigError(f"unknown protocol '{protocol}'; the protocols are {', '.join(PROTOCOLS)}")
         names = list(inspect.signature(cls).parameters)[1:]
         if unknown := changes.keys() - set(names):
             raise ConfigError(
@@ -142,7 +137,7 @@ class VideoSegmenter:
                 f"the settings are {', '.join(['protocol', *names])}, and of readout "
                 f"{', '.join(Readout.__dataclass_fields__)}"
             )
-        return cls(network, **change_settings(settings, changes))
+        return cls(network, **change_settings(PROTOCOLS[protocol] if protocol else {}, changes))
 
     def reset(self) -> None:
         """Forget the video: the next frame is the first of another one."""

@@ -127,7 +127,7 @@ class ReferenceMemory:
         """
         if not self._slots:
             return
-        in_force = self._slots["prompted"] & self._slots["known"]  # (slots, K); a later prompt replaces an earlier one
+        in_force = self._slots["prompted"] & self._slots["known"]  # (slots, K), without replaced prompts
         kept = torch.tensor([k for k in range(in_force.shape[1]) if k not in objects], device=in_force.device)
         rows = in_force[:, kept].any(dim=1)
         rows[self.permanent :] = True  # the whole ring

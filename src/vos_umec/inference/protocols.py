@@ -19,8 +19,8 @@ PROTOCOLS: dict[str, Settings] = {
     },
     # Label propagation as DINO measures it (Caron et al., ICCV 2021), in its code for DAVIS 2017, 480p. The grid is
     # that of the ViT's patches (stride 16, or 8 for the 71.4 of ViT-B/8); keys are the last block's after the final
-    # norm. Not repeated: the code's window is a square of 25 x 25 cells where ours is a disc. It scales the width to
-    # a multiple of 64 where ours is padded. It stretches each object's mask to 0 to 1 before the largest wins.
+    # norm. Not repeated: the code's window is a square of 25 x 25 cells where ours is a disc. It scales the width
+    # to a multiple of 64 where ours is padded. It stretches each object's mask to 0 to 1 before the largest wins.
     "dino": {
         "rounds": 0,
         "references": 7,

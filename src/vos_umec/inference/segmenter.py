@@ -47,8 +47,8 @@ class VideoSegmenter:
             each missing one, as published label propagation does. Its cells then crowd out others at first.
         short_side: Segment at this short side and give masks at the video's own size; None for the native size.
         crop_margin: Run V and D only where an object is seen and so many cells around it; None for the whole frame.
-            Quicker by the area saved, but not the same to the digit. Measured on seven DAVIS sequences with a
-            small trained network at 240p: J&F 66.6 on the whole frame, 67.0 with a margin of 2, 4 or 8 cells.
+            Quicker by the area saved, but not the same to the digit (J&F of a small trained network on seven DAVIS
+            sequences: 66.6 on the whole frame, 67.0 with a margin of 2, 4 or 8 cells).
         bf16: Run the networks in bf16; keys, affinity and masks are fp32 in any case. None for wherever the
             hardware multiplies in bf16.
 

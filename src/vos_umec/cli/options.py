@@ -85,8 +85,8 @@ def given_readout(args: argparse.Namespace) -> dict[str, Any]:
     Example:
         >>> parser = argparse.ArgumentParser()
         >>> add_readout(parser)
-        >>> given_readout(parser.parse_args(["--rounds", "0", "--short-side", "240"]))
-        {'rounds': 0, 'short_side': 240}
+        >>> given_readout(parser.parse_args(["--rounds", "0", "--radius", "18"]))
+        {'rounds': 0, 'readout': {'radius': 18.0}}
     """
     given = {name: value for name, value in vars(args).items() if value is not None}
     settings: dict[str, Any] = {name: given[name] for name in _NAMES if name in given}

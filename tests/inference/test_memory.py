@@ -77,6 +77,15 @@ def test_of_removed_objects_nothing_is_left_and_the_ring_goes_on(values):
     assert memory.keys[:, 0, 0, 0].tolist() == [0, 3, 6, 7, 5]
 
 
+def test_a_prompt_that_a_later_one_replaced_leaves_with_the_other_objects_of_its_frame():
+    memory, row = ReferenceMemory(references=0), torch.zeros(2, 2, 1)
+    for t, prompted in enumerate([[0, 1], [0]]):
+        memory.forget([0])
+        memory.add(row + t, row.expand(2, 2, 2), None, prompted)
+    memory.remove([1])
+    assert (memory.keys[:, 0, 0, 0].tolist(), memory.known.tolist()) == ([1], [[True]])
+
+
 def remember(memory, K, prompted=()):
     key = F.normalize(torch.randn(h, w, D), dim=-1)
     memory.add(key, torch.rand(h, w, K) / K, torch.randn(h, w, K, Dv), prompted)

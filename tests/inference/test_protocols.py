@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from vos_umec.errors import ConfigError
-from vos_umec.inference.protocols import PROTOCOLS, protocol_settings
+from vos_umec.inference.protocols import PROTOCOLS
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.matching.readout import Readout
 from vos_umec.models.encoder import TrunkEncoder
@@ -92,7 +92,7 @@ def test_label_propagation_is_the_dense_reference(encoder, protocol):
     frames, masks = video()
     windows = {"radius": 3.0, "permanent_radius": 4 if protocol == "dino" else None}
     segmenter = VideoSegmenter.from_protocol(network, protocol, bf16=False, references=3, readout=windows)
-    settings = protocol_settings(protocol)
+    settings = PROTOCOLS[protocol]
     expected = reference(
         network, frames, masks, 3, **{**settings["readout"], **windows},
         repeat_first=settings.get("repeat_first", False),
@@ -110,7 +110,7 @@ def test_label_propagation_is_the_dense_reference(encoder, protocol):
             torch.testing.assert_close(found, expected[i, t], atol=1e-4, rtol=0)
 
 
-def test_each_protocol_says_what_it_repeats():
+def test_each_protocol_makes_a_segmenter():
     assert list(PROTOCOLS) == ["crw", "dino", "umec"]
     for name, protocol in PROTOCOLS.items():
         assert len(protocol.__doc__) > 200

@@ -11,13 +11,16 @@ from vos_umec.matching.readout import Readout
 from vos_umec.matching.search import Scratch
 from vos_umec.matching.topk import TopK, gather_values
 
+_OBJECTS = {"masks": 3, "values": 3, "known": 1, "prompted": 1}
+"""The axis of the K objects."""
+
 
 class ReferenceMemory:
     """Keys, soft masks and mask embeddings of the reference frames, each stored once, bounded whatever the length.
 
-    Frames with a prompt are permanent, in the first slots. The other frames share a ring of `references` slots, made
-    with the first frame and written in place from then on. An object is *known* in a reference only if its mask was
-    part of that frame's segmentation: references from before it appeared say nothing about it.
+    Frames with a prompt are permanent, in the first slots. The other frames share a ring of `references` slots,
+    which is allocated with the first frame and written in place from then on. An object is *known* in a reference
+    only if its mask was part of that frame's segmentation: references from before it appeared say nothing about it.
 
     Args:
         references: How many of the last frames to keep beside the permanent ones, 0 or more.
@@ -32,11 +35,9 @@ class ReferenceMemory:
         self.permanent = 0
         self.scratch = Scratch()
         self._ring = 0  # frames ever written to the ring
-        self._keys: Tensor | None = None  # (slots, h, w, D)
-        self._masks: Tensor | None = None  # (slots, h, w, K)
-        self._values: Tensor | None = None  # (slots, h, w, K, Dv)
-        self._known: Tensor | None = None  # (slots, K) bool
-        self._prompted: Tensor | None = None  # (slots, K) bool, whether a slot holds the prompt of an object
+        # "keys" (slots, h, w, D), "masks" (slots, h, w, K), "values" (slots, h, w, K, Dv); "known" and "prompted",
+        # whether a slot knows an object and whether it holds a prompt of it (slots, K) bool.
+        self._slots: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
         return self.permanent + min(self._ring, self.references)
@@ -44,22 +45,22 @@ class ReferenceMemory:
     @property
     def keys(self) -> Tensor:
         """Keys (N, h, w, D), the permanent references first."""
-        return self._held(self._keys)
+        return self._held("keys")
 
     @property
     def masks(self) -> Tensor:
         """Soft masks (N, h, w, K)."""
-        return self._held(self._masks)
+        return self._held("masks")
 
     @property
     def values(self) -> Tensor:
         """Mask embeddings (N, h, w, K, Dv)."""
-        return self._held(self._values)
+        return self._held("values")
 
     @property
     def known(self) -> Tensor:
         """(N, K) bool: whether a reference says anything about an object."""
-        return self._held(self._known)
+        return self._held("known")
 
     def groups(self) -> Iterator[tuple[slice | Tensor, int, slice | Tensor]]:
         """The objects, grouped by the references that know them; one group unless objects appeared later.
@@ -76,10 +77,10 @@ class ReferenceMemory:
             objects = (pattern == self.known.T).all(dim=1).nonzero()[:, 0]
             yield rows, int(pattern[: self.permanent].sum()), objects
 
-    def _held(self, slots: Tensor | None) -> Tensor:
-        if slots is None:
+    def _held(self, name: str) -> Tensor:
+        if name not in self._slots:
             raise LookupError("the reference memory is empty; add a frame first")
-        return slots[: len(self)]
+        return self._slots[name][: len(self)]
 
     def add(self, key: Tensor, masks: Tensor, values: Tensor | None, prompted: Sequence[int] = ()) -> None:
         """Remember one frame.
@@ -94,23 +95,20 @@ class ReferenceMemory:
         if not permanent and self.references == 0:
             return
         known = torch.ones(masks.shape[-1], dtype=torch.bool, device=masks.device)
-        prompts = torch.zeros_like(known)
-        prompts[list(prompted)] = True
-        self._keys = self._fitted(self._keys, key, permanent)
-        self._masks = self._fitted(self._masks, masks, permanent)
-        self._known = self._fitted(self._known, known, permanent)
-        self._prompted = self._fitted(self._prompted, prompts, permanent)
+        frame = {"keys": key, "masks": masks, "known": known, "prompted": torch.zeros_like(known)}
+        frame["prompted"][list(prompted)] = True
         if values is not None:
-            self._values = self._fitted(self._values, values, permanent)
+            frame["values"] = values
+        for name, row in frame.items():
+            self._slots[name] = self._fitted(self._slots.get(name), row, permanent)
         if permanent:
             slot = self.permanent
             self.permanent += 1
         else:
             slot = self.permanent + self._ring % self.references
             self._ring += 1
-        self._keys[slot], self._masks[slot], self._known[slot], self._prompted[slot] = key, masks, known, prompts
-        if values is not None and self._values is not None:
-            self._values[slot] = values
+        for name, row in frame.items():
+            self._slots[name][slot] = row
 
     def forget(self, objects: list[int]) -> None:
         """Have the frames remembered so far say nothing of some objects.
@@ -118,8 +116,8 @@ class ReferenceMemory:
         Args:
             objects: Places of the objects among the K.
         """
-        if self._known is not None:
-            self._known[:, objects] = False
+        if self._slots:
+            self._slots["known"][:, objects] = False
 
     def remove(self, objects: Collection[int]) -> None:
         """Drop objects, and the permanent references that hold a prompt of no other object.
@@ -127,18 +125,17 @@ class ReferenceMemory:
         Args:
             objects: Places of the objects among the K; at least one object stays.
         """
-        if self._keys is None or self._masks is None or self._known is None or self._prompted is None:
+        if not self._slots:
             return
-        kept = torch.tensor([k for k in range(self._masks.shape[-1]) if k not in objects], device=self._keys.device)
-        slots = self._prompted[:, kept].any(dim=1)
-        slots[self.permanent :] = True  # the whole ring
-        self.permanent = int(slots[: self.permanent].sum())
-        self._keys = self._keys[slots]
-        self._masks = self._masks[slots].index_select(-1, kept)  # contiguous, as a read-out wants it
-        self._known = self._known[slots].index_select(-1, kept)
-        self._prompted = self._prompted[slots].index_select(-1, kept)
-        if self._values is not None:
-            self._values = self._values[slots].index_select(3, kept)
+        in_force = self._slots["prompted"] & self._slots["known"]  # (slots, K), without replaced prompts
+        kept = torch.tensor([k for k in range(in_force.shape[1]) if k not in objects], device=in_force.device)
+        rows = in_force[:, kept].any(dim=1)
+        rows[self.permanent :] = True  # the whole ring
+        self.permanent = int(rows[: self.permanent].sum())
+        self._slots = {name: slots[rows] for name, slots in self._slots.items()}
+        for name, axis in _OBJECTS.items():
+            if name in self._slots:
+                self._slots[name] = self._slots[name].index_select(axis, kept)  # contiguous, as read-outs want it
 
     def _fitted(self, slots: Tensor | None, row: Tensor, permanent: bool) -> Tensor:
         """Slots as wide as `row`, with a free one behind the permanent references if one more is to come."""

@@ -8,12 +8,11 @@ from torch import Tensor
 def remove_outliers(masks: Tensor, max_extent: float, permanent: Tensor) -> Tensor:
     """Masks without what lies far from an object, for its size, and does not look like a part of it.
 
-    A wrong match becomes a region that persists in memory like the object itself, until it stands far off on the
-    background it came from. Along each axis an object's place is the median of its pixels, and its size their median
-    distance from it. Outliers hardly move either while they are the smaller part; where they are the larger part,
-    they are taken for the object, and the rest is dropped. A disc reaches 2.5 times its size, a bar 2 times, a
-    swan's raised neck nearly 7 times. So a far part stays if it is joined to a near one and looks like the object in
-    the permanent references.
+    The decoder turns wrong matches into solid regions, which then persist in memory. Along each axis an object's
+    place is the median of its pixels, and its size their median distance from it. Outliers hardly move either while
+    they are the smaller part; where they are the larger part, they are taken for the object, and the rest is
+    dropped. A disc reaches 2.5 times its size, a bar 2 times, a swan's raised neck nearly 7 times. So a far part
+    stays if it is joined to a near one and looks like the object in the permanent references.
 
     Args:
         masks: Soft masks (K, H, W) in [0, 1]; what is above 0.5 counts as the object.

@@ -21,14 +21,7 @@ _STEP = 4
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of the feature grid, in cells.
-
-    Attributes:
-        top: First row.
-        left: First column.
-        height: Rows.
-        width: Columns.
-    """
+    """A rectangle of the feature grid, in cells."""
 
     top: int
     left: int

@@ -17,7 +17,7 @@ from vos_umec.inference.fusion import fuse_for_inference
 from vos_umec.inference.inputs import check_frame, prompted_objects
 from vos_umec.inference.memory import MemoryReadout, ReferenceMemory, read_memory
 from vos_umec.inference.postprocess import remove_outliers
-from vos_umec.inference.protocols import change_settings, protocol_settings
+from vos_umec.inference.protocols import PROTOCOLS, change_settings
 from vos_umec.inference.refinement import FrameRefiner, object_windows
 from vos_umec.io.frames import resized
 from vos_umec.io.masks import read_mask
@@ -32,8 +32,8 @@ from vos_umec.transforms.augment import normalize
 class VideoSegmenter:
     """Propagates the masks of objects through a video, from the prompts (reference masks) of some frames.
 
-    With `rounds=0` the encoder's affinity alone propagates them: label propagation, the baseline of this field. With
-    more rounds the frame-mask encoder and the decoder refine them.
+    With `rounds=0` the encoder's affinity alone propagates them: label propagation, the baseline of this field.
+    With more rounds the frame-mask encoder and the decoder refine them.
 
     Args:
         network: A trained network; one without V and D (PropagationNetwork) works with `rounds=0`. The segmenter
@@ -41,16 +41,15 @@ class VideoSegmenter:
         rounds: R, refinement rounds.
         references: The last frames kept in memory beside the permanent ones, which are the frames with a prompt.
         readout: How the memory is read: a `Readout`, or a mapping of its settings, such as {"radius": 18}.
-        memory_masks: "final" remembers the refined masks. "coarse" remembers those before refinement, which drift
-            less where the decoder is weak.
-        max_extent: Drop what lies farther from an object's place than so many times its size, see `remove_outliers`;
-            None to keep it.
+        memory_masks: "final" remembers the refined masks, "coarse" those before refinement.
+        max_extent: Drop what lies farther from an object's place than so many times its size, as `remove_outliers`
+            does; None to keep it.
         repeat_first: Until `references` frames have passed, let the first frame that knows an object stand in for
             each missing one, as published label propagation does. Its cells then crowd out others at first.
         short_side: Segment at this short side and give masks at the video's own size; None for the native size.
         crop_margin: Run V and D only where an object is seen and so many cells around it; None for the whole frame.
-            Quicker by the area saved, but not the same to the digit. Measured on seven DAVIS sequences with a
-            small trained network at 240p: J&F 66.6 on the whole frame, 67.0 with a margin of 2, 4 or 8 cells.
+            Quicker by the area saved, but not the same to the digit (J&F of a small trained network on seven DAVIS
+            sequences: 66.6 on the whole frame, 67.0 with a margin of 2, 4 or 8 cells).
         bf16: Run the networks in bf16; keys, affinity and masks are fp32 in any case. None for wherever the
             hardware multiplies in bf16.
 
@@ -136,7 +135,8 @@ class VideoSegmenter:
             >>> segmenter.rounds, segmenter.repeat_first, segmenter.readout.top_k, segmenter.readout.radius
             (0, True, 5, 12)
         """
-        settings = {} if protocol is None else protocol_settings(protocol)
+        if protocol not in (None, *PROTOCOLS):
+            raise ConfigError(f"unknown protocol '{protocol}'; the protocols are {', '.join(PROTOCOLS)}")
         names = list(inspect.signature(cls).parameters)[1:]
         if unknown := changes.keys() - set(names):
             raise ConfigError(
@@ -144,7 +144,7 @@ class VideoSegmenter:
                 f"the settings are {', '.join(['protocol', *names])}, and of readout "
                 f"{', '.join(Readout.__dataclass_fields__)}"
             )
-        return cls(network, **change_settings(settings, changes))
+        return cls(network, **change_settings(PROTOCOLS[protocol] if protocol else {}, changes))
 
     def reset(self) -> None:
         """Forget the video: the next frame is the first of another one."""
@@ -297,7 +297,7 @@ class VideoSegmenter:
         return self._pad(self._shrink(normalize(image)))
 
     def _pad(self, x: Tensor) -> Tensor:
-        """Up to whole cells; frames and masks alike, or the frame's border would show an object and the mask none."""
+        """Up to whole cells. Frames and masks alike, or a frame would show an object where its mask has none."""
         s = self.network.stride
         return F.pad(x, (0, -x.shape[-1] % s, 0, -x.shape[-2] % s), mode="replicate")
 

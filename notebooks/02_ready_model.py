@@ -25,8 +25,8 @@ from PIL import Image
 import vos_umec
 from vos_umec.clustering.segments import SpaceTimeClusterer
 from vos_umec.clustering.video import cluster_video
-from vos_umec.training.checkpoint import load_module
 from vos_umec.io.masks import read_mask
+from vos_umec.training.checkpoint import load_module
 from vos_umec.training.evaluation import SequenceEvaluation, score_table
 from vos_umec.viz.overlays import overlay
 from vos_umec.viz.segments import segment_sheet

@@ -14,9 +14,9 @@ from PIL import Image
 
 from vos_umec import SyntheticVOS, load_network
 from vos_umec.cli.main import main
-from vos_umec.training.checkpoint import load_module
 from vos_umec.io.masks import read_mask, write_mask
 from vos_umec.metrics.results import Scores
+from vos_umec.training.checkpoint import load_module
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -156,7 +156,7 @@ def test_every_schema_replaces_the_objectives_and_trains_with_segmentation_on_to
     module = load_module(run / "checkpoints" / "last.ckpt")
     assert [type(objective).__name__ for objective in module.objectives] == [spec["class_path"].split(".")[-1]]
     assert module.hparams["objectives"] == [spec]
-    assert module.hparams["queries"] == 1  # what the overlay does not name is the base's
+    assert module.segmentation.queries == 1  # what the overlay does not name is the base's
     assert "train/seg" in (run / "metrics.csv").read_text()
 
 
@@ -215,7 +215,7 @@ def test_a_run_resumes_where_it_stopped(checkpoint, videos, tmp_path):
 @pytest.mark.slow
 def test_a_checkpoint_of_another_network_ends_in_one_line(checkpoint, davis, tmp_path, capsys):
     saved = torch.load(checkpoint, weights_only=True)
-    saved["hyper_parameters"]["network_args"] = {"encoder": {"key_dim": 32}}
+    saved["hyper_parameters"]["network"] = {"preset": "tiny", "encoder": {"key_dim": 32}}
     torch.save(saved, tmp_path / "other.ckpt")
     arguments = ["--config", "configs/davis17.yaml", f"--data.root={davis}"]
     assert main(["test", *arguments, f"--ckpt_path={tmp_path / 'other.ckpt'}"]) == 1
@@ -277,8 +277,11 @@ def test_a_run_of_an_encoder_by_class_in_the_users_folder_leaves_his_files_and_l
     Path("config.yaml").write_text("# mine\nmodel:\n  class_path: vos_umec.UMECModule\n")
     encoder = "{class_path: vos_umec.TrunkEncoder, init_args: {blocks: [1, 1], strides: [1, 1]}}"
     arguments = ["fit", "--config", "configs/quickstart.yaml", "--config", "config.yaml", *_small_synthetic()]
-    arguments += ["--data.root=videos", "--trainer.logger=false", "--model.network=propagation"]
-    arguments += [f"--model.network_args={{encoder: {encoder}}}", "--model.evaluation.segmenter={rounds: 0}"]
+    arguments += ["--data.root=videos", "--trainer.logger=false"]
+    arguments += [
+        f"--model.network={{preset: null, encoder: {encoder}}}",
+        "--model.evaluation.segmenter={rounds: 0}",
+    ]
     assert main(arguments) == 0
     assert Path("config.yaml").read_text().startswith("# mine")
     assert "TrunkEncoder" in Path("vos_umec_config.yaml").read_text()

@@ -4,15 +4,16 @@ import pytest
 
 from vos_umec import UMECModule
 from vos_umec.cli.main import main
-from vos_umec.training.checkpoint import load_module
 from vos_umec.models.model_file import read_card, write_model
+from vos_umec.training.checkpoint import load_module
 
 OWN = {"rounds": 1, "short_side": 64, "readout": {"top_k": 5, "radius": 9}}
 
 
 @pytest.fixture
 def words(tmp_path) -> list[str]:
-    write_model(UMECModule(network="tiny", segmenter=OWN), tmp_path / "a.safetensors")
+    module = UMECModule(network="tiny", evaluation={"segmenter": OWN})
+    write_model(module.network, tmp_path / "a.safetensors", module.description())
     return ["export", str(tmp_path / "a.safetensors"), "--out", str(tmp_path / "b.safetensors")]
 
 
@@ -20,14 +21,14 @@ def test_options_and_notes_are_in_the_file(words, tmp_path):
     options = ["--rounds", "0", "--radius", "5", "--pyramid-weights", "[1, 0.5]", "--note.data", "two clips"]
     assert main([*words, *options, "--note.minutes=60"]) == 0
     again = load_module(tmp_path / "b.safetensors")
-    assert again.hparams["segmenter"] == {**OWN, "rounds": 0, "readout": {"top_k": 5, "radius": 5.0}}
+    assert again.evaluation.segmenter == {**OWN, "rounds": 0, "readout": {"top_k": 5, "radius": 5.0}}
     assert again.network.encoder.pyramid_weights == (1.0, 0.5)
     assert read_card(tmp_path / "b.safetensors") == {"data": "two clips", "minutes": "60"}
 
 
 def test_a_protocol_replaces_all_settings_of_the_model(words, tmp_path):
     assert main([*words, "--protocol", "crw", "--top-k", "7"]) == 0
-    settings = load_module(tmp_path / "b.safetensors").hparams["segmenter"]
+    settings = load_module(tmp_path / "b.safetensors").evaluation.segmenter
     assert settings == {"protocol": "crw", "readout": {"top_k": 7}}
 
 

@@ -6,10 +6,10 @@ from safetensors.torch import load_file
 
 from vos_umec import SyntheticVOS, UMECModule
 from vos_umec.cli.main import main
-from vos_umec.training.checkpoint import load_module
 from vos_umec.io.masks import read_mask, write_mask
 from vos_umec.io.video_writer import VideoWriter
 from vos_umec.models.model_file import read_card, write_model
+from vos_umec.training.checkpoint import load_module
 
 
 @pytest.fixture(scope="module")
@@ -21,15 +21,15 @@ def clip(tmp_path_factory):
 
 @pytest.fixture
 def start(tmp_path):
-    module = UMECModule(network="compact", segmenter={"rounds": 1, "short_side": 48, "references": 2})
-    write_model(module, tmp_path / "start.safetensors")
+    module = UMECModule("compact", evaluation={"segmenter": {"rounds": 1, "short_side": 48, "references": 2}})
+    write_model(module.network, tmp_path / "start.safetensors", module.description())
     return tmp_path / "start.safetensors"
 
 
 @pytest.mark.slow
 def test_the_network_stays_what_it_was_and_only_the_clip_that_is_given_is_read(clip, tmp_path, monkeypatch):
     module = UMECModule(network="compact")  # its settings are the defaults, which are not those of two_cores.yaml
-    write_model(module, tmp_path / "start.safetensors")
+    write_model(module.network, tmp_path / "start.safetensors", module.description())
     for name in ("a", "b"):
         with VideoWriter(tmp_path / "videos" / f"{name}.mp4", 24) as writer:
             for frame in clip.source().read(range(6)):
@@ -40,7 +40,7 @@ def test_the_network_stays_what_it_was_and_only_the_clip_that_is_given_is_read(c
         assert main([*words, "--minutes", "0.02"]) == 0
     after = load_module(tmp_path / "finetuned.safetensors")
     assert after.network.encoder.pyramid_weights == module.network.encoder.pyramid_weights == (1.0,)
-    assert after.hparams["segmenter"] is None
+    assert not after.evaluation.segmenter
     pictures = (tmp_path / "finetune" / "version_1" / "pseudo_masks" / "pictures").iterdir()
     assert all("_b." in picture.name for picture in pictures)
     assert all((tmp_path / "videos" / f"{name}.mp4").stat().st_size for name in ("a", "b"))
@@ -52,7 +52,7 @@ def test_v_and_d_learn_on_a_clip_that_is_shown_before_and_after(clip, start, tmp
     arguments = ["finetune", str(clip.path), "--out", str(out), "--checkpoint", str(start), "--minutes", "0.1"]
     assert main([*arguments, "--mask", str(clip.annotations[0])]) == 0
     model = out / "finetuned.safetensors"
-    assert read_card(model)["started_from"] == "start.safetensors"
+    assert read_card(model)["finetuned_from"] == "start.safetensors"
     assert (out / "before_and_after.png").stat().st_size > 0
     given, learnt = load_file(start), load_file(model)
     moved = {name.split(".")[0] for name in given if not given[name].equal(learnt[name])}

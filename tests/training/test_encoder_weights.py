@@ -85,7 +85,7 @@ def test_the_whole_model_takes_an_encoder_by_its_class(tmp_path):
     square = torch.zeros(2, 4, 32, 32, dtype=torch.uint8)
     square[..., 8:24, 8:24] = 1
     assert module.segmentation_step(clip, square).requires_grad
-    write_model(module.network, tmp_path / "m.safetensors", module.description(module.hparams["network"]))
+    write_model(module.network, tmp_path / "m.safetensors", module.description())
     again = load_module(tmp_path / "m.safetensors").network.state_dict()
     assert again.keys() == module.network.state_dict().keys()
     with pytest.raises(ConfigError, match="the encoder has stride 8 and the frame-mask encoder 4"):

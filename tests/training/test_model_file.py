@@ -16,7 +16,7 @@ SEGMENTER = {"rounds": 1, "short_side": 32, "references": 2}
 
 
 def write(module, path, card=None):
-    write_model(module.network, path, module.description(module.hparams["network"]), card)
+    write_model(module.network, path, module.description(), card)
 
 
 @pytest.fixture

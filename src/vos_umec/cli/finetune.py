@@ -65,7 +65,7 @@ def run(
     )
     model = out / "finetuned.safetensors"
     card = {"finetuned_from": start.name, "minutes": minutes, "videos": videos.name}
-    write_model(cli.model.network, model, cli.model.description(network), card)
+    write_model(cli.model.network, model, cli.model.description(), card)
     if mask is not None:
         picture = out / "before_and_after.png"
         segmenters = {

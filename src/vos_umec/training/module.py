@@ -208,8 +208,7 @@ class UMECModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the description by which files are loaded without Lightning."""
-        own = type(self).build_network is not UMECModule.build_network
-        checkpoint[KEY] = self.description(None if own else self.hparams["network"]).plain()
+        checkpoint[KEY] = self.description().plain()
         for trace in ("_instantiator", "_class_path"):  # the command line's, which tie settings to its parser
             checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY].pop(trace, None)
 
@@ -218,14 +217,11 @@ class UMECModule(LightningModule):
         check_fits(checkpoint["state_dict"], self.state_dict())
         self.started_from = checkpoint.get(KEY, {}).get("started_from", [])
 
-    def description(self, network: str | dict[str, Any] | None) -> Description:
-        """What a file should say of this module.
-
-        Args:
-            network: The network's specification; None if a class of one's own builds it.
-        """
+    def description(self) -> Description:
+        """What a file says of this module, see `write_model`."""
+        builds_its_own = type(self).build_network is not UMECModule.build_network
         return Description(
-            network=network,
+            network=None if builds_its_own else self.hparams["network"],
             segmenter=self.evaluation.segmenter or {},
             started_from=self.started_from,
             module_class=f"{type(self).__module__}.{type(self).__qualname__}",

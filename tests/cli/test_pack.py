@@ -66,6 +66,11 @@ def pack(results: Path, root: Path, out: Path, dataset: str = "youtube-vos", *mo
     return main(["pack", str(results), "--dataset", dataset, "--root", str(root), "--out", str(out), *more])
 
 
+def error_lines(capsys) -> list[str]:
+    """Lines of the error stream; before 15, rich prints an empty one for a progress bar that is off."""
+    return [line for line in capsys.readouterr().err.splitlines() if line]
+
+
 def test_a_youtube_vos_zip_holds_what_the_server_asks_for(ytvos, results, tmp_path, capsys):
     out = tmp_path / "out" / "results.zip"
     assert pack(results, ytvos, out) == 0
@@ -109,7 +114,7 @@ def test_every_problem_is_one_line_and_nothing_is_written(ytvos, results, tmp_pa
         rf"error: .* video b: .* 5 masks in {results}/b",
         rf"{out} .* 4 problem",
     ]
-    for line, words in zip(capsys.readouterr().err.splitlines(), told, strict=True):
+    for line, words in zip(error_lines(capsys), told, strict=True):
         assert re.match(f"vos-umec: {words}", line)
     assert out.read_text() == "before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "results.zip", "ytvos"]
@@ -146,8 +151,7 @@ def test_places_that_are_not_there_are_one_line(ytvos, results, tmp_path, capsys
     assert pack(results, tmp_path / "absent", tmp_path / "results.zip") == 1
     (tmp_path / "file").touch()
     assert pack(results, ytvos, tmp_path / "file" / "results.zip") == 1
-    lines = capsys.readouterr().err.splitlines()
-    for line, place in zip(lines, ("absent", "absent", "file/results.zip"), strict=True):
+    for line, place in zip(error_lines(capsys), ("absent", "absent", "file/results.zip"), strict=True):
         assert f"{tmp_path}/{place}" in line
 
 
@@ -184,7 +188,7 @@ def test_needs_no_torch(ytvos, results, tmp_path):
         "sys.exit(status or ' '.join({'torch', 'decord', 'kornia'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr.strip()) == (0, "")
 
 
 @pytest.mark.slow

@@ -167,6 +167,12 @@ def test_what_would_harm_later_is_refused_at_the_start(options, callbacks, told,
         trainer.fit(UMECModule(network="tiny", freeze_encoder=True), torch.utils.data.DataLoader([0]))
 
 
+@pytest.mark.xfail(
+    tuple(int(number) for number in torch.__version__.split(".")[:2]) < (2, 13),
+    reason="torch.compile of a method that is exempt from it loses the method's object",
+    raises=TypeError,
+    strict=False,
+)
 def test_a_compiled_module_validates(tmp_path):
     """Lightning compiles validation_step, too, and dynamo would follow it into decord and the metrics."""
     data = SyntheticDataModule(str(tmp_path), train_videos=1, val_videos=1, frames=4, size=(40, 56))

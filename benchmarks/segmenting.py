@@ -5,6 +5,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -25,17 +26,18 @@ NARROW = {"Dv": 128, "dims": (128, 64, 64)}
 def network(Dv: int = 512, dims: tuple[int, ...] = (512, 256, 128)) -> UMEC:
     """ResNet-18 to stage 3, keys of 256 channels at stride 8, random weights.
 
-    The decoder adds to the mask it is given, and begins by adding nothing: else masks of random weights would fill
-    all of a window. Its arithmetic is the same.
+    The decoder adds to the previous mask, and begins by adding nothing: else masks of random weights would fill a
+    window. Its arithmetic is the same.
     """
     torch.manual_seed(0)
-    return build_network(
-        "resnet18",
-        TAU,
-        encoder={"blocks": (2, 2, 2), "strides": (1, 2, 1), "key_dim": 256},
-        mask_encoder={"mask_dim": Dv},
-        decoder={"dims": dims, "residual": True},
-    ).eval()
+    spec = {
+        "preset": "resnet18",
+        "tau": TAU,
+        "encoder": {"blocks": (2, 2, 2), "strides": (1, 2, 1), "key_dim": 256},
+        "mask_encoder": {"mask_dim": Dv},
+        "decoder": {"dims": dims, "residual": True},
+    }
+    return cast(UMEC, build_network(spec).eval())
 
 
 class Clip:
@@ -49,7 +51,7 @@ class Clip:
             self.name = "DAVIS's dog, 480 x 854"
         else:
             data = SyntheticVOS("runs/bench/video", 1, 1, frames=40, size=(480, 854), objects=(1, 1))
-            data.preparation()
+            data.prepare()
             sequence = data.val_sequences()[0]
             self.source = sequence.source()
             masks = [sequence.annotations[t] for t in range(len(self.source))]

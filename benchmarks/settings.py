@@ -27,7 +27,7 @@ class Setting:
     def module(self, **changes: Any) -> UMECModule:
         """A fresh module, always with the same weights."""
         torch.manual_seed(0)
-        return UMECModule(**self.options, **changes)
+        return UMECModule(**{**self.options, **changes})
 
     def batch(self, B: int | None = None, frames: int = T, decoded: int | None = None) -> dict[str, Any]:
         """Noise, with pseudo masks of 5 upright bars that stand still; what it shows does not change the time."""
@@ -50,8 +50,7 @@ def folder() -> Setting:
         scale=(0.5, 1.0),
         network="tiny",
         objectives=[{"class_path": "vos_umec.DenseContrastObjective"}],
-        max_objects=2,
-        queries=1,
+        segmentation={"max_objects": 2, "queries": 1},
     )
 
 

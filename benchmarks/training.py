@@ -22,8 +22,7 @@ from vos_umec import UMECModule
 from vos_umec.matching import Readout
 from vos_umec.models import umec
 from vos_umec.models.encoder import ResNetEncoder
-from vos_umec.objectives import dense_contrast, equivariance
-from vos_umec.training import module as steps
+from vos_umec.objectives import dense_contrast, equivariance, segmentation
 from vos_umec.transforms.geometric import GeometricTransform
 
 NETWORKS = "E, V and D alone"
@@ -59,7 +58,11 @@ PARTS = {
         (dense_contrast, "info_nce"),
         (equivariance, "info_nce"),
     ],
-    "aggregation and L_seg": [(umec, "soft_aggregate"), (steps, "segmentation_loss"), (steps, "choose_targets")],
+    "aggregation and L_seg": [
+        (umec, "soft_aggregate"),
+        (segmentation, "segmentation_loss"),
+        (segmentation, "choose_targets"),
+    ],
 }
 
 
@@ -207,6 +210,11 @@ def layouts() -> Comparison:
     )
 
 
+def checkpointed(lean: bool) -> dict[str, Any]:
+    """The network of `paper`, which with `lean` computes activations again in the backward pass."""
+    return {"preset": "resnet18", "gradient_checkpointing": lean}
+
+
 def checkpointing() -> Comparison:
     """A step with and without gradient checkpointing."""
     setting = paper()
@@ -226,7 +234,7 @@ def checkpointing() -> Comparison:
 
     ways = {
         "kept": partial(way, setting.module()),
-        "gradient checkpointing": partial(way, setting.module(gradient_checkpointing=True)),
+        "gradient checkpointing": partial(way, setting.module(network=checkpointed(True))),
     }
     kept = {name: activations(setting, lean) / 2**20 for name, lean in zip(ways, (False, True), strict=True)}
     said = ", ".join(f"{name} {mib:.0f} MiB a clip" for name, mib in kept.items())
@@ -243,7 +251,7 @@ def activations(setting: Setting, lean: bool) -> float:
     """Bytes that a step holds for its backward pass, by clip: the difference of 2 clips and 1."""
     held = []
     for B in (1, 2):
-        module, seen = setting.module(gradient_checkpointing=lean), {}
+        module, seen = setting.module(network=checkpointed(lean)), {}
         torch.manual_seed(0)
         batch = setting.augment(setting.batch(B))
 

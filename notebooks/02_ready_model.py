@@ -9,10 +9,10 @@
 # ---
 
 # %% [markdown]
-# # The model that comes along
+# # The model of the package
 #
-# No training: the model that comes with the package follows objects through a video from one mask. What it was
-# trained on and how well it does is told by its card, `docs/model_card.md`.
+# No training here: the model that comes with the package follows objects through a video from one mask. Its card,
+# `docs/model_card.md`, says what it was trained on and how well it does.
 
 # %%
 import os
@@ -23,14 +23,9 @@ import torch
 from PIL import Image
 
 import vos_umec
-from vos_umec.clustering.segments import SpaceTimeClusterer
-from vos_umec.clustering.video import cluster_video
-from vos_umec.io.masks import read_mask
-from vos_umec.training.checkpoint import load_module
-from vos_umec.training.evaluation import SequenceEvaluation, score_table
-from vos_umec.viz.overlays import overlay
-from vos_umec.viz.segments import segment_sheet
-from vos_umec.viz.sheets import contact_sheet
+from vos_umec.clustering import SpaceTimeClusterer, cluster_video
+from vos_umec.training import SequenceEvaluation, load_module, score_table
+from vos_umec.viz import contact_sheet, overlay, segment_sheet
 
 OUT = Path(os.environ.get("VOS_UMEC_OUT", "../runs/ready_model"))
 FRAMES = 40 if int(os.environ.get("VOS_UMEC_EPOCHS", "12")) > 2 else 8  # fewer for a quicker look
@@ -39,14 +34,14 @@ FRAMES = 40 if int(os.environ.get("VOS_UMEC_EPOCHS", "12")) > 2 else 8  # fewer 
 # ## A video and the mask of its first frame
 #
 # Made here, so that the notebook needs no file. For a video of your own: `source = vos_umec.open_source("my.mp4")`
-# and `first = read_mask("first.png")`.
+# and `first = vos_umec.read_mask("first.png")`.
 
 # %%
 made = vos_umec.SyntheticVOS(OUT / "videos", train_videos=1, val_videos=1, frames=FRAMES, size=(240, 432), seed=3)
 made.prepare()
 sequence = made.val_sequences()[0]
 source = sequence.source()
-first = read_mask(sequence.annotations[0])
+first = vos_umec.read_mask(sequence.annotations[0])
 Image.fromarray(overlay(source.read([0])[0], first))
 
 # %% [markdown]
@@ -61,18 +56,19 @@ Image.fromarray(contact_sheet([[results[i] for i in shown]]))
 # %% [markdown]
 # ## What refinement is worth
 #
-# `rounds=0` carries masks along the affinity alone. J&F by the rules of DAVIS 2017.
+# With `rounds=0` the masks are propagated by the affinity alone (label propagation). The first baseline copies the
+# first mask. J&F is by the rules of DAVIS 2017.
 
 # %%
 module = load_module()
-evaluation = SequenceEvaluation(module.network, module.hparams["segmenter"], baselines=True)
+evaluation = SequenceEvaluation(module.network, module.evaluation.segmenter, baselines=True)
 evaluation.update(sequence)
 score_table(evaluation.rows())
 
 # %% [markdown]
 # ## What the encoder sees
 #
-# Its keys, clustered in space and time without any mask: what the pseudo masks of training are made of.
+# Its keys, clustered in space and time without any mask. In training such clusters are the pseudo masks.
 
 # %%
 frame_indices = list(range(0, len(source), max(1, len(source) // 8)))

@@ -33,7 +33,7 @@ class EncodedClip:
         self.frame_indices = frame_indices
 
     def require_frames(self, least: int, objective: str) -> tuple[int, int]:
-        """The number of clips and their length, (B, T); ConfigError, naming the objective, if T is below `least`."""
+        """(B, T), the number of clips and their length; ConfigError, with the objective's name, if T < `least`."""
         B, T = self.frame_indices.shape
         if least > T:
             raise ConfigError(

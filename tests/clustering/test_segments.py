@@ -7,8 +7,7 @@ import torch.nn.functional as F
 
 from vos_umec.clustering import segments as segments_module
 from vos_umec.clustering.kmeans import kmeans
-from vos_umec.clustering.position import position_code_3d
-from vos_umec.clustering.segments import SpaceTimeClusterer, segment_health
+from vos_umec.clustering.segments import SpaceTimeClusterer, position_code_3d, segment_health
 from vos_umec.errors import ConfigError, DataError
 
 
@@ -43,7 +42,7 @@ def test_segments_are_the_nearest_centroids_of_upsampled_distances():
     result = SpaceTimeClusterer(M, position_weight=weight)(keys, (16, 24), seed=5)
 
     T, _, h, w = keys.shape
-    code = position_code_3d(T, h, w, 12)
+    code = position_code_3d(T, h, w)
     x = [
         torch.cat([keys[t, :, y, c], weight * code[t, y, c]]) for t in range(T) for y in range(h) for c in range(w)
     ]
@@ -68,14 +67,13 @@ def test_a_moving_thing_is_one_segment_in_space_and_time():
     assert result.health.consistency == pytest.approx((labels[1:] == labels[:-1]).mean())
 
 
-@pytest.mark.parametrize("fusion", ["concat", "add"])
-def test_only_position_tells_equal_things_apart(fusion):
+def test_only_position_tells_equal_things_apart():
     labels = np.zeros((4, 6, 18), int)
     labels[:, :, 0:5] = labels[:, :, 13:18] = 1  # two equal things, far apart
     keys = painted(labels, D=12)
-    without = SpaceTimeClusterer(2, position_weight=0, fusion=fusion)(keys, (6, 18), seed=0).segments
+    without = SpaceTimeClusterer(2, position_weight=0)(keys, (6, 18), seed=0).segments
     assert (without == labels).all() or (without == 1 - labels).all()
-    strong = SpaceTimeClusterer(3, position_weight=1.2, fusion=fusion)(keys, (6, 18), seed=0).segments
+    strong = SpaceTimeClusterer(3, position_weight=1.2)(keys, (6, 18), seed=0).segments
     left, right = strong[:, :, :4], strong[:, :, 14:]
     assert len(np.unique(left)) == len(np.unique(right)) == 1
     assert left[0, 0, 0] != right[0, 0, 0]
@@ -150,7 +148,7 @@ def test_health_of_extremes():
 
 
 def test_errors():
-    for settings in ({"clusters": 1}, {"clusters": 255}, {"position_weight": -0.1}, {"fusion": "sum"}):
+    for settings in ({"clusters": 1}, {"clusters": 255}, {"position_weight": -0.1}):
         with pytest.raises(ConfigError, match="expected"):
             SpaceTimeClusterer(**settings)
     with pytest.raises(DataError, match=r"\(4, .* 5"):

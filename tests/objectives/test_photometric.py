@@ -2,12 +2,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 from objective_toys import ConvEncoder, PooledEncoder, gradcheck_weights, moving_clip, still_clip
-from test_window import slow_readout
 
 from vos_umec.errors import ConfigError
 from vos_umec.objectives.base import EncodedClip
 from vos_umec.objectives.photometric import PhotometricObjective
 from vos_umec.transforms.color import from_lab, to_lab
+
+
+def masked_readout(q, r, c, radius, tau):
+    """Colors (1, h, w) at the query's cells: a softmax over the references' cells that are not far."""
+    h, w = q.shape[-2:]
+    row, column = torch.arange(h), torch.arange(w)
+    far_rows = (row[:, None] - row).abs() > radius  # (h, h)
+    far_columns = (column[:, None] - column).abs() > radius
+    scores = torch.einsum("ndij,dyx->nijyx", r, q) / tau
+    scores = scores.masked_fill(far_rows[:, None, :, None] | far_columns[None, :, None, :], -torch.inf)
+    weights = scores.flatten(0, 2).softmax(dim=0).view_as(scores)
+    return torch.einsum("nijyx,nkij->kyx", weights, c)
 
 
 def slow_photometric(E, frames, references, radius, tau):
@@ -25,8 +36,8 @@ def slow_photometric(E, frames, references, radius, tau):
             colors.append(F.avg_pool2d(lab[channel[b]][None], E.stride))
         for t in range(1, T):
             first = max(0, t - references)
-            r, c = torch.stack(keys[first:t])[None], torch.stack(colors[first:t])[None]
-            difference = 20 * (slow_readout(keys[t][None], r, c, radius, tau)[0] - colors[t]).abs()
+            r, c = torch.stack(keys[first:t]), torch.stack(colors[first:t])
+            difference = 20 * (masked_readout(keys[t], r, c, radius, tau) - colors[t]).abs()
             losses.append(torch.where(difference < 1, difference**2 / 2, difference - 0.5))
     return torch.stack(losses).mean()
 

@@ -1,7 +1,7 @@
 """Space-time segments from a video's keys (UMEC eq. 1), and figures that tell good segments from bad ones."""
 
+import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -10,13 +10,46 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vos_umec.clustering.kmeans import faiss_gpu, kmeans
-from vos_umec.clustering.position import position_code_3d
 from vos_umec.errors import ConfigError
 
 SMALL = 0.005
 """A cluster with a smaller fraction of the cells counts as small."""
 FRAMES_AT_ONCE = 8
 """Frames whose distances are held at full resolution: 65 MB at 480p with M = 5."""
+PERIODS = (2.0, 1.0)
+"""In lengths of an axis. Along half of the longer one, cells that are farther apart always differ more."""
+
+
+def position_code_3d(T: int, h: int, w: int, device: torch.device | str | None = None) -> Tensor:
+    """Encode each cell's (t, y, x) as a vector of unit norm.
+
+    t, y and x each get a pair (sin, cos) of period 2 and one of period 1. Coordinates are those of cell centers: t
+    is divided by T, y and x by the longer side, so that a step down counts as much as a step to the right. The
+    squared distance of two cells depends on their difference (dt, dy, dx) alone: 1/3 of the sum over axes and
+    periods P of 1 - cos(2 pi d / P).
+
+    The paper names a "3D sinusoidal position encoding vector" without a formula; this one is our choice.
+
+    Args:
+        T: Frames.
+        h: Rows of the feature grid.
+        w: Columns of the feature grid.
+        device: Where to put the code.
+
+    Returns:
+        (T, h, w, 12) float32, unit norm over the last axis.
+    """
+    periods = torch.tensor(PERIODS, dtype=torch.float32, device=device)
+    side = max(h, w)
+    code = []
+    for axis, (cells, length) in enumerate(((T, T), (h, side), (w, side))):
+        center = (torch.arange(cells, dtype=torch.float32, device=device) + 0.5) / length  # (cells,) in (0, 1)
+        angle = 2 * math.pi * center[:, None] / periods  # (cells, 2)
+        waves = torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1)  # (cells, 4)
+        shape = [1, 1, 1, 4]
+        shape[axis] = cells
+        code.append(waves.view(shape).expand(T, h, w, 4))
+    return torch.cat(code, dim=-1) / math.sqrt(6)  # each of the 6 pairs has norm 1
 
 
 @dataclass(frozen=True)
@@ -63,9 +96,6 @@ class SpaceTimeClusterer:
     Args:
         clusters: M, 2 to 254.
         position_weight: lambda, at least 0.
-        fusion: "concat" as above; "add" for e_i + lambda p_i, with a code as wide as the key.
-        position_dim: Channels of the code under "concat", at least 6.
-        shortest_period: Shortest period of the code, see `position_code_3d`.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -78,25 +108,13 @@ class SpaceTimeClusterer:
         ((3, 16, 24), [0, 0, 0, 0, 1, 1], 1.0)
     """
 
-    def __init__(
-        self,
-        clusters: int = 5,
-        position_weight: float = 0.5,
-        fusion: Literal["concat", "add"] = "concat",
-        position_dim: int = 12,
-        shortest_period: float = 1.0,
-    ) -> None:
+    def __init__(self, clusters: int = 5, position_weight: float = 0.5) -> None:
         if not 2 <= clusters <= 254:
             raise ConfigError(f"clusters is {clusters}; expected 2 to 254, since 255 marks unknown pixels")
         if position_weight < 0:
             raise ConfigError(f"position_weight is {position_weight}; expected 0 or more")
-        if fusion not in ("concat", "add"):
-            raise ConfigError(f"fusion is '{fusion}'; expected 'concat' or 'add'")
         self.clusters = clusters
         self.position_weight = position_weight
-        self.fusion = fusion
-        self.position_dim = position_dim
-        self.shortest_period = shortest_period
 
     def __call__(self, keys: Tensor, output_size: tuple[int, int], seed: int) -> SegmentsResult:
         """Cluster one video.
@@ -115,10 +133,8 @@ class SpaceTimeClusterer:
         """
         T, D, h, w = keys.shape
         e = keys.detach().float().permute(0, 2, 3, 1).reshape(-1, D)  # (n, D), n = T*h*w
-        width = self.position_dim if self.fusion == "concat" else D
-        code = position_code_3d(T, h, w, width, self.shortest_period, keys.device)
-        p = self.position_weight * code.view(-1, width)  # (n, width)
-        x = torch.cat((e, p), dim=1) if self.fusion == "concat" else e + p
+        p = self.position_weight * position_code_3d(T, h, w, keys.device).flatten(0, 2)  # (n, 12)
+        x = torch.cat((e, p), dim=1)  # (n, D + 12)
         found = kmeans(x.cpu().numpy(), self.clusters, seed, faiss_gpu(keys.device))
 
         # Number the segments by size, so that colors mean the same in every picture.

@@ -108,12 +108,6 @@ def encode_frames(frames: Frame, encoder: Encoder, device: torch.device) -> Tens
 
     Returns:
         Keys (T, D, h, w).
-
-    Example:
-        >>> from vos_umec.models.factory import build_network
-        >>> E = build_network("tiny").encoder
-        >>> tuple(encode_frames(np.zeros((2, 18, 27, 3), np.uint8), E, torch.device("cpu")).shape)
-        (2, 64, 5, 7)
     """
     batch = CPU_FRAMES if device.type == "cpu" else OTHER_FRAMES
     bf16 = torch.autocast(device.type, torch.bfloat16) if multiplies_bf16(device) else nullcontext()

@@ -1,4 +1,4 @@
-"""timm's networks as readers of feature maps: by blocks where patches are tokens, else by stages."""
+"""Encoders on backbones of timm: ViTs are read after a block, other networks after a stage."""
 
 import importlib
 import logging
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vos_umec.constants import IMAGENET_MEAN, IMAGENET_STD
 from vos_umec.errors import CheckpointError, ConfigError, MissingDependencyError
 from vos_umec.models.encoder import Encoder, Features
-from vos_umec.models.weights import misfits, read_tensors, strip_prefix
+from vos_umec.models.weights import load_tensors, read_tensors, strip_prefix
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +26,11 @@ class Blocks(nn.Module):
         net: A VisionTransformer or Eva of timm, made for images of any size.
         layer: The last block that is read; those behind it are dropped.
         stride: s, 1 to the patch size; None for the patch size.
-
-    Raises:
-        ConfigError: If the layer or the stride does not exist.
     """
 
     def __init__(self, net: Any, layer: int, stride: int | None) -> None:
         super().__init__()
-        layer = _counted(layer, len(net.blocks), "blocks")
+        layer = _from_start(layer, len(net.blocks), "blocks")
         # The decoder's skips: at two thirds and one third of the way.
         earlier = {(layer + 1) // 3 - 1, 2 * (layer + 1) // 3 - 1} - {-1, layer}
         self.layers = [*sorted(earlier), layer]
@@ -61,13 +58,7 @@ class Blocks(nn.Module):
 
 
 class Stages(nn.Module):
-    """Feature maps of a network after some of its stages.
-
-    `stride` is the coarsest map's.
-
-    Args:
-        net: A network of timm made with `features_only`.
-    """
+    """Feature maps of a network of timm made with `features_only`; `stride` is the coarsest map's."""
 
     def __init__(self, net: Any) -> None:
         super().__init__()
@@ -81,61 +72,31 @@ class Stages(nn.Module):
         return [one.permute(0, 3, 1, 2) for one in maps] if self.last else maps
 
 
-def build_backbone(
-    name: str, layer: int = -1, stride: int | None = None, pretrained: bool = False, weights: str | None = None
-) -> tuple[Blocks | Stages, dict[str, Any]]:
-    """A backbone of timm that gives feature maps.
-
-    Args:
-        name: timm's name.
-        layer: The block or stage to read last.
-        stride: s, or None for the backbone's own.
-        pretrained: With the weights that timm downloads.
-        weights: With the weights of this file.
-
-    Returns:
-        The backbone, and what timm says of its input ("mean", "std").
-
-    Raises:
-        MissingDependencyError: If timm is not installed.
-        ConfigError: If there is no such backbone, or it does not take the layer or the stride.
-        CheckpointError: If the weights cannot be had or are not this backbone's.
-    """
-    timm = import_timm()
+def _build_backbone(name: str, layer: int, stride: int | None) -> tuple[Blocks | Stages, dict[str, Any]]:
+    """A backbone of timm that gives feature maps, and timm's description of its input ("mean", "std")."""
+    timm = _import_timm()
     if not timm.is_model(name):
         near = get_close_matches(name, timm.list_models(), cutoff=0.4)
         raise ConfigError(
-            f"timm {timm.__version__} has no backbone '{name}'; the nearest names are {', '.join(near) or 'far'}, "
-            "and timm.list_models() gives all"
+            f"timm {timm.__version__} has no backbone '{name}'; names like it are {', '.join(near) or 'none'}, and "
+            "timm.list_models() gives all"
         )
-    net = _create(timm, name, pretrained, dynamic_img_size=True)
+    net = _create(timm, name, dynamic_img_size=True)
     if net is not None and hasattr(net, "blocks") and isinstance(net.patch_embed, timm.layers.PatchEmbed):
-        if weights is not None:
-            load_file(net, weights)
         return Blocks(net, layer, stride), net.pretrained_cfg
     options: dict[str, Any] = {} if net is None else {"dynamic_img_size": True}  # Swin's windows, for one
     if stride is not None:
         options["output_stride"] = stride
-    net = _create(timm, name, False, features_only=True, **options)
+    net = _create(timm, name, features_only=True, **options)
     if net is None:
         raise ConfigError(f"timm's '{name}' takes no output stride; leave stride out and take an earlier layer")
-    layer = _counted(layer, len(net.feature_info), "stages")
+    layer = _from_start(layer, len(net.feature_info), "stages")
     options["out_indices"] = list(range(max(0, layer - 2), layer + 1))
-    net = _create(timm, name, pretrained, features_only=True, **options)
-    if weights is not None:
-        full = _create(timm, name, False)
-        load_file(full, weights)
-        held = {key.replace(".", "_"): x for key, x in full.state_dict().items()}  # features_only joins names so
-        net.load_state_dict({key: held[key.removeprefix("model.").replace(".", "_")] for key in net.state_dict()})
+    net = _create(timm, name, features_only=True, **options)
     return Stages(net), net.pretrained_cfg
 
 
-def import_timm() -> Any:
-    """The package timm.
-
-    Raises:
-        MissingDependencyError: If it is not installed.
-    """
+def _import_timm() -> Any:
     try:
         return importlib.import_module("timm")
     except ImportError as error:
@@ -144,53 +105,39 @@ def import_timm() -> Any:
         ) from error
 
 
-def load_file(net: nn.Module, path: str) -> None:
-    """Fill all of a network of timm from a file, in timm's names or those that timm converts itself.
-
-    Args:
-        net: The network, without classifier.
-        path: The file.
-
-    Raises:
-        CheckpointError: If it does not hold every tensor of the network.
-    """
+def _load_file(net: nn.Module, path: str | Path) -> None:
+    """Fill all of a network of timm, without classifier, from a file."""
     expected = net.state_dict()
-    found = read_tensors(path)
-    total = len(found)
-    prefix, own = strip_prefix(found, next(iter(expected)), expected)
+    tensors = read_tensors(path)
+    prefix, own = strip_prefix(tensors, next(iter(expected)), expected)
+    found = own or tensors
     convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
-    found = own or found
     if convert is not None:
         found = convert(found, net)  # other codes' names, and embeddings of another grid
     held = {key: x for key, x in found.items() if key in expected}
-    needed = {key: x for key, x in expected.items() if key in held or not key.endswith("num_batches_tracked")}
-    if problems := misfits(held, needed):
-        raise CheckpointError(
-            f"{path} is not of this backbone ({type(net).__name__}): {', '.join(problems)}; give the name it was "
-            "trained as"
-        )
-    net.load_state_dict({**expected, **held})
+    load_tensors(
+        net,
+        held,
+        problem=f"{path} is not of this backbone ({type(net).__name__})",
+        advice="give the name it was trained as",
+    )
     unused = [key for key in found if key not in expected]
     log.info(
-        "%s: %d tensors, of which '%s*' fill the backbone; unused there: %s", path, total, prefix, unused or "none"
+        "%s: of %d tensors, those under '%s' fill the backbone; unused there: %s",
+        path,
+        len(tensors),
+        prefix,
+        unused or "none",
     )
 
 
-def _create(timm: Any, name: str, pretrained: bool, **options: Any) -> Any:
+def _create(timm: Any, name: str, pretrained: bool = False, **options: Any) -> Any:
     """A network of timm, or None if it has no such option."""
     if "features_only" not in options:
         options["num_classes"] = 0
     try:
         return timm.create_model(name, pretrained=pretrained, **options)
-    except (
-        TypeError,
-        RuntimeError,
-        NotImplementedError,
-        AttributeError,
-        AssertionError,
-        ValueError,
-        OSError,
-    ) as error:
+    except (TypeError, RuntimeError, AttributeError, AssertionError, ValueError, OSError) as error:
         if isinstance(error, TypeError) and any(option in str(error) for option in options):
             return None
         if pretrained:
@@ -201,7 +148,7 @@ def _create(timm: Any, name: str, pretrained: bool, **options: Any) -> Any:
         ) from error
 
 
-def _counted(layer: int, number: int, of: str) -> int:
+def _from_start(layer: int, number: int, of: str) -> int:
     if not -number <= layer < number:
         raise ConfigError(f"this backbone has {number} {of}, 0 to {number - 1}; found layer {layer}")
     return layer % number
@@ -233,18 +180,12 @@ class TimmEncoder(Encoder):
         ((1, 192, 6, 10), 8)
     """
 
-    def __init__(
-        self,
-        name: str,
-        stride: int | None = None,
-        layer: int = -1,
-        key_dim: int | None = None,
-    ) -> None:
+    def __init__(self, name: str, stride: int | None = None, layer: int = -1, key_dim: int | None = None) -> None:
         super().__init__()
-        self.backbone = (name, layer, stride)
-        self.net, given = build_backbone(name, layer, stride)
+        self.name = name
+        self.net, expected = _build_backbone(name, layer, stride)
         mean, std, own_mean, own_std = (
-            torch.tensor(x).view(3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD, given["mean"], given["std"])
+            torch.tensor(x).view(3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD, expected["mean"], expected["std"])
         )
         self.scale: Tensor
         self.shift: Tensor
@@ -279,13 +220,17 @@ class TimmEncoder(Encoder):
         Raises:
             CheckpointError: If the weights cannot be had, or are not all of the backbone's.
         """
-        pretrained = str(source) == "timm"
-        filled, _ = build_backbone(*self.backbone, pretrained, None if pretrained else str(source))
-        self.net.load_state_dict(filled.state_dict())
+        downloaded = str(source) == "timm"
+        whole = _create(_import_timm(), self.name, pretrained=downloaded)
+        if not downloaded:
+            _load_file(whole, source)
+        held = {key.replace(".", "_"): x for key, x in whole.state_dict().items()}  # features_only joins names so
+        net = self.net.net
+        net.load_state_dict({key: held[key.removeprefix("model.").replace(".", "_")] for key in net.state_dict()})
 
     @torch.no_grad()
     def _probe(self, name: str) -> list[Tensor]:
-        """What a frame of 2 x 3 cells gives, a size that no backbone was made for."""
+        """The feature maps of a frame of 2 x 3 cells, a size that no backbone was made for."""
         self.net.eval()
         try:
             maps: list[Tensor] = self.net(torch.zeros(1, 3, 2 * self.stride, 3 * self.stride))

@@ -1,7 +1,6 @@
-"""Tensors of files, read without running any code in them, and compared with those of a network."""
+"""Tensors of files: read without running any code in them, compared with a network's, loaded into it."""
 
 import argparse
-import logging
 import pickle
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -9,14 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vos_umec.errors import CheckpointError, first_sentence
 
-log = logging.getLogger(__name__)
-
-_CONTAINERS = ("teacher", "state_dict", "model")  # where training codes keep their tensors; DINO's teacher is E
-# What published files hold beside tensors, as plain data: DINO's arguments, scores that are numpy scalars.
+_CONTAINERS = ("teacher", "state_dict", "model")  # where training codes keep their tensors; of DINO, the teacher's
+# What published files hold beside tensors: DINO's arguments, and scores that are numpy scalars.
 _PLAIN: list[Any] = [argparse.Namespace, np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]
 _SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # before and since numpy 2
 
@@ -97,57 +94,64 @@ def strip_prefix(
     return prefix, {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
 
 
-def misfits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
-    """In what a state dictionary differs from a network's, one phrase for each kind, with an example.
+def load_tensors(net: nn.Module, tensors: Mapping[str, Tensor], problem: str, advice: str) -> list[str]:
+    """Load published tensors into a network. Counters of batch norms may be missing, as in old files.
 
     Args:
-        found: Tensors by name.
-        expected: The network's own.
+        net: The network; it changes only if all fits.
+        tensors: The tensors by the network's names.
+        problem: First part of the message where they do not fit.
+        advice: Last part of it.
 
     Returns:
-        Up to three phrases; none if names and shapes agree.
+        The names of the counters that are missing and stay as they were.
 
-    Example:
-        >>> misfits({"a": torch.zeros(2)}, {"a": torch.zeros(3), "b": torch.zeros(1)})
-        ['1 tensors missing (such as b)', '1 tensors of another shape (a is [2], expected [3])']
+    Raises:
+        CheckpointError: If names or shapes differ.
     """
-    missing = [name for name in expected if name not in found]
-    surplus = [name for name in found if name not in expected]
-    changed = [name for name in expected if name in found and found[name].shape != expected[name].shape]
-    problems = []
-    if missing:
-        problems.append(f"{len(missing)} tensors missing (such as {missing[0]})")
-    if surplus:
-        problems.append(f"{len(surplus)} tensors too many (such as {surplus[0]})")
-    if changed:
-        name = changed[0]
-        problems.append(
-            f"{len(changed)} tensors of another shape ({name} is {list(found[name].shape)}, "
-            f"expected {list(expected[name].shape)})"
-        )
-    return problems
+    own = net.state_dict()
+    missing = [name for name in own if name not in tensors and name.endswith("num_batches_tracked")]
+    check_fits(tensors, {name: x for name, x in own.items() if name not in missing}, problem, advice)
+    net.load_state_dict({**own, **tensors})
+    return missing
 
 
-def check_fits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def check_fits(
+    found: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    problem: str = "the checkpoint is of another network",
+    advice: str = "use the settings it was trained with, or another checkpoint",
+) -> None:
     """Compare a checkpoint's tensors with a module's.
 
     Args:
         found: The checkpoint's state dictionary.
         expected: The module's own.
+        problem: First part of the message.
+        advice: Last part of the message.
 
     Raises:
         CheckpointError: If names or shapes differ, with an example of each kind.
 
     Example:
-        >>> import torch
         >>> check_fits({"w": torch.zeros(2)}, {"w": torch.zeros(3)})
         Traceback (most recent call last):
         vos_umec.errors.CheckpointError: the checkpoint is of another network: 1 tensors of another shape \
 (w is [2], expected [3]); use the settings it was trained with, or another checkpoint
     """
-    problems = misfits(found, expected)
-    if problems:
-        raise CheckpointError(
-            f"the checkpoint is of another network: {', '.join(problems)}; "
-            "use the settings it was trained with, or another checkpoint"
+    missing = [name for name in expected if name not in found]
+    surplus = [name for name in found if name not in expected]
+    changed = [name for name in expected if name in found and found[name].shape != expected[name].shape]
+    kinds = []
+    if missing:
+        kinds.append(f"{len(missing)} tensors missing (such as {missing[0]})")
+    if surplus:
+        kinds.append(f"{len(surplus)} tensors too many (such as {surplus[0]})")
+    if changed:
+        name = changed[0]
+        kinds.append(
+            f"{len(changed)} tensors of another shape ({name} is {list(found[name].shape)}, "
+            f"expected {list(expected[name].shape)})"
         )
+    if kinds:
+        raise CheckpointError(f"{problem}: {', '.join(kinds)}; {advice}")

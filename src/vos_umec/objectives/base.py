@@ -20,14 +20,6 @@ class EncodedClip:
 
     Raises:
         ConfigError: If the shapes do not fit each other.
-
-    Example:
-        >>> import torch
-        >>> from vos_umec.models.encoder import ResNetEncoder
-        >>> E = ResNetEncoder(blocks=(1, 1), strides=(1, 1), key_dim=16)
-        >>> clip = EncodedClip(E, torch.rand(2, 3, 3, 32, 32), torch.arange(3).expand(2, 3))
-        >>> tuple(clip.keys.shape), clip.features is clip.features
-        ((2, 3, 16, 8, 8), True)
     """
 
     def __init__(self, encoder: nn.Module, frames: Tensor, frame_indices: Tensor) -> None:
@@ -41,18 +33,7 @@ class EncodedClip:
         self.frame_indices = frame_indices
 
     def require_frames(self, least: int, objective: str) -> tuple[int, int]:
-        """Check the length of the clips.
-
-        Args:
-            least: Frames that the objective needs.
-            objective: Its name, for the message.
-
-        Returns:
-            (B, T), the number of clips and their length.
-
-        Raises:
-            ConfigError: If the clips are shorter.
-        """
+        """(B, T), the number of clips and their length; ConfigError, with the objective's name, if T < `least`."""
         B, T = self.frame_indices.shape
         if least > T:
             raise ConfigError(

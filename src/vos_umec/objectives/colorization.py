@@ -24,7 +24,8 @@ class ColorizationObjective(CorrespondenceObjective):
 
     Source: "Tracking Emerges by Colorizing Videos", Vondrick et al., ECCV 2018, arXiv 1806.09594. Unlike there,
     each batch has clusters of its own, and keys have unit norm and a temperature, as elsewhere in UMEC. The
-    clip's shared features are not used. E never learns to use colors, so give it `color="grey"`, in inference too.
+    features of `EncodedClip` are not used. E never learns to use colors, so give it `color="grey"`, also in
+    inference.
 
     Args:
         colors: Number of color clusters.
@@ -52,15 +53,12 @@ class ColorizationObjective(CorrespondenceObjective):
         """Compute the loss.
 
         Args:
-            clip: Clips of at least two frames.
+            clip: Clips of at least two frames; shorter ones raise ConfigError.
 
         Returns:
             "loss"; the same as "colorization"; "colorization_alike", the loss if all keys were alike: below it, E
             has learned something; and "colorization_accuracy", the fraction of cells whose likeliest color is
             right. All but the loss are detached.
-
-        Raises:
-            ConfigError: If clips have one frame.
         """
         B, T = clip.require_frames(2, "colorization")
         lab = to_lab(clip.frames)

@@ -20,8 +20,8 @@ class CycleConsistencyObjective(CorrespondenceObjective):
         W_k = A_0 ... A_{k-1} A'_{k-1} ... A'_0,   L = - mean over k = 2..T-1 and i of log W_k[i, i].
 
     Source: "Space-Time Correspondence as a Contrastive Random Walk", Jabri et al., NeurIPS 2020, arXiv 2006.14613.
-    Unlike there, nodes are pooled keys, which are matched later, and not the output of a separate head. The clip's
-    shared features are not used; with the defaults the patches of a frame have three times its pixels.
+    Unlike there, nodes are pooled keys, which are matched later, and not the output of a separate head. The
+    features of `EncodedClip` are not used; with the defaults the patches of a frame have three times its pixels.
 
     Args:
         grid: Patches along each side of a frame.
@@ -59,14 +59,11 @@ class CycleConsistencyObjective(CorrespondenceObjective):
         """Compute the loss.
 
         Args:
-            clip: Clips of at least three frames.
+            clip: Clips of at least three frames, and patches of at least one pixel; others raise ConfigError.
 
         Returns:
             "loss"; the same as "cycle"; and "cycle_accuracy", the fraction of the longest walks, without dropped
             edges, that most likely end where they began. All but the loss are detached.
-
-        Raises:
-            ConfigError: If clips have less than three frames, or a patch has no pixel.
         """
         B, T = clip.require_frames(3, "cycle consistency")
         patches = self._patches(clip.frames.flatten(0, 1))  # (B*T*P, 3, p, p)

@@ -62,14 +62,11 @@ class DenseContrastObjective(CorrespondenceObjective):
         """Compute the loss.
 
         Args:
-            clip: Clips of at least two frames.
+            clip: Clips of at least two frames; shorter ones raise ConfigError.
 
         Returns:
             "loss", its parts "dense" and "cross", and the fraction of cells that agree with their label in each,
             "dense_accuracy" and "cross_accuracy". All but the loss are detached.
-
-        Raises:
-            ConfigError: If clips have one frame.
         """
         B, T = clip.require_frames(2, "dense contrast")
         device = clip.frames.device

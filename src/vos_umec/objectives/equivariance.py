@@ -32,7 +32,6 @@ class EquivarianceObjective(CorrespondenceObjective):
         samples: Cells of each clip in each term.
         radius: Distance in cells up to which other cells of a clip are no negatives.
         long_gap: Smallest |t - t'| in frames of the video.
-        symmetric: Match in both directions, with gradients into the warped side too.
         phi_scale: Smallest and largest side of Phi's crop, as a fraction of the frame's.
         flip: Probability that Phi flips.
 
@@ -48,7 +47,6 @@ class EquivarianceObjective(CorrespondenceObjective):
         samples: int = 256,
         radius: float = 2.0,
         long_gap: int = 5,
-        symmetric: bool = False,
         phi_scale: tuple[float, float] = (0.5, 1.0),
         flip: float = 0.5,
     ) -> None:
@@ -61,7 +59,6 @@ class EquivarianceObjective(CorrespondenceObjective):
         self.samples = samples
         self.radius = radius
         self.long_gap = long_gap
-        self.symmetric = symmetric
         self.phi_scale = phi_scale
         self.flip = flip
 
@@ -69,15 +66,12 @@ class EquivarianceObjective(CorrespondenceObjective):
         """Compute the loss.
 
         Args:
-            clip: Clips of at least two frames.
+            clip: Clips of at least two frames; shorter ones raise ConfigError.
 
         Returns:
             "loss"; its parts "short" and "long", 0 where no cell can be matched; the fraction of cells that find
             their match, "short_accuracy" and "long_accuracy"; and the fraction of clips in the long term,
             "long_fraction". All but the loss are detached.
-
-        Raises:
-            ConfigError: If clips have one frame.
         """
         B, _ = clip.require_frames(2, "equivariance")
         device = clip.frames.device
@@ -101,10 +95,10 @@ class EquivarianceObjective(CorrespondenceObjective):
 
     def _short(self, transformed: Tensor, keys: Tensor, phi: GeometricTransform) -> tuple[Tensor, Tensor]:
         """Eq. 7: E(Phi(I_t)) against Phi(E(I_t+1)), `keys` being E(I_t+1); (B, D, h, w) each."""
-        warped = F.normalize(phi.apply_features(keys), dim=1)
+        warped = F.normalize(phi.apply_features(keys), dim=1).detach()
         cells, valid = random_cells(phi.valid_mask((keys.shape[-2], keys.shape[-1])), self.samples)
-        y = read_cells(warped if self.symmetric else warped.detach(), cells)
-        return self._match(read_cells(transformed, cells), y, cells, valid, keys.shape[-1])
+        x, y = read_cells(transformed, cells), read_cells(warped, cells)  # (B, S, D)
+        return info_nce(x, y, cells, valid, keys.shape[-1], self.tau, self.radius)
 
     def _long(
         self, transformed: Tensor, keys: Tensor, keys_far: Tensor, phi: GeometricTransform, has_far: Tensor
@@ -114,17 +108,10 @@ class EquivarianceObjective(CorrespondenceObjective):
         cells, valid = random_cells(kept & has_far[:, None, None], self.samples)
         x = read_cells(keys_far, cells)  # (B, S, D)
         A = affinity(transformed[:, None], x.transpose(1, 2), self.tau)  # (B, h*w, S)
-        warped = F.normalize(phi.apply_features(keys), dim=1)
-        values = warped if self.symmetric else warped.detach()
-        gathered = readout(A, values[:, None], (cells.shape[1], 1)).squeeze(-1).transpose(1, 2)  # (B, S, D)
-        return self._match(F.normalize(gathered.to(x.dtype), dim=2), x, cells, valid, keys.shape[-1])
-
-    def _match(self, x: Tensor, y: Tensor, cells: Tensor, valid: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        loss, accuracy = info_nce(x, y, cells, valid, width, self.tau, self.radius)
-        if self.symmetric:
-            back, _ = info_nce(y, x, cells, valid, width, self.tau, self.radius)
-            loss = (loss + back) / 2
-        return loss, accuracy
+        warped = F.normalize(phi.apply_features(keys), dim=1).detach()
+        read = readout(A, warped[:, None], (cells.shape[1], 1)).squeeze(-1).transpose(1, 2)  # (B, S, D)
+        read = F.normalize(read.to(x.dtype), dim=2)
+        return info_nce(read, x, cells, valid, keys.shape[-1], self.tau, self.radius)
 
 
 def _choose_frames(indices: Tensor, gap: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

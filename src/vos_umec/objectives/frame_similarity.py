@@ -48,15 +48,12 @@ class FrameSimilarityObjective(CorrespondenceObjective):
         """Compute the loss.
 
         Args:
-            clip: Clips of at least two frames.
+            clip: Clips of at least two frames, with keys `key_dim` wide; others raise ConfigError.
 
         Returns:
             "loss"; its negative, "frame_similarity"; and "frame_deviation", the standard deviation of unit-norm z
             over the batch times sqrt(D): about 1 for random directions, 0 when E has collapsed. All but the loss
             are detached.
-
-        Raises:
-            ConfigError: If clips have one frame, or keys are not `key_dim` wide.
         """
         _, T = clip.require_frames(2, "frame similarity")
         z = clip.keys.mean(dim=(3, 4))  # (B, T, D)

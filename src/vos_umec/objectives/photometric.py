@@ -25,7 +25,7 @@ class PhotometricObjective(CorrespondenceObjective):
 
     Source: "MAST: A Memory-Augmented Self-supervised Tracker", Lai et al., CVPR 2020, arXiv 2002.07793. Unlike
     there, keys have unit norm and a temperature, as elsewhere in UMEC, and the loss is taken on E's grid. The
-    clip's shared features are not used.
+    features of `EncodedClip` are not used.
 
     Args:
         references: Largest number of earlier frames that a frame is rebuilt from.
@@ -51,14 +51,11 @@ class PhotometricObjective(CorrespondenceObjective):
         """Compute the loss.
 
         Args:
-            clip: Clips of at least two frames.
+            clip: Clips of at least two frames; shorter ones raise ConfigError.
 
         Returns:
             "loss"; the same as "photometric"; and "photometric_still", the loss if each cell copied the same cell
             of the frame before: below it, E has learned to follow motion. All but the loss are detached.
-
-        Raises:
-            ConfigError: If clips have one frame.
         """
         B, T = clip.require_frames(2, "photometric reconstruction")
         altered, dropped = _drop_channel(to_lab(clip.frames))

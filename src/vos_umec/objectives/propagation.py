@@ -39,14 +39,6 @@ def propagate_masks(
 
     Returns:
         For each query frame 1..T-1 the logits of every round, (B, K+1, H, W) each.
-
-    Example:
-        >>> from vos_umec.models.factory import build_network
-        >>> network = build_network("tiny")
-        >>> frames, masks = torch.rand(1, 3, 3, 32, 32), torch.ones(1, 3, 2, 32, 32)
-        >>> out = propagate_masks(network, frames, network.encoder(frames[0]), masks, torch.ones(1, 2).bool())
-        >>> len(out), len(out[0]), tuple(out[0][0].shape)
-        (2, 3, (1, 3, 32, 32))
     """
     T = frames.shape[1]
     by_frame = _by_frame(features, T)
@@ -54,7 +46,7 @@ def propagate_masks(
     K = masks.shape[2]
 
     def reference(t: int, mask: Tensor) -> Tensor:
-        """What frame t holds as a reference: mask and mask embedding of every object (B, K*(1+Dv), h, w)."""
+        """Values of frame t as a reference: mask and mask embedding of every object (B, K*(1+Dv), h, w)."""
         Y, V = network.to_grid(mask), network.embed(frames[:, t], by_frame[t], mask).flatten(1, 2)
         return torch.cat((Y, V.to(Y.dtype)), dim=1)
 

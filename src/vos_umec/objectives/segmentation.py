@@ -34,10 +34,6 @@ class SegmentationObjective:
 
     Raises:
         ConfigError: If a number is out of range.
-
-    Example:
-        >>> SegmentationObjective(queries=1, readout={"top_k": 5}).readout.top_k
-        5
     """
 
     max_objects: int = 3
@@ -120,13 +116,6 @@ def segmentation_loss(
     Returns:
         The mean over known pixels of clips with an object, and over objects for the IoU; 0, with its graph
         intact, when there is none.
-
-    Example:
-        >>> import torch
-        >>> logits = torch.tensor([0.0, 0.0, 50.0]).view(1, 3, 1, 1)
-        >>> masks, valid = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1), torch.tensor([[True, False]])
-        >>> round(float(segmentation_loss(logits, masks, valid, torch.ones(1, 1, 1).bool())), 4)  # log 2
-        0.6931
     """
     exists = valid[:, :, None, None]  # (B, K, 1, 1)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -154,12 +143,12 @@ def choose_targets(
 ) -> tuple[Tensor, Tensor]:
     """Draw 1 to `max_objects` segments of each clip that are neither tiny nor huge in its first frame.
 
-    The number is uniform over 1 to `max_objects`, cut to what the frame offers; all else is background.
+    The number is uniform over 1 to `max_objects`, or what the frame offers if that is less; all else is background.
 
     Args:
         segments: Pseudo segments (B, T, H, W) uint8, 255 unknown.
         max_objects: K, the most objects of a clip.
-        area: Smallest and largest share of the first frame's pixels, both included.
+        area: Smallest and largest fraction of the first frame's pixels, both included.
 
     Returns:
         Masks (B, T, K, H, W) float, 0 or 1, and (B, K) bool, which objects exist: a clip fills its first
@@ -176,8 +165,8 @@ def choose_targets(
     device = segments.device
     first = segments[:, 0].flatten(1).long()  # (B, H*W)
     pixels = torch.zeros(B, IGNORE + 1, device=device).scatter_add_(1, first, torch.ones_like(first).float())
-    share = pixels / first.shape[1]
-    fits = (share >= area[0]) & (share <= area[1])  # (B, 256)
+    fraction = pixels / first.shape[1]
+    fits = (fraction >= area[0]) & (fraction <= area[1])  # (B, 256)
     fits[:, IGNORE] = False
 
     order = torch.rand(B, IGNORE + 1, device=device) + fits

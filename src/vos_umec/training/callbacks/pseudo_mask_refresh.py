@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -51,17 +51,12 @@ class PseudoMaskRefresh(Callback):
             for the end of its epoch, so epochs should be short.
         clusters: M, segments of a video.
         position_weight: lambda, weight of the position code.
-        fusion: How keys and position code are joined, "concat" or "add".
         frames_per_video: Frames of each video that are clustered, a random window.
         short_side: Short side of these frames and of the masks in pixels.
         pictures: Number of videos of which a picture is kept; 0 for none.
 
     Raises:
         ConfigError: If a setting is out of range.
-
-    Example:
-        >>> PseudoMaskRefresh(every_n_epochs=5, clusters=8).build_clusterer().clusters
-        8
     """
 
     def __init__(
@@ -71,7 +66,6 @@ class PseudoMaskRefresh(Callback):
         at: Sequence[float] | None = None,
         clusters: int = 5,
         position_weight: float = 0.5,
-        fusion: Literal["concat", "add"] = "concat",
         frames_per_video: int = 24,
         short_side: int = 256,
         pictures: int = 4,
@@ -89,7 +83,6 @@ class PseudoMaskRefresh(Callback):
         self.warmup_epochs = warmup_epochs
         self.clusters = clusters
         self.position_weight = position_weight
-        self.fusion = fusion
         self.frames_per_video = frames_per_video
         self.short_side = short_side
         self.pictures = pictures
@@ -98,7 +91,7 @@ class PseudoMaskRefresh(Callback):
 
     def build_clusterer(self) -> SpaceTimeClusterer:
         """What makes segments from a video's keys."""
-        return SpaceTimeClusterer(self.clusters, self.position_weight, self.fusion)
+        return SpaceTimeClusterer(self.clusters, self.position_weight)
 
     def due(self, epoch: int) -> int:
         """The latest epoch up to `epoch` before which a refresh belongs; -1 if there is none.
@@ -209,7 +202,7 @@ class PseudoMaskRefresh(Callback):
         strategy.barrier("pseudo masks written")
         if trainer.is_global_zero:
             when = {"epoch": due} if self.at is None else {"progress": self.at[due]}
-            settings = {name: getattr(self, name) for name in ("clusters", "position_weight", "fusion")}
+            settings = {"clusters": self.clusters, "position_weight": self.position_weight}
             store.commit(number, {**when, **settings, "health": health})
         strategy.barrier("pseudo masks in force")
         store.reload()

@@ -4,8 +4,8 @@ import pytest
 
 from vos_umec import UMECModule
 from vos_umec.cli.main import main
-from vos_umec.training.checkpoint import load_module
 from vos_umec.models.model_file import read_card, write_model
+from vos_umec.training.checkpoint import load_module
 
 OWN = {"rounds": 1, "short_side": 64, "readout": {"top_k": 5, "radius": 9}}
 

@@ -6,10 +6,10 @@ from safetensors.torch import load_file
 
 from vos_umec import SyntheticVOS, UMECModule
 from vos_umec.cli.main import main
-from vos_umec.training.checkpoint import load_module
 from vos_umec.io.masks import read_mask, write_mask
 from vos_umec.io.video_writer import VideoWriter
 from vos_umec.models.model_file import read_card, write_model
+from vos_umec.training.checkpoint import load_module
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ def run(
         json: Also write the figures to this file, as fractions.
     """
     console = Console(stderr=True)
-    shown = console.is_terminal
+    hidden = not console.is_terminal
     scores = evaluate(
         results,
         root,
@@ -56,7 +56,7 @@ def run(
         videos=None if videos is None else read_names(videos),
         unseen=None if unseen is None else read_names(unseen),
         workers=available_cores() if workers is None else workers,
-        progress=partial(track, description="scoring", console=console, transient=True, disable=not shown),
+        progress=partial(track, description="scoring", console=console, transient=True, disable=hidden),
     )
     print_table(scores.table())
     if json is not None:

@@ -235,9 +235,7 @@ def clip_loader(sampler: ClipSampler, batch_size: int, num_workers: int | None =
     """
     incomplete = len(sampler) < batch_size
     if incomplete:
-        message = (
-            "an epoch has %d clips per device, less than batch_size %d: raise clips_per_video for full batches"
-        )
+        message = "an epoch has %d clips per device, fewer than batch_size %d: raise clips_per_video"
         log.warning(message, len(sampler), batch_size)
     workers = min(4, os.cpu_count() or 1) if num_workers is None else num_workers
     return ClipLoader(

@@ -26,7 +26,7 @@ def index(tmp_path: Path, frame_folder: FrameFolder) -> VideoIndex:
     """Three videos of 20 x 30 pixels and 12 frames; see `frame_folder` for what is in the pixels."""
     for number in range(3):
         frame_folder(tmp_path / "videos" / f"v{number}", frames=12, first=50 * number)
-    return scan(tmp_path / "videos", cache=False)
+    return scan(tmp_path / "videos")
 
 
 def dataset(index: VideoIndex, **options: Any) -> ClipDataset:

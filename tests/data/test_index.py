@@ -104,12 +104,10 @@ def test_the_index_keeps_key_frames_and_time_stamps(tmp_path: Path, monkeypatch:
         for t in range(24):
             writer.write(np.full((32, 48, 3), 10 * t, np.uint8))
     scan(tmp_path)
-    monkeypatch.setattr("vos_umec.io.pyav.scan_video", lambda path: pytest.fail("decoded again"))
     monkeypatch.setattr("vos_umec.io.source.scan_video", lambda path: pytest.fail("decoded again"))
     (entry,) = scan(tmp_path)  # from the disk this time
     assert entry.facts.keys[0] == 0
     assert max(np.diff([*entry.facts.keys, 24])) <= 10
-    assert entry.facts.stamps is not None
     assert sum(count for _, count in entry.facts.stamps) == 24
     shown = entry.source().read([13, 3, 22], (16, 24)).mean(axis=(1, 2, 3))
     assert np.abs(shown - [130, 30, 220]).max() < 4
@@ -161,8 +159,6 @@ def test_only_changed_videos_are_opened_again(
         Image.new("RGB", (60, 40)).save(picture)
     assert [entry.facts.size for entry in scan(tmp_path)] == [(40, 60), (20, 30)]
     assert asked == ["changing"] * 2
-    scan(tmp_path, cache=False)
-    assert sorted(asked) == ["broken.mp4", "changing", "changing", "changing", "stable"]
 
 
 def test_a_temporary_failure_is_not_cached(
@@ -208,7 +204,7 @@ def test_an_error_in_one_request_leaves_the_others_answered(tmp_path: Path) -> N
 @pytest.mark.usefixtures("no_probe")
 def test_a_cached_index_is_enough(tmp_path: Path, frame_folder: FrameFolder) -> None:
     folder = frame_folder(tmp_path / "dog")
-    facts = {"reader": "folder", "frames": 9, "size": [20, 30], "fps": 24.0, "keys": [], "stamps": None, "step": 1}
+    facts = {"reader": "folder", "frames": 9, "size": [20, 30], "fps": 24.0, "keys": [], "stamps": [], "step": 1}
     ((_, stamp),) = find_videos(folder)
     kept = {"format": 3, "videos": {"dog": {"stamp": stamp, **facts}, "gone": {"stamp": [0, 0], **facts}}}
     (tmp_path / ".vos_umec_index.json").write_text(json.dumps(kept))

@@ -18,7 +18,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SyntheticVOS:
     data = SyntheticVOS(
         tmp_path_factory.mktemp("data"), train_videos=2, val_videos=2, frames=6, size=SIZE, seed=3, objects=(1, 2)
     )
-    data.preparation()
+    data.prepare()
     return data
 
 
@@ -78,12 +78,12 @@ def test_prepare_does_its_work_once(made: SyntheticVOS) -> None:
 @pytest.mark.parametrize("lost", ["manifest.json", "train/train_000.mp4", "annotations/val_000/00001.png"])
 def test_a_half_made_set_is_made_again(tmp_path: Path, lost: str) -> None:
     data = SyntheticVOS(tmp_path, train_videos=1, val_videos=1, frames=2, size=(32, 48))
-    data.preparation()
+    data.prepare()
     content = (data.folder / lost).read_bytes()
     (data.folder / lost).unlink()
     with pytest.raises(DataError, match="prepare"):
         data.val_sequences()
-    data.preparation()
+    data.prepare()
     assert (data.folder / lost).read_bytes() == content
     assert len(data.val_sequences()) == 1
 
@@ -100,7 +100,7 @@ def test_an_interrupted_run_leaves_no_set(tmp_path: Path, monkeypatch: pytest.Mo
     with monkeypatch.context() as patched:
         patched.setattr(Scene, "draw", stop)
         with pytest.raises(KeyboardInterrupt):
-            data.preparation()
+            data.prepare()
     assert [path.name for path in data.train_root.glob("*.mp4")] == ["train_000.mp4"]
     with pytest.raises(DataError, match="prepare"):
         data.val_sequences()

@@ -45,7 +45,7 @@ def test_unequal_sizes(tmp_path) -> None:
 
 def test_a_folder_that_has_changed(tmp_path) -> None:
     fill(tmp_path, ["0.png", "1.png"])
-    with pytest.raises(VideoReadError, match="2 pictures, but 3 were found"):
+    with pytest.raises(VideoReadError, match="2 frames, and had 3"):
         open_source(tmp_path, SourceFacts("folder", 3, (20, 30), 24.0))
     assert open_source(tmp_path, SourceFacts("folder", 2, (20, 30), 12.0)).fps == 12.0
 

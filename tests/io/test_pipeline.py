@@ -90,7 +90,5 @@ def test_an_error_in_the_block_is_not_hidden():
 
 
 def test_wrong_bounds_are_refused():
-    with pytest.raises(ConfigError, match="waiting is 0"):
-        WriteBehind(waiting=0)
     with pytest.raises(ConfigError, match="batch is 0"):
         next(read_ahead(Source(3), batch=0))

@@ -20,6 +20,7 @@ from vos_umec.errors import VideoReadError
 from vos_umec.io.container import PictureMaker, decoding_threads
 from vos_umec.io.frames import SourceFacts
 from vos_umec.io.pyav import PyAVSource
+from vos_umec.io.scan import scan_facts, scan_video
 from vos_umec.io.source import FrameSource, open_source
 
 
@@ -63,7 +64,7 @@ def _look_for_circles() -> bool:
 
 def test_what_a_caught_error_holds_is_not_freed_after_a_fork(make_clip) -> None:
     path = make_clip("clip.mkv", frames=60)
-    source = PyAVSource(path)
+    source = PyAVSource(path, scan_facts(scan_video(path), "pyav"))
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3] + bytes(len(content) - len(content) * 2 // 3))
     gc.collect()
@@ -84,7 +85,9 @@ import gc, os, pathlib, sys
 # As do the hooks of logging and threading: whatever is made right after a fork may set off the search for circles.
 os.register_at_fork(after_in_child=lambda: [[] for _ in range(100_000)])
 from vos_umec.io.pyav import PyAVSource
-source = PyAVSource(pathlib.Path(sys.argv[1]))
+from vos_umec.io.scan import scan_facts, scan_video
+path = pathlib.Path(sys.argv[1])
+source = PyAVSource(path, scan_facts(scan_video(path), "pyav"))
 source.read([5])
 gc.collect()
 gc.disable()
@@ -127,7 +130,11 @@ def test_what_scales_has_no_threads_to_wait_for_after_a_fork() -> None:
         assert pool.apply_async(_free_a_maker).get(timeout=30)
 
 
-@pytest.mark.parametrize("reader", [PyAVSource, open_source])
+def by_pyav(path: Path) -> PyAVSource:
+    return PyAVSource(path, scan_facts(scan_video(path), "pyav"))
+
+
+@pytest.mark.parametrize("reader", [by_pyav, open_source])
 def test_a_source_let_go_is_closed_at_once(make_clip, reader) -> None:
     source = reader(make_clip(frames=20))
     source.read([9, 11], (24, 32))

@@ -16,7 +16,7 @@ from vos_umec.io.container import FrameWalk
 from vos_umec.io.decord import DecordSource
 from vos_umec.io.frames import SourceFacts
 from vos_umec.io.pyav import PyAVSource
-from vos_umec.io.scan import scan_video
+from vos_umec.io.scan import scan_facts, scan_video
 from vos_umec.io.source import FrameSource, open_source
 
 SHUFFLED = random.Random(3).sample(range(60), 60)
@@ -119,7 +119,7 @@ def test_both_readers_give_the_same_frames(make_clip) -> None:
     path = make_clip(gop=20)
     scan = scan_video(path)
     by_decord = DecordSource(path, SourceFacts("decord", scan.frames, scan.size, scan.fps))
-    by_pyav = PyAVSource(path)
+    by_pyav = PyAVSource(path, scan_facts(scan, "pyav"))
     np.testing.assert_array_equal(by_decord.read(SHUFFLED), by_pyav.read(SHUFFLED))
 
 
@@ -168,7 +168,8 @@ def test_rotation_is_honoured(make_clip) -> None:
     source = open_source(turned)
     assert source.size == (64, 48)
     np.testing.assert_array_equal(source.read([1])[0], np.rot90(upright, -1))
-    np.testing.assert_array_equal(PyAVSource(turned).read([1])[0], np.rot90(upright, -1))
+    source = PyAVSource(turned, scan_facts(scan_video(turned), "pyav"))
+    np.testing.assert_array_equal(source.read([1])[0], np.rot90(upright, -1))
 
 
 # What of the picture as it is coded is shown, by the display matrix of the track header.
@@ -214,8 +215,7 @@ def test_shrinking_is_antialiased(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-@pytest.mark.parametrize("reader", [PyAVSource, open_source])
-def test_the_sound_part_of_a_damaged_file_is_read(make_clip, numbers, monkeypatch, reader, threads, caplog) -> None:
+def test_the_sound_part_of_a_damaged_file_is_read(make_clip, numbers, monkeypatch, threads, caplog) -> None:
     monkeypatch.setattr(pyav, "decoding_threads", lambda: threads)
     path = make_clip(gop=5, options={"crf": "12", "bf": "0"})
     with av.open(str(path)) as container:
@@ -224,7 +224,7 @@ def test_the_sound_part_of_a_damaged_file_is_read(make_clip, numbers, monkeypatc
     place, size = packets[33]
     data[place : place + size] = b"\xff" * size  # lengths of the units inside are nonsense now
     path.write_bytes(data)
-    source = reader(path)
+    source = open_source(path)
     assert len(source) == 33
     assert numbers(source.read(range(33))) == list(range(33))
     assert numbers(source.read([32, 7, 31])) == [32, 7, 31]
@@ -284,14 +284,13 @@ def test_opening_is_lazy_and_facts_save_the_counting(make_clip, numbers, monkeyp
     path = make_clip(frames=9)
     facts = open_source(path).facts
     assert facts == SourceFacts("decord", 9, (48, 64), 25.0, keys=(0,), stamps=((0, 1), (512, 8)))
-    for module in ("source", "pyav"):
-        monkeypatch.setattr(f"vos_umec.io.{module}.scan_video", lambda path: pytest.fail("counted again"))
+    monkeypatch.setattr("vos_umec.io.source.scan_video", lambda path: pytest.fail("counted again"))
     source = open_source(path, facts)
     assert numbers(source.read([8])) == [8]
     assert numbers(source.read([8, 3], (24, 32))) == [8, 3]
     monkeypatch.undo()
     changed = open_source(path, SourceFacts("decord", 8, (48, 64), 25.0))
-    with pytest.raises(VideoReadError, match=r"9 frames .*8 "):
+    with pytest.raises(VideoReadError, match=r"9 frames.* 8 "):
         changed.read([0])
 
 

@@ -81,11 +81,11 @@ def test_segment_colors_differ_from_number_0_on() -> None:
 
 
 def test_segment_sheet_shows_frames_above_and_segments_below() -> None:
-    frames = np.stack([flat(100, 20, 20)] * 9)
-    segments = np.zeros((9, 20, 20), np.uint8)
+    frames = np.stack([flat(100, 20, 20)] * 3)
+    segments = np.zeros((3, 20, 20), np.uint8)
     segments[:, :, 10:] = 1
     segments[:, 15:] = 255
-    sheet = segment_sheet(frames, segments, max_frames=3)
+    sheet = segment_sheet(frames, segments)
     cell = (1600 - 4 * 4) // 3
     assert sheet.shape == (2 * cell + 12, 1600, 3)
     above, below = sheet[4 : 4 + cell], sheet[8 + cell : 8 + 2 * cell]
@@ -102,21 +102,20 @@ def test_segment_sheet_shows_frames_above_and_segments_below() -> None:
 
 def test_segment_sheet_takes_first_and_last() -> None:
     frames = np.stack([flat(10 * t, 8, 8) for t in range(20)])
-    sheet = segment_sheet(frames, np.full((20, 8, 8), 255), max_frames=4)
-    shown = [sheet[100, 4 + column * (395 + 4) + 50, 0] for column in range(4)]
-    assert shown == [0, 60, 130, 190]
+    sheet = segment_sheet(frames, np.full((20, 8, 8), 255))
+    shown = [sheet[100, 4 + column * (262 + 4) + 50, 0] for column in range(6)]
+    assert shown == [0, 40, 80, 110, 150, 190]
 
 
 @pytest.mark.parametrize(
-    ("frames", "segments", "most"),
+    ("frames", "segments"),
     [
-        (np.zeros((2, 4, 4, 3), np.uint8), np.zeros((3, 4, 4), int), 6),
-        (np.zeros((0, 4, 4, 3), np.uint8), np.zeros((0, 4, 4), int), 6),
-        (np.zeros((2, 4, 4, 3), np.uint8), np.full((2, 4, 4), 256), 6),
-        (np.zeros((2, 4, 4, 3), np.uint8), np.full((2, 4, 4), -1), 6),
-        (np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 4, 4), int), 0),
+        (np.zeros((2, 4, 4, 3), np.uint8), np.zeros((3, 4, 4), int)),
+        (np.zeros((0, 4, 4, 3), np.uint8), np.zeros((0, 4, 4), int)),
+        (np.zeros((2, 4, 4, 3), np.uint8), np.full((2, 4, 4), 256)),
+        (np.zeros((2, 4, 4, 3), np.uint8), np.full((2, 4, 4), -1)),
     ],
 )
-def test_segment_sheets_that_cannot_be(frames, segments, most) -> None:
+def test_segment_sheets_that_cannot_be(frames, segments) -> None:
     with pytest.raises(ConfigError, match="expected"):
-        segment_sheet(frames, segments, most)
+        segment_sheet(frames, segments)

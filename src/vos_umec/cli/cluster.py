@@ -61,9 +61,6 @@ def run(
         draw: Seed of the windows and of the clustering.
         device: auto, cpu, cuda, cuda:1 or mps.
         **settings: Arguments of `SpaceTimeClusterer`.
-
-    Raises:
-        VosUmecError: If no video or not the checkpoint can be used, or faiss is missing.
     """
     clusterer = SpaceTimeClusterer(**settings)
     if videos.is_dir():
@@ -106,17 +103,9 @@ def run(
 
 
 def covered_objects(segments: NDArray[np.integer], annotations: Sequence[Path]) -> dict[int, float]:
-    """How well segments could cover each annotated object of a video: the IoU of their best union.
+    """How well segments (T, H, W) could cover each annotated object of a video: `best_union` by object.
 
-    Args:
-        segments: (T, H, W) segment numbers, 0 to 254.
-        annotations: T indexed PNGs of the same frames, of any size; 0 and 255 are no objects.
-
-    Returns:
-        `best_union` by object, in ascending order.
-
-    Raises:
-        MaskError: If a mask cannot be read.
+    `annotations` are T indexed PNGs of the same frames, of any size; 0 and 255 are no objects.
     """
     _, H, W = segments.shape
     masks = [Image.fromarray(read_mask(path)).resize((W, H), Image.Resampling.NEAREST) for path in annotations]
@@ -134,9 +123,6 @@ def best_union(segments: NDArray[np.integer], mask: NDArray[np.bool_]) -> float:
     Args:
         segments: (T, H, W) segment numbers, 0 to 254.
         mask: (T, H, W) where the object is, at least one pixel.
-
-    Returns:
-        Intersection over union in space and time, 0 to 1.
 
     Example:
         >>> best_union(np.array([[[0, 0, 1, 1, 2, 2]]]), np.array([[[True, True, True, False, False, False]]]))

@@ -15,9 +15,6 @@ def run(*, out: Path = Path("runs/demo"), seed: int = 0, epochs: int | None = No
         out: Folder for everything.
         seed: Seed of the videos and of the training.
         epochs: Epochs of training; without it, as many as configs/quickstart.yaml has.
-
-    Raises:
-        VosUmecError: If the configuration or the output folder cannot be used.
     """
     from pytorch_lightning import seed_everything
 

@@ -36,9 +36,6 @@ def run(
         pyramid_weights: Weights of the encoder's pyramid levels, the frame itself first: "[1, 0.5]"; without them,
             as trained.
         **settings: Arguments of `VideoSegmenter.from_protocol` and of `Readout` that replace the checkpoint's own.
-
-    Raises:
-        VosUmecError: If the checkpoint or a setting cannot be used.
     """
     network, description = load_described(checkpoint)
     own = {} if "protocol" in settings else description.segmenter

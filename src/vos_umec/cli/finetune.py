@@ -29,9 +29,6 @@ def run(
         checkpoint: A .ckpt or .safetensors file to start from; without it, the model that comes with vos_umec.
         mask: The mask of the first frame of VIDEOS, which is then one video: also write before_and_after.png.
         seed: Seed of the training.
-
-    Raises:
-        VosUmecError: If the videos, the mask or the checkpoint cannot be used.
     """
     from vos_umec.cli.shared import read_prompt, save_comparison
     from vos_umec.cli.trainer import run_cli
@@ -46,10 +43,8 @@ def run(
         source = open_source(videos)
         prompt = read_prompt(mask, videos, source)
     network = before.hparams["network"]
-    own = {
-        "network": network,
-        "evaluation.segmenter": before.evaluation.segmenter,
-    }  # None replaces two_cores.yaml's
+    # A segmenter of None replaces that of two_cores.yaml.
+    own = {"network": network, "evaluation.segmenter": before.evaluation.segmenter}
     cli = run_cli(
         [
             "fit",

@@ -50,10 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 1 after an error that the user can mend, which is printed in one line.
-
-    Example:
-        >>> main(["evaluate", "no/results", "--root", "no/data"])
-        1
     """
     words = list(sys.argv[1:] if argv is None else argv)
     # OpenMP's threads spin while they wait, which makes everything five times slower where cores are busy, as they
@@ -76,17 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(words: Sequence[str]) -> int:
-    """Run one command; as `main`, but errors are raised.
-
-    Args:
-        words: The command and its arguments.
-
-    Returns:
-        The exit status: 0; 2 without a command.
-
-    Raises:
-        VosUmecError: If the command or an argument is unknown, or the command fails.
-    """
+    """Run one command; as `main`, but errors are raised. The exit status without a command is 2."""
     name = words[0] if words else ""
     if name in ("", "-h", "--help"):
         print(_overview())
@@ -110,9 +96,6 @@ def lightning() -> int:
 
     pytorch-lightning installs no command, while lightning-sdk owns one named `lightning`. Of two packages with the
     same command the one installed last wins, so ours hands over every word that it does not know.
-
-    Returns:
-        The exit status.
     """
     words = sys.argv[1:]
     if words and words[0] in TRAINER_COMMANDS:
@@ -130,18 +113,12 @@ def lightning() -> int:
 
 
 def find_config(value: str) -> Path:
-    """The configuration file that `--config` names.
+    """The configuration file that `--config` names: a file, or else one of this package.
 
-    Args:
-        value: A path; or a configuration of this package with or without `configs/`, as "folder.yaml" or
-            "configs/schemas/photometric.yaml". A file of that path comes first.
+    Those of this package may be named with or without `configs/`, as "configs/folder.yaml" or "folder.yaml".
 
     Raises:
-        ConfigError: If there is neither.
-
-    Example:
-        >>> find_config("schemas/photometric.yaml").parent.name
-        'schemas'
+        ConfigError: There is neither.
     """
     if Path(value).is_file():
         return Path(value)

@@ -22,9 +22,6 @@ def run(videos: Path, *, out: Path, **settings: Any) -> None:
         videos: A folder of videos and frame folders, searched at any depth.
         out: Folder of the copy, outside VIDEOS; give it to --data.root.
         **settings: Further arguments of `vos_umec.data.preparation.prepare`.
-
-    Raises:
-        VosUmecError: If no video can be read, or the copy cannot be written.
     """
     done = prepare(videos, out, **settings)
     for path, reason in done.broken:

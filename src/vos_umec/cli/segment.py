@@ -46,9 +46,6 @@ def run(
         frame: Index of the frame that the mask belongs to.
         device: auto, cpu, cuda, cuda:1 or mps.
         **settings: Arguments of `VideoSegmenter.from_protocol` and of `Readout` that replace the model's own.
-
-    Raises:
-        VosUmecError: If the video, the mask, the checkpoint or a setting cannot be used.
     """
     source = open_source(video)
     if not 0 <= frame < len(source):

@@ -27,10 +27,7 @@ SEGMENTER = {
 
 
 def nested_readout(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a segmenter as configurations hold them, those of `Readout` under "readout".
-
-    Args:
-        options: The settings side by side, as the command line takes them.
+    """Settings of a segmenter side by side, as the command line takes them, become those of a configuration.
 
     Example:
         >>> nested_readout({"rounds": 0, "top_k": 5, "radius": 12})
@@ -43,18 +40,10 @@ def nested_readout(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_prompt(path: Path, video: Path, source: FrameSource) -> np.ndarray:
-    """The mask that a user gives with a video, checked before any work is done.
-
-    Args:
-        path: An indexed PNG.
-        video: Path of the video, for messages.
-        source: The video.
-
-    Returns:
-        Ids (H, W) uint8.
+    """Read the mask (H, W) uint8 of a user and check it, before any work is done. `video` is for messages.
 
     Raises:
-        MaskError: If it cannot be read, has another size than the video, or shows no object.
+        MaskError: It cannot be read, has another size than the video, or shows no object.
     """
     mask = read_mask(path)
     _check_palette(path, mask)
@@ -88,14 +77,9 @@ def save_comparison(
     segmenters: Mapping[str, VideoSegmenter],
     truth: Mapping[int, Path] | None = None,
 ) -> None:
-    """Write a picture of six frames of a video, with a row for each segmenter.
+    """Write a picture of six frames of a video: first its `truth`, if any, then a row for each new segmenter.
 
-    Args:
-        path: The picture.
-        source: The video.
-        prompts: Masks that are given, by frame index.
-        segmenters: New segmenters, by the label of their row.
-        truth: True masks of all frames, by frame index, as a first row.
+    `prompts` and `truth` are masks by frame index; `segmenters` are named by the label of their row.
     """
     shown = sorted({round(i * (len(source) - 1) / 5) for i in range(6)})
     rows = {} if truth is None else {"truth": [read_mask(truth[i]) for i in shown]}

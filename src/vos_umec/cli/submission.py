@@ -38,9 +38,7 @@ def run(
         split: Split of the results; without it, the server's, valid or test-dev.
 
     Raises:
-        DataError: If the data set or the results are missing, or with one line for each problem of the results.
-        MaskError: If a mask of the data set cannot be read as object ids.
-        ConfigError: If the zip cannot be written.
+        DataError: With one line for each problem of the results.
     """
     problems: list[str] = []
     if dataset == "youtube-vos":

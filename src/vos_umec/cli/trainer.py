@@ -132,31 +132,13 @@ class _SaveConfig(SaveConfigCallback):
 
 
 def best_precision(accelerator: str = "auto") -> str:
-    """The Trainer's precision that suits this machine.
-
-    Args:
-        accelerator: The Trainer's accelerator.
-
-    Returns:
-        "bf16-mixed" where CUDA or the CPU multiplies in bf16 in hardware, else "32-true".
-
-    Example:
-        >>> best_precision("mps")
-        '32-true'
-    """
+    """The precision of a Trainer: "bf16-mixed" where CUDA or the CPU multiplies in bf16, else "32-true"."""
     device = pick_device().type if accelerator in ("auto", "gpu") else accelerator
     return "bf16-mixed" if device in ("cuda", "cpu") and multiplies_bf16(device) else "32-true"
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run one of the Trainer's commands, and print where it left what the next command takes.
-
-    Args:
-        arguments: The subcommand and its arguments.
-
-    Raises:
-        ConfigError: If an argument or a key of a YAML file is unknown or does not fit.
-    """
+    """Run one of the Trainer's commands, and print where it left what the next command takes."""
     cli = run_cli(arguments)
     if not cli.trainer.is_global_zero:  # other ranks may be gone already
         return
@@ -168,13 +150,10 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def run_cli(arguments: Sequence[str]) -> UMECCLI:
-    """Run one of the Trainer's commands, and give back its `trainer`, `model` and `datamodule`.
-
-    Args:
-        arguments: The subcommand and its arguments.
+    """Run one of the Trainer's commands, and return its `trainer`, `model` and `datamodule`.
 
     Raises:
-        ConfigError: If an argument or a key of a YAML file is unknown or does not fit.
+        ConfigError: An argument or a key of a YAML file is unknown or does not fit.
     """
     set_parsing_settings(instantiate_subclass_spec_in_any=False)  # an encoder by class_path: its module builds it
     return UMECCLI(

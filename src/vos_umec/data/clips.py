@@ -31,14 +31,8 @@ def clip_positions(frames: int, length: int, gap: int, rng: np.random.Generator)
     A list too short for the gap gets the largest gap that fits. One shorter than the clip is read forwards and
     backwards, so that successive frames always differ.
 
-    Args:
-        frames: Number of frames, at least 1.
-        length: T, frames of the clip.
-        gap: Distance between successive frames of the clip, at least 1.
-        rng: Generator of the draw.
-
     Returns:
-        (T,) positions in 0 to frames - 1.
+        (T,) positions in 0 to frames - 1, T = `length`.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -241,11 +235,8 @@ def clip_loader(sampler: ClipSampler, batch_size: int, num_workers: int | None =
     """
     incomplete = len(sampler) < batch_size
     if incomplete:
-        log.warning(
-            "an epoch has %d clips per device, less than batch_size %d: raise clips_per_video for full batches",
-            len(sampler),
-            batch_size,
-        )
+        message = "an epoch has %d clips per device, fewer than batch_size %d: raise clips_per_video"
+        log.warning(message, len(sampler), batch_size)
     workers = min(4, os.cpu_count() or 1) if num_workers is None else num_workers
     return ClipLoader(
         sampler.dataset,

@@ -138,10 +138,8 @@ class ClipDataModule(EvaluationDataModule):
             log.warning(
                 "generation %d of pseudo masks of the resumed run is no longer in %s; "
                 "using generation %d (0 is none) until the next clustering",
-                generation,
-                state_dict["store"],
-                self.store.generation,
-            )
+                generation, state_dict["store"], self.store.generation,
+            )  # fmt: skip
 
 
 class VideoFolderDataModule(ClipDataModule):
@@ -152,14 +150,6 @@ class VideoFolderDataModule(ClipDataModule):
         val_root: DAVIS folder to validate and test on; None to train without validation.
         val_split: Its list of sequences.
         **clip_options: Options of the clips, see `ClipDataModule`.
-
-    Raises:
-        DataError: In `prepare_data` or `setup`, if something is missing.
-
-    Example:
-        >>> module = VideoFolderDataModule("videos", batch_size=4, gap=1)
-        >>> module.hparams["root"], module.hparams["batch_size"], module.gap
-        ('videos', 4, 1)
     """
 
     def __init__(self, root: str, val_root: str | None = None, val_split: str = "val", **clip_options: Any) -> None:
@@ -179,16 +169,11 @@ class YouTubeVOSDataModule(VideoFolderDataModule):
         root: Folder that holds `train/JPEGImages`.
         all_frames: Train on `train_all_frames/JPEGImages`, the separate download that has every frame.
         held_out: Text file of the names of videos that are not trained on, one per line.
-        **folder_options: Options of validation and clips, see `VideoFolderDataModule`.
-
-    Raises:
-        DataError: In `prepare_data` or `setup`, if something is missing, or a held-out video does not exist.
+        **options: Options of validation and clips, see `VideoFolderDataModule`.
     """
 
-    def __init__(
-        self, root: str, all_frames: bool = False, held_out: str | None = None, **folder_options: Any
-    ) -> None:
-        super().__init__(root, **folder_options)
+    def __init__(self, root: str, all_frames: bool = False, held_out: str | None = None, **options: Any) -> None:
+        super().__init__(root, **options)
 
     def train_root(self) -> Path:
         """`train/JPEGImages`, or that of the all-frames download."""
@@ -220,9 +205,6 @@ class SyntheticDataModule(ClipDataModule):
         size: (H, W) in pixels.
         video_seed: Seed of the videos.
         **clip_options: Options of the clips, see `ClipDataModule`.
-
-    Raises:
-        ConfigError: A setting is out of range.
     """
 
     def __init__(

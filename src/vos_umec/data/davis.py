@@ -9,19 +9,15 @@ from vos_umec.errors import DataError
 log = logging.getLogger(__name__)
 
 
-def davis_sequences(
-    root: str | Path, split: str = "val", year: str = "2017", resolution: str = "480p"
-) -> list[VideoSequence]:
+def davis_sequences(root: str | Path, split: str = "val") -> list[VideoSequence]:
     """Sequences of a DAVIS folder: `JPEGImages/480p`, `Annotations/480p`, `ImageSets/2017/val.txt`.
 
-    A folder without the resolution level (`JPEGImages/<sequence>`) works too. If it has no `ImageSets` either, all
-    its sequences are taken.
+    A folder without the level `480p` (`JPEGImages/<sequence>`) works too. If it has no `ImageSets` either, all its
+    sequences are taken.
 
     Args:
         root: Folder that holds `JPEGImages`.
-        split: Name of the list below `ImageSets/<year>`: `train`, `val`, `test-dev`, ...
-        year: Folder of the list.
-        resolution: Folder below `JPEGImages` and `Annotations`.
+        split: Name of the list below `ImageSets/2017`: `train`, `val`, `test-dev`, ...
 
     Returns:
         One entry per sequence, in the order of the list. The prompt is the mask of the first frame.
@@ -35,12 +31,12 @@ def davis_sequences(
     root = Path(root)
     frames_root, masks_root = root / "JPEGImages", root / "Annotations"
     require_folder(frames_root, "expected a DAVIS root with JPEGImages and Annotations; check the path")
-    nested = (frames_root / resolution).is_dir()
+    nested = (frames_root / "480p").is_dir()
     if nested:
-        frames_root, masks_root = frames_root / resolution, masks_root / resolution
-    require_folder(masks_root, "expected the masks beside JPEGImages; check the path and the resolution")
+        frames_root, masks_root = frames_root / "480p", masks_root / "480p"
+    require_folder(masks_root, "expected the masks beside JPEGImages; check the path")
     sequences = []
-    for name in _names(root, split, year, frames_root, nested):
+    for name in _names(root, split, frames_root, nested):
         annotations = find_masks(frames_root / name, masks_root / name)
         if 0 not in annotations:
             raise DataError(
@@ -50,9 +46,9 @@ def davis_sequences(
     return sequences
 
 
-def _names(root: Path, split: str, year: str, frames_root: Path, nested: bool) -> list[str]:
+def _names(root: Path, split: str, frames_root: Path, nested: bool) -> list[str]:
     """Names of the sequences: those of the list, or of all folders of a root that has no lists."""
-    listing = root / "ImageSets" / year / f"{split}.txt"
+    listing = root / "ImageSets" / "2017" / f"{split}.txt"
     if listing.is_file():
         return read_names(listing)
     if nested or (root / "ImageSets").is_dir():

@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 class EvaluationDataModule(LightningDataModule):
     """Base of all data modules: validation, test and prediction get one whole `VideoSequence` per step.
 
-    Subclasses override `find_sequences`; scores are logged under `split_name`.
+    Subclasses override `find_sequences`; scores are logged under `split_name`. What is missing on disk is a
+    `DataError` in `prepare_data` or `setup`.
     """
 
     split_name: str = "val"
@@ -65,22 +66,16 @@ class DavisDataModule(EvaluationDataModule):
     Args:
         root: Folder that holds `JPEGImages`, `Annotations` and `ImageSets`.
         split: List of sequences: `val`, `test-dev`, ...
-        year: Year of the list.
-        resolution: Folder below `JPEGImages`.
-
-    Raises:
-        DataError: In `setup`, if something is missing.
     """
 
-    def __init__(self, root: str, split: str = "val", year: str = "2017", resolution: str = "480p") -> None:
+    def __init__(self, root: str, split: str = "val") -> None:
         super().__init__()
         self.save_hyperparameters()
         self.split_name = split
 
     def find_sequences(self) -> list[VideoSequence]:
         """The sequences of the list."""
-        hp = self.hparams
-        return davis_sequences(hp["root"], hp["split"], hp["year"], hp["resolution"])
+        return davis_sequences(self.hparams["root"], self.split_name)
 
 
 class YouTubeVOSPredictDataModule(EvaluationDataModule):
@@ -96,7 +91,6 @@ class YouTubeVOSPredictDataModule(EvaluationDataModule):
         videos: Text file of the names of the videos to take, one per line; None for all.
 
     Raises:
-        DataError: In `setup`, if something is missing.
         ConfigError: In `setup`, for any command but `predict`.
     """
 

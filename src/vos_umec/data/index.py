@@ -72,24 +72,19 @@ class VideoIndex:
         return iter(self.entries)
 
 
-def scan(root: str | Path, cache: bool = True, warn: bool = True) -> VideoIndex:
+def scan(root: str | Path, warn: bool = True) -> VideoIndex:
     """List every video below a folder; see `find_videos` for what counts as one.
+
+    The index is kept in `.vos_umec_index.json` in the folder, or in the user's cache folder if the folder cannot be
+    written. A video is opened again only if its time or size changed.
 
     Args:
         root: Folder to search, or a folder of frames.
-        cache: Keep the index in `.vos_umec_index.json` in the folder, or in the user's cache folder if the folder
-            cannot be written. A video is opened again only if its time or size changed.
         warn: Warn of videos that cannot be used, and if only every fifth frame exists (as in the usual YouTube-VOS
             download).
 
     Raises:
         DataError: There is no such folder, no video in it, or none that can be used.
-
-    Example:
-        >>> scan("no/such/folder")
-        Traceback (most recent call last):
-        ...
-        vos_umec.errors.DataError: video folder no/such/folder is missing: give the path of a folder of videos
     """
     root = Path(root)
     if not root.is_dir():
@@ -101,7 +96,7 @@ def scan(root: str | Path, cache: bool = True, warn: bool = True) -> VideoIndex:
             f"no video in {root}: expected video files ({' '.join(sorted(VIDEO_SUFFIXES))}) or folders of at "
             "least two images, at any depth"
         )
-    described = sorted(_described(root, found, cache).items())
+    described = sorted(_described(root, found).items())
     index = VideoIndex(
         root,
         entries=tuple(_entry(id_, found[id_][0], item) for id_, item in described if "reason" not in item),
@@ -123,9 +118,9 @@ def _entry(id_: str, path: Path, item: Mapping[str, Any]) -> VideoEntry:
     return VideoEntry(id_, path, SourceFacts(**{name: item[name] for name in _FACTS}), item["step"])
 
 
-def _described(root: Path, found: Mapping[str, tuple[Path, list[int]]], cache: bool) -> dict[str, dict[str, Any]]:
+def _described(root: Path, found: Mapping[str, tuple[Path, list[int]]]) -> dict[str, dict[str, Any]]:
     """What each video holds: from the cache if the stamp is the same, or else by opening it."""
-    known = _read_cache(root) if cache else {}
+    known = _read_cache(root)
     described = {
         id_: known[id_] for id_, (_, stamp) in found.items() if id_ in known and known[id_].get("stamp") == stamp
     }
@@ -137,9 +132,8 @@ def _described(root: Path, found: Mapping[str, tuple[Path, list[int]]], cache: b
     try:
         for id_, answer in zip(new, progress, strict=True):
             described[id_] = {"stamp": found[id_][1], **answer}
-    finally:
-        if cache:  # also after an interrupt: the next start goes on from here
-            _write_cache(root, {id_: item for id_, item in described.items() if "temporary" not in item})
+    finally:  # also after an interrupt: the next start goes on from here
+        _write_cache(root, {id_: item for id_, item in described.items() if "temporary" not in item})
     return described
 
 
@@ -153,10 +147,8 @@ def _warn(index: VideoIndex) -> None:
         log.warning(
             "only every 5th frame exists in %d of %d videos in %s (the numbers in the names differ by 5): "
             "successive frames are far apart; the all-frames download has the frames between them",
-            thinned,
-            len(index),
-            index.root,
-        )
+            thinned, len(index), index.root,
+        )  # fmt: skip
 
 
 def _cache_files(root: Path) -> tuple[Path, Path]:

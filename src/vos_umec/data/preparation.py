@@ -36,17 +36,11 @@ _SECONDS, _SECONDS_PER_FRAME = 60.0, 1.0  # time limit of one video; a frame tak
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare` did.
+    """What `prepare` did."""
 
-    Attributes:
-        copied: Ids of the videos copied now.
-        kept: Ids of the videos whose copy existed already.
-        broken: (path, reason) of each video that has no copy because it cannot be read.
-    """
-
-    copied: tuple[str, ...]
-    kept: tuple[str, ...]
-    broken: tuple[tuple[Path, str], ...]
+    copied: tuple[str, ...]  # ids of the videos copied now
+    kept: tuple[str, ...]  # ids of the videos whose copy existed already
+    broken: tuple[tuple[Path, str], ...]  # path and reason of each video that cannot be read
 
 
 def prepare(root: str | Path, out: str | Path, short_side: int = 319, workers: int | None = None) -> Prepared:

@@ -86,10 +86,6 @@ def describe(path: str | Path) -> dict[str, Any]:
         The fields of `SourceFacts`, and `step`, the most frequent difference between successive numbers in the
         frame names (1 for video files). If the video cannot be used: `{"reason": str}`, with `"temporary": True`
         if only the permission to read is missing.
-
-    Example:
-        >>> describe("no/such/file.mp4")
-        {'reason': 'there is no such file; check the path'}
     """
     try:
         source = open_source(path)
@@ -108,9 +104,6 @@ def describe_all(paths: Sequence[Path], processes: int, seconds: float = _SECOND
     """Run `describe` on each path in processes that may crash, and yield the answers in order.
 
     A file has `seconds` of time, and more for its size; after that, the answer is a `reason`.
-
-    Raises:
-        VosUmecError: The process does not start.
     """
     limits = [seconds + _SECONDS_PER_BYTE * (path.stat().st_size if path.exists() else 0) for path in paths]
     return ask_all("vos_umec.data.probe", [str(path) for path in paths], limits, processes)

@@ -33,7 +33,7 @@ def ask_all(
         module: The module that serves, as `python -m` takes it.
         requests: Values that JSON can hold.
         seconds: Time limit of each request.
-        processes: Number of processes.
+        processes: How many processes work at the same time.
 
     Yields:
         The answer to each request, in order; `{"reason": str}` if a process crashed or took too long, with

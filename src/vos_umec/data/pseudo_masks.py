@@ -122,11 +122,8 @@ class PseudoMaskStore:
     def commit(self, generation: int, manifest: Mapping[str, Any]) -> None:
         """Make a generation the current one and delete all but the one before it.
 
-        One process calls it, after all videos are written; then each process calls `reload`.
-
-        Args:
-            generation: Number passed to `begin`.
-            manifest: Facts to keep about it (checkpoint, number of clusters, seed, ...), as JSON values.
+        One process calls it, after all videos are written; then each process calls `reload`. The `manifest` holds
+        facts to keep about the generation (checkpoint, number of clusters, seed, ...), as JSON values.
 
         Raises:
             ConfigError: The number is not above the current one.
@@ -169,9 +166,6 @@ class PseudoMaskStore:
         """Copy a generation from the store of a resumed run and make it current; do nothing if it is missing there.
 
         One process calls it; then each process calls `reload`.
-
-        Raises:
-            ConfigError: The number is not above the current one.
         """
         if other._folder(generation).is_dir():
             self.begin(generation)
@@ -218,15 +212,12 @@ class PseudoMaskStore:
     def read(
         self, video_id: str, frame_indices: NDArray[np.int64] | list[int], generation: int | None = None
     ) -> NDArray[np.uint8]:
-        """Segments of some frames of a video; only these are decompressed.
+        """Segments (T, h, w) uint8 of some frames of a video, as written; only these are decompressed.
 
         Args:
             video_id: Id passed to `write`.
             frame_indices: (T,) frame numbers, T >= 1, in any order, repeats allowed.
             generation: Number to read; None for the current one.
-
-        Returns:
-            (T, h, w) uint8, as written.
 
         Raises:
             DataError: The video has no segments, or none for one of these frames, or the file is broken.

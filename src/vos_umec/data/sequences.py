@@ -24,12 +24,6 @@ class VideoSequence:
         required: Indices of the frames whose masks have to be predicted; empty for all frames.
         introduces: The ids that may be read from a prompt, by frame index. A frame that is not listed shows all
             its ids. A later mask may also show earlier objects; to read those again would help the method unfairly.
-
-    Example:
-        >>> masks = {0: Path("dog/00000.png"), 1: Path("dog/00001.png")}
-        >>> dog = VideoSequence("dog", Path("frames/dog"), annotations=masks, prompts={0: masks[0]})
-        >>> sorted(dog.prompts), len(dog.annotations)
-        ([0], 2)
     """
 
     name: str
@@ -40,11 +34,7 @@ class VideoSequence:
     introduces: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     def prompt_masks(self) -> dict[int, Ids]:
-        """Read the prompts: masks (H, W) uint8 by frame index, 0 outside the objects that the frame introduces.
-
-        Raises:
-            MaskError: A mask cannot be read as object ids.
-        """
+        """Read the prompts: masks (H, W) uint8 by frame index, 0 outside the objects that the frame introduces."""
         masks = {index: read_mask(path) for index, path in self.prompts.items()}
         for index, ids in self.introduces.items():
             masks[index] = np.where(np.isin(masks[index], ids), masks[index], 0).astype(np.uint8)
@@ -56,11 +46,7 @@ class VideoSequence:
         return [names[index] for index in self.required] if self.required else names
 
     def source(self) -> FrameSource:
-        """Open the frames; call it in the process that reads them.
-
-        Raises:
-            VideoReadError: The frames cannot be read.
-        """
+        """Open the frames, as `open_source` does."""
         return open_source(self.path)
 
 

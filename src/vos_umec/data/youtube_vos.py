@@ -15,10 +15,7 @@ from vos_umec.io.source import open_source
 
 
 def youtube_vos_sequences(
-    root: str | Path,
-    split: str = "train",
-    all_frames: bool | None = None,
-    videos: Collection[str] | None = None,
+    root: str | Path, split: str = "train", all_frames: bool | None = None, videos: Collection[str] | None = None
 ) -> list[VideoSequence]:
     """Sequences of a YouTube-VOS folder: `<split>/JPEGImages`, `<split>/Annotations`, `<split>/meta.json`.
 
@@ -72,11 +69,7 @@ def youtube_vos_sequences(
 
 
 def youtube_vos_frames(root: str | Path, split: str = "train", all_frames: bool = False) -> Path:
-    """Folder of the frames of a split: `<split>/JPEGImages`, or with `all_frames` that of `<split>_all_frames`.
-
-    Raises:
-        DataError: There is no such folder.
-    """
+    """Folder of the frames of a split: `<split>/JPEGImages`, or with `all_frames` that of `<split>_all_frames`."""
     frames_root = Path(root) / (f"{split}_all_frames" if all_frames else split) / "JPEGImages"
     require_folder(frames_root, "expected a YouTube-VOS root; check the path and the split")
     return frames_root

@@ -14,14 +14,6 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Readers see the old file or the new one, never an incomplete one. The folder is created if needed. If the block
     raises, the temporary file is removed and `path` stays as it was.
-
-    Example:
-        >>> import tempfile
-        >>> target = Path(tempfile.mkdtemp()) / "new" / "a.txt"
-        >>> with atomic_path(target) as temporary:
-        ...     _ = temporary.write_text("whole")
-        >>> target.read_text(), len(list(target.parent.iterdir()))
-        ('whole', 1)
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

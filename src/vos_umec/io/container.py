@@ -36,15 +36,10 @@ def decoding_threads() -> int:
 
 
 def open_container(path: Path, threads: int = 1) -> tuple[InputContainer, VideoStream]:
-    """Open a video file and choose its main video stream.
+    """Open a video file and choose its main video stream; the caller closes the container.
 
-    Args:
-        path: The file.
-        threads: Number of decoding threads, each on a frame of its own. With more than one, damaged frames differ
-            from run to run, and the frame before the damage can be lost.
-
-    Returns:
-        Container and stream; the caller closes the container.
+    With more than one decoding thread, damaged frames differ from run to run, and the frame before the damage can
+    be lost.
 
     Raises:
         VideoReadError: The file is no video, has no video stream, or its codec is unknown.
@@ -86,8 +81,7 @@ class FrameWalk:
     Args:
         container: An open container, at its start or just after a seek.
         stream: The stream to decode.
-        skips: Whether the frame of a packet is not wanted. Such a frame is decoded only if other frames refer to
-            it, and otherwise left out.
+        skips: Whether the frame of a packet is not wanted. It is then decoded only if other frames refer to it.
 
     Attributes:
         damage: FFmpeg's message for the first error; None if there was none so far.

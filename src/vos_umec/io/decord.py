@@ -20,9 +20,6 @@ def import_decord() -> ModuleType:
     On import decord2 opens every CUDA library that pip has installed, for the whole process. One of them,
     libnvblas, then takes over the BLAS calls of faiss and makes it crash. Decoding on the CPU needs none of them,
     so the package `nvidia`, where decord2 looks for them, is hidden during the import.
-
-    Returns:
-        The module.
     """
     loaded = sys.modules.get("decord")
     if loaded is not None:
@@ -77,28 +74,16 @@ class DecordSource(KnownSource):
 
     def _open(self) -> Any:
         reader = _open_reader(self.path)
-        if len(reader) != len(self):
-            raise VideoReadError(
-                self.path,
-                f"it has {len(reader)} frames, but {len(self)} were found before; "
-                "the file has changed, index the folder again",
-            )
+        self._require_unchanged(len(reader))
         return reader
 
 
 def decord_misreads(path: Path, scan: VideoScan) -> str | None:
-    """Reason why decord gives wrong frames for a file.
+    """Reason why decord gives wrong frames for a file; None if they are those of decoding from the start.
 
     decord makes three errors without a message. It counts frames that are never shown. It takes the position of a
     key frame in the file for its position in the video, which is wrong for open groups of pictures. It repeats an
     old frame where time stamps do not increase. So decord reads only files in which none of this can happen.
-
-    Args:
-        path: The file.
-        scan: What decoding it from the start found.
-
-    Returns:
-        The reason in words, or None if decord gives the same frames as decoding from the start.
     """
     decord = import_decord()
     if scan.damage:

@@ -37,11 +37,7 @@ class JpegScaler:
         self._decoder: ProcessHandle[tuple[VideoCodecContext, PictureMaker]] = ProcessHandle()
 
     def read(self, data: bytes, size: tuple[int, int]) -> Frame | None:
-        """Decode one image.
-
-        Args:
-            data: A JPEG file in YCbCr or RGB. EXIF orientation is ignored.
-            size: (H, W) of the result.
+        """Decode a JPEG file in YCbCr or RGB at `size` (H, W), without its EXIF orientation.
 
         Returns:
             (H, W, 3) uint8, or None if FFmpeg finds any fault in the file.
@@ -70,15 +66,6 @@ class FolderSource(KnownSource):
     Raises:
         DataError: The folder has no images, or two of the same name.
         VideoReadError: An image cannot be read, or sizes differ.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> for name in ("f10.png", "f2.png"):
-        ...     Image.new("RGB", (6, 4), "red").save(folder / name)
-        >>> source = FolderSource(folder)
-        >>> source.names, source.size, source.read([1, 0, 1]).shape
-        (['f2', 'f10'], (4, 6), (3, 4, 6, 3))
     """
 
     def __init__(self, path: Path, facts: SourceFacts | None = None) -> None:
@@ -86,12 +73,7 @@ class FolderSource(KnownSource):
         self._images = _list_images(path)
         self._jpegs = JpegScaler()
         super().__init__(path, facts or SourceFacts("folder", len(self._images), self._common_size(), DEFAULT_FPS))
-        if len(self._images) != len(self):
-            raise VideoReadError(
-                path,
-                f"it has {len(self._images)} pictures, but {len(self)} were found before; "
-                "the folder has changed, index it again",
-            )
+        self._require_unchanged(len(self._images))
 
     @property
     def names(self) -> list[str]:

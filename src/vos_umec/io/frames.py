@@ -31,8 +31,7 @@ class SourceFacts:
         size: (H, W) in pixels, as displayed.
         fps: Frames per second, > 0.
         keys: Indices of the key frames of a video file, ascending.
-        stamps: Time stamps of the frames as `pack_stamps` gives them: () if they cannot identify frames,
-            None if they are not known.
+        stamps: Time stamps of the frames as `pack_stamps` gives them; () if they cannot identify frames.
     """
 
     reader: Literal["folder", "decord", "pyav"]
@@ -40,14 +39,13 @@ class SourceFacts:
     size: tuple[int, int]
     fps: float
     keys: tuple[int, ...] = ()
-    stamps: tuple[tuple[int, int], ...] | None = None
+    stamps: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         height, width = self.size  # JSON gives lists
         object.__setattr__(self, "size", (height, width))
         object.__setattr__(self, "keys", tuple(self.keys))
-        if self.stamps is not None:
-            object.__setattr__(self, "stamps", tuple((step, count) for step, count in self.stamps))
+        object.__setattr__(self, "stamps", tuple((step, count) for step, count in self.stamps or ()))
 
 
 def pack_stamps(times: npt.NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
@@ -66,12 +64,7 @@ def pack_stamps(times: npt.NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
 
 
 def unpack_stamps(stamps: Sequence[tuple[int, int]]) -> npt.NDArray[np.int64]:
-    """Time stamps (T,) from the runs of `pack_stamps`.
-
-    Example:
-        >>> unpack_stamps(((10, 3), (11, 2))).tolist()
-        [10, 20, 30, 41, 52]
-    """
+    """Time stamps (T,) from the runs of `pack_stamps`."""
     steps, counts = np.array(stamps, np.int64).reshape(-1, 2).T
     return np.cumsum(np.repeat(steps, counts))
 
@@ -101,16 +94,18 @@ class KnownSource:
         """Frame numbers with five digits."""
         return [f"{index:05d}" for index in range(len(self))]
 
+    def _require_unchanged(self, found: int) -> None:
+        """Raise a `VideoReadError` if the number of frames is no longer the one in the facts."""
+        if found != len(self):
+            raise VideoReadError(
+                self.path, f"it has {found} frames, and had {len(self)} when it was indexed: index the folder again"
+            )
+
 
 def resized(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:
-    """Size with a given short side and the same aspect ratio.
+    """Scale a size (H, W) to a short side in pixels; the longer side is rounded to the nearest pixel.
 
-    Args:
-        size: (H, W) in pixels.
-        short_side: Length of the shorter side in pixels, > 0; None leaves the size unchanged.
-
-    Returns:
-        (H, W), the longer side rounded to the nearest pixel.
+    A `short_side` of None leaves the size unchanged.
 
     Raises:
         ConfigError: `short_side` is not positive.
@@ -139,27 +134,11 @@ def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
 
 
 def gather(
-    path: Path,
-    count: int,
-    indices: Sequence[int],
-    size: tuple[int, int],
-    fetch: Callable[[int], Frame],
+    path: Path, count: int, indices: Sequence[int], size: tuple[int, int], fetch: Callable[[int], Frame]
 ) -> Frame:
-    """Read each frame once, in ascending order, and return them in the order of `indices`.
+    """`FrameSource.read` for a video of `count` frames.
 
-    Args:
-        path: The video, for the error message.
-        count: Number of its frames.
-        indices: T indices from 0 to `count` - 1, in any order, with or without repeats.
-        size: (H, W) of the result.
-        fetch: Reads one frame as (H', W', 3) uint8; called once per distinct index.
-
-    Returns:
-        (T, H, W, 3) uint8.
-
-    Raises:
-        VideoReadError: An index is out of range.
-        ConfigError: `size` is not positive.
+    `fetch` reads one frame as (H', W', 3) uint8. It is called once per distinct index, in ascending order.
     """
     if min(size) < 1:
         raise ConfigError(f"cannot read frames of size {size}: expected (H, W) of at least 1 pixel each")

@@ -39,9 +39,6 @@ def read_mask(path: str | Path) -> Ids:
 
     255 beside other ids stays 255 (void). Fully transparent pixels are background.
 
-    Args:
-        path: An image file, best an indexed PNG.
-
     Returns:
         (H, W) uint8: 0 is the background, 255 is void (unknown).
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import Any, TypeVar
 
 from vos_umec.errors import ConfigError
@@ -19,16 +18,7 @@ Result = TypeVar("Result")
 def one_ahead(call: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Future[Result]]]:
     """Call a function for each item on a thread of its own, one item ahead of the caller.
 
-    Args:
-        call: The function; it runs for one item at a time.
-        items: The items; each is taken from the iterable just before its call.
-
-    Yields:
-        (item, future of its result), in order.
-
-    Example:
-        >>> [(item, coming.result()) for item, coming in one_ahead(abs, [-1, 2, -3])]
-        [(-1, 1), (2, 2), (-3, 3)]
+    Each item is taken from the iterable just before its call. Yields (item, future of its result), in order.
     """
     with ThreadPoolExecutor(1, "read ahead") as thread:
         last: tuple[Item, Future[Result]] | None = None
@@ -46,10 +36,6 @@ def read_ahead(source: FrameSource, batch: int = 4) -> Iterator[tuple[int, Frame
 
     At most two batches are in memory, whatever the length. Do not use the source elsewhere before the iterator ends
     or is closed.
-
-    Args:
-        source: The video.
-        batch: Frames per read, >= 1.
 
     Yields:
         (frame index, frame (H, W, 3) uint8).
@@ -73,14 +59,9 @@ class WriteBehind:
 
     Args:
         waiting: Most calls in the queue, >= 1. If it is full, `put` waits, so memory stays bounded.
-
-    Raises:
-        ConfigError: `waiting` is below 1.
     """
 
     def __init__(self, waiting: int = 8) -> None:
-        if waiting < 1:
-            raise ConfigError(f"waiting is {waiting}: expected at least 1 call")
         self._waiting = waiting
         self._calls: deque[Future[Any]] = deque()
         self._failed = False
@@ -104,12 +85,7 @@ class WriteBehind:
             self._failed = True
             raise
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._thread.shutdown(wait=True, cancel_futures=error is not None)
         if error is None:
             for call in self._calls:

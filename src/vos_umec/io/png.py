@@ -62,11 +62,8 @@ def plain_indices(data: bytes) -> npt.NDArray[np.uint8] | None:
 
     A general decoder unpacks row by row. Here the size is known, so the whole image is unpacked at once.
 
-    Args:
-        data: The content of a file.
-
     Returns:
-        (H, W) uint8; None for any other image and for damaged ones, which a general decoder has to read.
+        (H, W) uint8; None for any other file, which a general decoder has to read.
 
     Source:
         The PNG specification (W3C), sections 5 (chunks), 9 (filters) and 11.2 (the critical chunks).

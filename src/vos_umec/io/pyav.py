@@ -11,7 +11,6 @@ import numpy as np
 from vos_umec.errors import VideoReadError
 from vos_umec.io.container import FrameWalk, PictureMaker, decoding_threads, open_container
 from vos_umec.io.frames import Frame, KnownSource, ProcessHandle, SourceFacts, gather, unpack_stamps
-from vos_umec.io.scan import scan_facts, scan_video
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -33,14 +32,11 @@ class PyAVSource(KnownSource):
 
     Args:
         path: A video file.
-        facts: Facts of an earlier opening; they save counting the frames.
-
-    Raises:
-        VideoReadError: Not one frame can be decoded.
+        facts: What opening it found.
     """
 
-    def __init__(self, path: Path, facts: SourceFacts | None = None) -> None:
-        super().__init__(path, facts or scan_facts(scan_video(path), "pyav"))
+    def __init__(self, path: Path, facts: SourceFacts) -> None:
+        super().__init__(path, facts)
         self._cursor: ProcessHandle[_Cursor] = ProcessHandle()
 
     def read(self, indices: Sequence[int], size: tuple[int, int] | None = None) -> Frame:
@@ -50,25 +46,13 @@ class PyAVSource(KnownSource):
         return gather(self.path, len(self), indices, wanted, lambda index: next(pictures))
 
     def _pictures(self, indices: list[int], size: tuple[int, int]) -> Iterator[Frame]:
-        cursor = self._cursor.get(self._open)
+        cursor = self._cursor.get(lambda: _Cursor(self.path, self.facts))
         try:
             for frame in cursor.frames(indices):
                 yield cursor.pictures.make(frame, size)
         except VideoReadError:
             self._cursor.drop()
             raise
-
-    def _open(self) -> _Cursor:
-        if self.facts.stamps is not None:
-            return _Cursor(self.path, self.facts)
-        found = scan_facts(scan_video(self.path), "pyav")
-        if found.frames != len(self):
-            raise VideoReadError(
-                self.path,
-                f"it has {found.frames} frames, but {len(self)} were found before; "
-                "the file has changed, index the folder again",
-            )
-        return _Cursor(self.path, found)
 
 
 class _Wanted:
@@ -99,7 +83,7 @@ class _Cursor:
         self.pictures = PictureMaker()
         self._path = path
         self._keys = np.array(facts.keys, np.int64)
-        self._times = unpack_stamps(facts.stamps or ())
+        self._times = unpack_stamps(facts.stamps)
         self._index_of: dict[int | None, int] = {time: i for i, time in enumerate(self._times.tolist())}
         self._next = 0  # every frame from here on can be reached by decoding on
         self._wanted = _Wanted()

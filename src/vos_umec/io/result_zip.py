@@ -45,12 +45,8 @@ Progress = Callable[[Sequence[RequiredVideo]], Iterable[RequiredVideo]]
 def find_problems(results: str | Path, videos: Sequence[RequiredVideo], progress: Progress = iter) -> list[str]:
     """Compare a folder of results with what a server requires.
 
-    An object that no mask of its video shows is only logged as a warning: it may be missing by mistake.
-
-    Args:
-        results: Folder with `<video>/<frame>.png`; other files are ignored.
-        videos: What is required.
-        progress: Wrapper of the loop over the videos, such as `rich.progress.track`.
+    An object that no mask of its video shows is only logged as a warning: it may be missing by mistake. For the
+    arguments see `write_result_zip`.
 
     Returns:
         One line for each video without a folder or with missing frames, and for each mask that is no indexed PNG,
@@ -99,7 +95,7 @@ def write_result_zip(
     the same masks give the same bytes. The zip appears complete or not at all.
 
     Args:
-        results: Folder with `<video>/<frame>.png`.
+        results: Folder with `<video>/<frame>.png`; other files are ignored.
         videos: What is required.
         out: The zip file.
         folder: Folder inside the zip, e.g. `Annotations`; empty to put the videos at its top.

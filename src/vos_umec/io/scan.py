@@ -27,8 +27,8 @@ class VideoScan:
         frames: Number of frames that can be decoded, up to the first damage, > 0.
         size: (H, W) of the first frame as displayed.
         fps: Frames per second, measured from the time stamps if there are any.
-        times: (frames,) int64 time stamps in the stream's unit. Empty where a seek by them may give other frames
-            than decoding from the start: stamps are missing or do not increase, or the decoder concealed damage.
+        times: (frames,) int64 time stamps in the stream's unit. Empty if they cannot identify frames: some are
+            missing or do not increase, or the decoder concealed damage.
         keys: Indices of the key frames, ascending.
         damage: FFmpeg's message for the first error, None for an undamaged file.
         one_size: Whether all frames are coded in one size.
@@ -44,7 +44,7 @@ class VideoScan:
     damage: str | None
     one_size: bool
     ends: tuple[Frame, Frame]
-    mirrored: bool = False
+    mirrored: bool
 
 
 def scan_video(path: Path) -> VideoScan:
@@ -83,10 +83,8 @@ def _scan(path: Path, mtime_ns: int, length: int) -> VideoScan:
                 f"not one frame of it can be decoded{found}; the file is empty or broken: replace or remove it",
             )
         if walk.damage and len(stamps) > 1:
-            log.warning(
-                "%s is damaged (%s): its first %d frames are used, the rest is left out",
-                path, walk.damage, len(stamps),
-            )  # fmt: skip
+            message = "%s is damaged (%s): its first %d frames are used, the rest is left out"
+            log.warning(message, path, walk.damage, len(stamps))
         size = displayed_size(first)
         times = _increasing(stamps) if not concealed else np.empty(0, np.int64)
         fps = _frame_rate(times, stream.time_base, stream.average_rate)

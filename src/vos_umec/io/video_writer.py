@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -53,14 +52,7 @@ class VideoWriter:
         return self
 
     def write(self, frame: Frame) -> None:
-        """Append a frame.
-
-        Args:
-            frame: (H, W, 3) uint8 RGB, of the size of the first one.
-
-        Raises:
-            ConfigError: Another size or type.
-        """
+        """Append a frame (H, W, 3) uint8 RGB of the size of the first one."""
         import av
 
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
@@ -87,16 +79,10 @@ class VideoWriter:
         stream.options = {"crf": "18", "preset": "veryfast"}
         self._stream = stream
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self._stack.__exit__(kind, error, trace)  # removes the unfinished file
-            return
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         with self._stack:
+            if error is not None:
+                raise error  # removes the unfinished file
             if self._shape is None:
                 raise DataError(f"no frame was written to {self._path}: a video needs at least one")
             self._container.mux(self._stream.encode(None))

@@ -22,9 +22,6 @@ class DavisScore(Metric):
     The state is one uint8 tensor of JSON lines, one line per object. Names of any length and float64 values pass
     unchanged through the all-gather of every backend.
 
-    Args:
-        **kwargs: Arguments of `torchmetrics.Metric`.
-
     Source:
         The semi-supervised task of DAVIS 2017, Pont-Tuset et al., arXiv 1704.00675.
 

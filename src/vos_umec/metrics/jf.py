@@ -64,10 +64,6 @@ def shift(bits: Bits, right: int) -> Bits:
     """Shift packed masks (..., w) to the right by 1 to 63 pixels, or to the left by -1 to -63.
 
     Pixels that leave are lost, and 0 enters. Pixels may enter the unused bits of the last word.
-
-    Example:
-        >>> shift(np.array([1 << 63, 0], dtype=np.uint64), 1).tolist()
-        [0, 1]
     """
     if right > 0:
         moved: Bits = bits << np.uint64(right)
@@ -116,12 +112,7 @@ def contour(pair: MaskPair) -> Bits:
 
 
 def match_radius(size: tuple[int, ...], tolerance: float = 0.008) -> int:
-    """Largest distance in pixels, rounded up, at which two contour pixels match.
-
-    Args:
-        size: (H, W) of the image.
-        tolerance: Fraction of the image diagonal, >= 0.
-    """
+    """Largest distance in pixels at which two contour pixels match: a fraction of the diagonal of `size` (H, W)."""
     return math.ceil(tolerance * math.hypot(*size))
 
 
@@ -180,7 +171,7 @@ def boundary_f(
     `ceil(tolerance * diagonal)` pixels (8 at 480 x 854).
 
     Args:
-        prediction: Masks, (T, H, W) bool, of one object over T frames, or of T objects in one frame.
+        prediction: Masks, (T, H, W) bool, as for `jaccard`.
         target: Ground truth, (T, H, W) bool.
         tolerance: Largest distance of a match, as a fraction of the image diagonal, >= 0.
 

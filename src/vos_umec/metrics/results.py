@@ -25,8 +25,7 @@ from vos_umec.metrics.youtube_vos import YouTubeVOSScores, evaluate_youtube_vos
 
 Progress = Callable[[Sequence[VideoSequence]], Iterable[VideoSequence]]
 
-DEFAULT_SPLITS = {"davis17": "val", "youtube-vos": "train"}
-"""The data sets that `evaluate` knows, and the split it takes if none is named."""
+_DEFAULT_SPLITS = {"davis17": "val", "youtube-vos": "train"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,9 @@ def evaluate(
             splits of YouTube-VOS are hidden.
         videos: YouTube-VOS only: names of the videos to score, which training left out; None for all of the split.
         unseen: YouTube-VOS only: categories that count as unseen; None for those that only `videos` show.
-        workers: Number of processes; see `evaluate_results`.
+        workers: Number of processes, this one included, >= 1; the scores do not depend on it. No more are used than
+            there are sequences, and only this one if starting others would take longer than scoring. A script with
+            more than one needs the guard `if __name__ == "__main__"`.
         progress: Wrapper of the loop over the sequences, such as `rich.progress.track`.
 
     Returns:
@@ -96,14 +97,10 @@ def evaluate(
         DataError: Ground truth or results are missing.
         MaskError: A mask cannot be read as object ids, or has another size than its ground truth.
         ConfigError: A name or a number is out of range, or it is unknown which categories are unseen.
-
-    Example:
-        >>> scores = evaluate("results", root="DAVIS")  # doctest: +SKIP
-        >>> scores.overall["J&F"], scores.table()  # doctest: +SKIP
     """
-    if dataset not in DEFAULT_SPLITS:
-        raise ConfigError(f"dataset is {dataset!r}: expected one of {', '.join(DEFAULT_SPLITS)}")
-    split = split or DEFAULT_SPLITS[dataset]
+    if dataset not in _DEFAULT_SPLITS:
+        raise ConfigError(f"dataset is {dataset!r}: expected one of {', '.join(_DEFAULT_SPLITS)}")
+    split = split or _DEFAULT_SPLITS[dataset]
     if dataset == "davis17":
         if videos is not None or unseen is not None:
             raise ConfigError("videos or unseen is set for davis17: choose dataset youtube-vos, or leave them out")
@@ -128,23 +125,8 @@ def evaluate_results(
     """Score indexed PNGs in `results/<sequence>/<frame>.png` by the DAVIS rules, on any annotated sequences.
 
     A result is needed for every frame with a ground truth except the first and the last, which are not scored. All
-    sequences are checked for missing files before the first one is read.
-
-    Args:
-        results: Folder with one folder per sequence.
-        sequences: The sequences with their ground truth.
-        progress: Wrapper of the loop over the sequences, such as `tqdm` or `rich.progress.track`.
-        workers: Number of processes, this one included, >= 1; the scores do not depend on it. No more are used than
-            there are sequences, and only this one if starting others would take longer than scoring. A script with
-            more than one needs the guard `if __name__ == "__main__"`.
-
-    Returns:
-        The scores, in the order of the sequences.
-
-    Raises:
-        DataError: Results are missing, or a sequence cannot be scored.
-        MaskError: A mask cannot be read as object ids, or has another size than its ground truth.
-        ConfigError: `workers` is below 1.
+    sequences are checked for missing files before the first one is read. Arguments and errors are those of
+    `evaluate`. The scores are in the order of the sequences.
 
     Source:
         The semi-supervised task of DAVIS 2017, Pont-Tuset et al., arXiv 1704.00675.
@@ -152,9 +134,7 @@ def evaluate_results(
     results = Path(results)
     files = [
         MaskFiles(
-            sequence.name,
-            tuple(sequence.annotations[index] for index in sorted(sequence.annotations)),
-            results / sequence.name,
+            sequence.name, tuple(mask for _, mask in sorted(sequence.annotations.items())), results / sequence.name
         )
         for sequence in sequences
     ]

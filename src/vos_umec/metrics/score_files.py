@@ -38,12 +38,7 @@ class MaskFiles:
 
 
 def score_sequence(files: MaskFiles) -> SequenceScorer:
-    """Read and score one sequence by the DAVIS rules.
-
-    Raises:
-        DataError: The first ground truth shows no object.
-        MaskError: A mask cannot be read as object ids, or has another size than its ground truth.
-    """
+    """Read and score one sequence by the DAVIS rules."""
     scorer = SequenceScorer(files.name)
     last = len(files.truths) - 1
     for i, path in enumerate(files.truths):
@@ -56,11 +51,7 @@ def score_sequence(files: MaskFiles) -> SequenceScorer:
 
 
 def read_result(path: Path, target: Ids) -> Ids:
-    """Read a predicted mask (H, W) and compare its size with its ground truth `target`.
-
-    Raises:
-        MaskError: It cannot be read as object ids, or has another size.
-    """
+    """Read a predicted mask (H, W); raise a `MaskError` if its size is not that of the ground truth `target`."""
     result = read_mask(path)
     if result.shape != target.shape:
         found, expected = ("{1} x {0}".format(*mask.shape) for mask in (result, target))
@@ -71,15 +62,7 @@ def read_result(path: Path, target: Ids) -> Ids:
 
 
 def require_results(results: Path, scored: Mapping[str, Sequence[Path]]) -> None:
-    """Check that a folder of results is complete, before the first result is read.
-
-    Args:
-        results: Folder with one folder per sequence.
-        scored: The scored ground-truth files of each sequence; a result has the same file name.
-
-    Raises:
-        DataError: Results are missing.
-    """
+    """Raise a `DataError` unless `results/<sequence>` has a file of the name of each scored ground truth."""
     if not results.is_dir():
         raise DataError(f"no folder {results}: expected results as <sequence>/<frame>.png; check the path")
     missing = [name for name in scored if not (results / name).is_dir()]
@@ -106,15 +89,7 @@ def available_cores() -> int:
 
 
 def useful_processes(workers: int, frames: Sequence[int]) -> int:
-    """Number of processes that make scoring faster, 1 to `workers`.
-
-    Args:
-        workers: The most that the user allows.
-        frames: Number of frames of each sequence; one process scores a sequence.
-
-    Raises:
-        ConfigError: `workers` is below 1.
-    """
+    """Number of processes that make scoring faster, 1 to `workers`; `frames` counts those of each sequence."""
     if workers < 1:
         raise ConfigError(f"workers is {workers}: expected a number of processes, at least 1")
     return 1 if sum(frames) < _WORTH_A_PROCESS else max(1, min(workers, len(frames)))
@@ -129,7 +104,7 @@ def score_in_processes(
     take them from the beginning. The processes are spawned, not forked, because the caller may have threads.
 
     Args:
-        score: A function of one item, at the top level of a module.
+        score: A function of one item, at the top level of a module; its errors are raised here.
         items: The items.
         workers: Number of processes, this one included, >= 1.
 
@@ -137,7 +112,7 @@ def score_in_processes(
         The result of each item, in order.
 
     Raises:
-        DataError: A process was killed. Errors of `score` are raised as they are.
+        DataError: A process was killed.
     """
     if workers == 1:
         yield from map(score, items)

@@ -19,17 +19,11 @@ FIGURES = ("J&F", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Deca
 
 
 class Statistics(NamedTuple):
-    """The three statistics of DAVIS.
-
-    Attributes:
-        mean: Mean over the frames.
-        recall: Fraction of the frames with a value above 0.5.
-        decay: Mean of the first quarter of the frames minus mean of the last quarter; negative if it improves.
-    """
+    """The three statistics of DAVIS over the frames."""
 
     mean: float
-    recall: float
-    decay: float
+    recall: float  # fraction of the frames with a value above 0.5
+    decay: float  # mean of the first quarter of the frames minus mean of the last; negative if it improves
 
 
 def mean_recall_decay(values: ArrayLike) -> Statistics:
@@ -63,9 +57,6 @@ class SequenceScorer:
     The objects are the ids of the first ground truth; 255 (void) counts as background. The first and the last frame
     are not scored. Predicted ids that the ground truth does not have count as background and are logged in one
     warning (the official tool stops): such pixels can only lower a score.
-
-    Args:
-        sequence: Name of the sequence, for the rows.
 
     Source:
         The semi-supervised task of DAVIS 2017, Pont-Tuset et al., arXiv 1704.00675.
@@ -142,12 +133,9 @@ class SequenceScorer:
                 "first and the last are not scored (the masks of a hidden test set cannot be scored here)"
             )
         if self._unknown:
-            log.warning(
-                "%s: predicted ids %s are not in the ground truth (%s) and count as background",
-                self.sequence,
-                ", ".join(map(str, sorted(self._unknown))),
-                ", ".join(map(str, self._ids)),
-            )
+            message = "%s: predicted ids %s are not in the ground truth (%s) and count as background"
+            unknown, ids = (", ".join(map(str, sorted(each))) for each in (self._unknown, self._ids))
+            log.warning(message, self.sequence, unknown, ids)
         J, F = np.array(self._J[:-1]), np.array(self._F[:-1])  # (T,K)
         rows: list[Row] = []
         for k, object_id in enumerate(self._ids):

@@ -16,7 +16,13 @@ from vos_umec.data.youtube_vos import Meta, require_categories
 from vos_umec.errors import DataError
 from vos_umec.io.masks import read_mask
 from vos_umec.metrics.jf import match_radius, pack_pair, pair_f, pair_jaccard
-from vos_umec.metrics.score_files import read_result, require_results, score_in_processes, useful_processes
+from vos_umec.metrics.score_files import (
+    MaskFiles,
+    read_result,
+    require_results,
+    score_in_processes,
+    useful_processes,
+)
 from vos_umec.metrics.sequence import Row
 
 log = logging.getLogger(__name__)
@@ -94,7 +100,7 @@ def evaluate_youtube_vos(
         meta: Their objects, as `youtube_vos_meta` reads them.
         unseen: The categories that count as unseen; all others are seen.
         progress: Wrapper of the loop over the videos, such as `rich.progress.track`.
-        workers: Number of processes, this one included; see `evaluate_results`.
+        workers: Number of processes; see `evaluate`.
 
     Returns:
         The scores, in the order of the sequences.
@@ -132,20 +138,10 @@ def evaluate_youtube_vos(
 
 
 @dataclass(frozen=True)
-class _VideoFiles:
-    """One video to score.
+class _VideoFiles(MaskFiles):
+    """One video to score; results are needed for the masks that come after its first object."""
 
-    Attributes:
-        name: Name of the video.
-        truths: Ground-truth files in the order of the frames.
-        results: Folder with a result of the same file name for each that comes after the first object.
-        appears: For each object id the position in `truths` of the mask that introduces it.
-    """
-
-    name: str
-    truths: tuple[Path, ...]
-    results: Path
-    appears: Mapping[int, int]
+    appears: Mapping[int, int]  # by object id, the position in `truths` of the mask that introduces it
 
     @property
     def first(self) -> int:

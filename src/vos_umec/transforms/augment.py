@@ -40,18 +40,11 @@ class ClipAugment:
     Args:
         crop: Side of the result in pixels.
         scale: Smallest and largest part of the side that is cut out, within (0, 1].
-        flip: Probability of a horizontal flip.
-
-    Example:
-        >>> batch = {"frames": torch.zeros(2, 5, 3, 40, 40, dtype=torch.uint8)}
-        >>> ClipAugment(crop=32)(batch)["frames"].shape
-        torch.Size([2, 5, 3, 32, 32])
     """
 
-    def __init__(self, crop: int = 256, scale: Sequence[float] = (0.8, 1.0), flip: float = 0.5) -> None:
+    def __init__(self, crop: int = 256, scale: Sequence[float] = (0.8, 1.0)) -> None:
         self.crop = crop
         self.scale = scale
-        self.flip = flip
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Augment one batch on its device, and return a new dictionary.
@@ -60,14 +53,8 @@ class ClipAugment:
         uint8, if any, become (B, T, crop, crop) with the nearest pixel. Other entries stay as they are.
         """
         frames = batch["frames"]  # (B, T, 3, S, S)
-        phi = GeometricTransform.sample(
-            frames.shape[0],
-            size=(frames.shape[-2], frames.shape[-1]),
-            output_size=(self.crop, self.crop),
-            scale=self.scale,
-            flip=self.flip,
-            device=frames.device,
-        )
+        B, _, _, S, _ = frames.shape
+        phi = GeometricTransform.sample(B, (S, S), (self.crop, self.crop), self.scale, device=frames.device)
         augmented = {**batch, "frames": phi.apply_image(normalize(frames))}  # (B, T, 3, crop, crop)
         if "segments" in batch:
             augmented["segments"] = phi.apply_mask(batch["segments"])  # (B, T, crop, crop)

@@ -44,11 +44,6 @@ def from_lab(lab: Tensor) -> Tensor:
 
     Returns:
         RGB normalised with ImageNet's mean and deviation (..., 3, H, W), in the type of `lab`.
-
-    Example:
-        >>> frames = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-        >>> torch.allclose(from_lab(to_lab(frames)), frames, atol=1e-4)
-        True
     """
     with torch.autocast(lab.device.type, enabled=False):
         x = lab.to(torch.promote_types(lab.dtype, torch.float32))

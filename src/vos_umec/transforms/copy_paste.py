@@ -33,13 +33,6 @@ class CopyPaste:
 
     Raises:
         ConfigError: A setting is out of range.
-
-    Example:
-        >>> frames = torch.randn(2, 3, 3, 32, 32)
-        >>> batch = {"frames": frames, "segments": torch.zeros(2, 3, 32, 32, dtype=torch.uint8)}
-        >>> made = CopyPaste(p=1.0)(batch)
-        >>> made["frames"].shape == frames.shape, bool(made["segments"].max() > 0)
-        (True, True)
     """
 
     def __init__(self, p: float = 0.7, pieces: int = 3, segments: float = 0.65, distractors: float = 0.35) -> None:

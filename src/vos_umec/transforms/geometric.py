@@ -20,7 +20,7 @@ class GeometricTransform:
 
     Coordinates are those of pixel centres: pixel 0 is at 0 and the image spans -0.5 to W - 0.5, as in
     `F.interpolate(align_corners=False)`. Only with this convention does transforming the image agree with
-    transforming its feature map at every stride.
+    transforming its feature map at every stride. A tensor of another batch or size is a `ConfigError`.
 
     Attributes:
         matrix: (B, 3, 3) float, affine; maps (x, y, 1) of the source to the output, in pixels.
@@ -73,10 +73,7 @@ class GeometricTransform:
             output_size: (H, W) of the output in pixels, `size` if None. Another aspect stretches the image.
             scale: Smallest and largest crop as a fraction of the side, within (0, 1].
             flip: Probability of a horizontal flip, 0 to 1.
-            device: Device of the matrix.
-
-        Returns:
-            The transformation, its matrix (B, 3, 3) float32.
+            device: Device of the matrix, which is float32.
 
         Raises:
             ConfigError: `scale` or `flip` is out of range.
@@ -112,9 +109,6 @@ class GeometricTransform:
         """Transform images (B, ..., C, H, W) to (B, ..., C, H', W') bilinearly; pixels from outside are zero.
 
         There is no low-pass filter: reduce by at most 2.
-
-        Raises:
-            ConfigError: Batch or size do not match.
         """
         self._check(image, self.size)
         return self._warp(image, self.matrix, self.output_size, "bilinear")
@@ -130,9 +124,6 @@ class GeometricTransform:
 
         Returns:
             (B, ..., C, h', w') over the output image at the same stride (rounded to whole cells).
-
-        Raises:
-            ConfigError: The batch does not match.
         """
         self._check(features, None)
         grid = (int(features.shape[-2]), int(features.shape[-1]))
@@ -143,9 +134,6 @@ class GeometricTransform:
         """Transform maps of ids (B, ..., H, W) to (B, ..., H', W') with the nearest pixel, which makes no new ids.
 
         They are integer or bool, up to 2^24; pixels from outside the source get `fill`.
-
-        Raises:
-            ConfigError: The mask is floating point, or batch or size do not match.
         """
         if mask.is_floating_point():
             raise ConfigError(f"apply_mask got {mask.dtype}; expected integer ids (use apply_image for soft masks)")
@@ -156,11 +144,7 @@ class GeometricTransform:
         return ids.round().to(mask.dtype).masked_fill(~seen, fill)
 
     def valid_mask(self, grid: tuple[int, int]) -> Tensor:
-        """Which cells of a transformed map come from inside the source: (B, h', w') bool.
-
-        Args:
-            grid: (h, w) of the map before the transformation.
-        """
+        """Which cells (B, h', w') bool come from inside the source, after a map of `grid` (h, w) is transformed."""
         output = self._output_grid(grid)
         return self._valid(self._conjugated(grid, output), grid, output)
 

@@ -37,23 +37,11 @@ def overlay(frame: Frame, ids: npt.NDArray[np.integer], alpha: float = 0.5) -> F
 
 
 def paint(
-    frame: Frame,
-    labels: npt.NDArray[np.uint8],
-    colors: Colors,
-    shown: npt.NDArray[np.bool_],
-    alpha: float,
+    frame: Frame, labels: npt.NDArray[np.uint8], colors: Colors, shown: npt.NDArray[np.bool_], alpha: float
 ) -> Frame:
-    """Color the regions of a label map, and draw a contour around each.
+    """Color the regions of a label map (H, W) where `shown` (H, W) is True, and draw a contour around each.
 
-    Args:
-        frame: (H, W, 3) uint8 RGB.
-        labels: (H, W) uint8.
-        colors: (256, 3) uint8 RGB, the color of each label.
-        shown: (H, W) bool, True where a label is to be colored.
-        alpha: Opacity of the color, 0 to 1.
-
-    Raises:
-        ConfigError: Shapes differ, or `alpha` is out of range.
+    `colors` (256, 3) uint8 RGB has a row for each label. The rest is as in `overlay`.
     """
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or frame.shape[:2] != labels.shape:
         raise ConfigError(

@@ -12,6 +12,7 @@ from vos_umec.io.png import Colors
 from vos_umec.viz.overlays import paint
 from vos_umec.viz.sheets import contact_sheet
 
+_COLUMNS = 6
 _GOLDEN = 0.618033988749895  # hues at steps of the golden ratio differ well from all recent ones
 
 
@@ -25,13 +26,12 @@ def segment_colors() -> Colors:
     return colors
 
 
-def segment_sheet(frames: Frame, segments: npt.NDArray[np.integer], max_frames: int = 6) -> Frame:
-    """Draw the segments of a video over some of its frames.
+def segment_sheet(frames: Frame, segments: npt.NDArray[np.integer]) -> Frame:
+    """Draw the segments of a video over up to six frames: the first, the last, and others evenly between them.
 
     Args:
         frames: (T, H, W, 3) uint8 RGB.
         segments: (T, H, W) segment numbers from 0; 255 (unknown) is not colored.
-        max_frames: Most frames shown, >= 1: the first, the last, and others evenly between them.
 
     Returns:
         (H', W', 3) uint8 RGB: a row of frames, below it the same frames with their segments.
@@ -46,9 +46,7 @@ def segment_sheet(frames: Frame, segments: npt.NDArray[np.integer], max_frames: 
         )
     if segments.min() < 0 or segments.max() > IGNORE:
         raise ConfigError(f"segments from {segments.min()} to {segments.max()}: expected 0 to 255")
-    if max_frames < 1:
-        raise ConfigError(f"max_frames is {max_frames}: expected at least 1")
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(max_frames, len(frames))).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(_COLUMNS, len(frames))).round().astype(int))
     labels = segments.astype(np.uint8)
     colors = segment_colors()
     painted = [paint(frames[t], labels[t], colors, labels[t] != IGNORE, alpha=0.55) for t in chosen]

@@ -41,11 +41,6 @@ class SyntheticVOS:
 
     Raises:
         ConfigError: A setting is out of range.
-
-    Example:
-        >>> data = SyntheticVOS("data/synthetic")
-        >>> data.train_root.name, data.folder.parent.as_posix()
-        ('train', 'data/synthetic')
     """
 
     def __init__(

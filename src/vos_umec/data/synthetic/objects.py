@@ -52,19 +52,10 @@ class Body:
     def sample(
         cls, rng: np.random.Generator, frames: int, scene: np.ndarray, resolution: float, most_limbs: int = 3
     ) -> "Body":
-        """An articulated object: a trunk with a radius of about 1, and swinging limbs.
+        """An articulated object: a trunk with a radius of about 1, and up to `most_limbs` swinging limbs.
 
-        Args:
-            rng: Source of randomness.
-            frames: T.
-            scene: (3,) logarithm of the scene's mean color.
-            resolution: Canvas cells per object unit.
-            most_limbs: Largest number of limbs.
-
-        Example:
-            >>> body = Body.sample(np.random.default_rng(0), 4, np.log([0.4, 0.4, 0.4]), resolution=8.0)
-            >>> 1 <= len(body.parts) <= 4
-            True
+        `scene` (3,) is the logarithm of the scene's mean color, `resolution` the number of canvas cells per object
+        unit.
         """
         palettes = [Palette(rng, scene) for _ in range(int(rng.integers(1, 4)))]
         trunk = _paint(rng, _blob(rng, *canvas_grid(1.6, resolution)), 1.6, palettes)
@@ -95,7 +86,7 @@ class Body:
         canvas = _paint(rng, level, 1.7, [Palette(rng, scene)])
         return cls((Part(canvas, 1.7, (0.0, 0.0), np.zeros(frames)),), 1.7)
 
-    def look_alike(self, rng: np.random.Generator, frames: int) -> "Body":
+    def distractor(self, rng: np.random.Generator, frames: int) -> "Body":
         """Another object of the same parts, put together at other angles."""
         turns = rng.uniform(0, 2 * np.pi, len(self.parts)) + drift(rng, frames, -0.4, 0.4, channels=len(self.parts))
         parts = (replace(part, swing=turn) for part, turn in zip(self.parts, turns.T, strict=True))

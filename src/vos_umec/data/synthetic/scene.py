@@ -21,7 +21,7 @@ ATTEMPTS = 200
 class Actor:
     """A body in motion, one pose a frame.
 
-    Its label is its id in the masks, 0 for what belongs to the background (plants, look-alikes). It casts a shadow
+    Its label is its id in the masks, 0 for what belongs to the background (plants, distractors). It casts a shadow
     of a strength of 0 to 1.
     """
 
@@ -36,12 +36,6 @@ def compose(picture: Tensor, actors: Sequence[Actor], t: int) -> Tensor:
 
     Edges are blended by the share of the pixel that the object covers. A pixel of the mask belongs to the
     front-most actor that covers at least half of it.
-
-    Example:
-        >>> body = Body.sample(np.random.default_rng(0), 1, np.log([0.4, 0.4, 0.4]), resolution=8.0)
-        >>> actor = Actor(body, [Pose((16.0, 12.0), scale=8.0)], label=3)
-        >>> compose(torch.zeros(3, 24, 32), [actor], 0).unique().tolist()
-        [0, 3]
     """
     _, height, width = picture.shape
     ids = torch.zeros(height, width, dtype=torch.uint8)
@@ -84,7 +78,7 @@ class Scene:
         views: (T, 2, 3) affine maps from the frame to the background, both in [-1, 1].
         gain: (T, 3) exposure of R, G, B.
         noise: Deviation of the sensor's noise, in units of the brightest value.
-        actors: Back to front; labeled objects, look-alikes and plants.
+        actors: Back to front; labeled objects, distractors and plants.
         seed: Of the sensor's noise.
 
     Example:
@@ -106,11 +100,8 @@ class Scene:
     def sample(cls, seed: list[int], size: Size, frames: int, objects: tuple[int, int]) -> "Scene":
         """A random scene in whose first frame every labeled object, 1 to K, shows at least 1 % of the area.
 
-        Args:
-            seed: Other lists give independent scenes.
-            size: (H, W), at least 32 each.
-            frames: T.
-            objects: Fewest and most labeled objects.
+        Other seeds give independent scenes. `size` is (H, W), at least 32 each; `objects` are the fewest and the
+        most labeled objects.
 
         Raises:
             ConfigError: So many objects that they hide each other in every attempt to place them.
@@ -129,8 +120,8 @@ class Scene:
         count = int(rng.integers(objects[0], objects[1] + 1))
         radii = rng.uniform(0.16, 0.28, count) * height
         cast = [(label, Body.sample(rng, frames, mood, radius), radius) for label, radius in enumerate(radii, 1)]
-        if rng.random() < 0.5:  # a look-alike of a labeled object, unlabeled
-            cast.append((0, cast[0][1].look_alike(rng, frames), radii[0] * rng.uniform(0.8, 1.1)))
+        if rng.random() < 0.5:  # a distractor that looks like a labeled object
+            cast.append((0, cast[0][1].distractor(rng, frames), radii[0] * rng.uniform(0.8, 1.1)))
         cast = [cast[i] for i in rng.permutation(len(cast))]
         plants = []
         if rng.random() < 0.6:  # near the camera: it sweeps across when the camera pans, and sways a little

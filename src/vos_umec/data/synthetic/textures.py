@@ -51,13 +51,7 @@ class Palette:
 
 
 def texture(rng: np.random.Generator, size: Size, palette: Palette) -> np.ndarray:
-    """A texture of a random kind, (H, W, 3) RGB in [0.01, 1], float32.
-
-    Example:
-        >>> rng = np.random.default_rng(0)
-        >>> texture(rng, (16, 24), Palette(rng, np.log([0.4, 0.4, 0.4]))).shape
-        (16, 24, 3)
-    """
+    """A texture of a random kind, (H, W, 3) RGB in [0.01, 1], float32."""
     kinds = [_leaves, _grain, _stripes, _patches]
     surface = kinds[rng.choice(4, p=[0.42, 0.27, 0.18, 0.13])](rng, size, palette)
     relief = power_law_noise(rng, (1, *size), rng.uniform(0.6, 1.1))[0]
@@ -86,9 +80,8 @@ def _leaves(rng: np.random.Generator, size: Size, palette: Palette) -> np.ndarra
         dy, dx = y[rows] - cy, x[columns] - cx
         c, s = np.cos(angle[i]) / radius[i], np.sin(angle[i]) / radius[i]
         u, v = (c * dx + s * dy) ** 2, ((c * dy - s * dx) / aspect[i]) ** 2
-        leaf[rows, columns][(u * u + v * v if boxy[i] else u + v) < 1] = (
-            i  # a box with round corners, or an ellipse
-        )
+        inside = (u * u + v * v if boxy[i] else u + v) < 1  # a box with round corners, or an ellipse
+        leaf[rows, columns][inside] = i
     grain = power_law_noise(rng, (1, *size), 1.0)[0]
     offset = rng.integers(0, min(size), (n, 2))  # each leaf is cut from another place of the grain
     marks = grain[(y + offset[leaf, 0]) % height, (x + offset[leaf, 1]) % width]

@@ -1,4 +1,4 @@
-"""Checks of what a caller hands to a segmenter: frames and prompts."""
+"""Checks of a segmenter's inputs: frames and prompts."""
 
 from collections.abc import Collection
 
@@ -9,11 +9,7 @@ from vos_umec.errors import ConfigError, MaskError
 
 
 def check_frame(frame: object) -> None:
-    """Refuse what is no frame.
-
-    Raises:
-        ConfigError: If it is no array (H, W, 3) uint8.
-    """
+    """Raise ConfigError if this is no array (H, W, 3) uint8."""
     if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
         found = " ".join(str(getattr(frame, name, "")) for name in ("shape", "dtype"))
         raise ConfigError(

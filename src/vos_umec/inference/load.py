@@ -5,11 +5,10 @@ from typing import Any
 
 import torch
 
-from vos_umec.errors import CheckpointError, ConfigError
 from vos_umec.inference.protocols import change_settings
 from vos_umec.inference.segmenter import VideoSegmenter
-from vos_umec.models.factory import import_class
-from vos_umec.models.model_file import Description, read_description, read_network
+from vos_umec.models.factory import build_network
+from vos_umec.models.model_file import Description, import_module_class, load_own_weights, read_description
 from vos_umec.models.umec import PropagationNetwork
 from vos_umec.shipped import SHIPPED
 
@@ -23,10 +22,6 @@ def load_network(path: str | Path = SHIPPED) -> PropagationNetwork:
 
     Raises:
         CheckpointError: If the file is missing, is neither of the two, or holds another network.
-
-    Example:
-        >>> load_network().stride
-        4
     """
     return load_described(path)[0]
 
@@ -56,7 +51,7 @@ def load_segmenter(
 
 
 def load_described(path: str | Path) -> tuple[PropagationNetwork, Description]:
-    """The network of a checkpoint or a model file, and what the file says of it.
+    """The network of a checkpoint or a model file, and its description.
 
     Args:
         path: As for `load_network`.
@@ -65,14 +60,10 @@ def load_described(path: str | Path) -> tuple[PropagationNetwork, Description]:
         CheckpointError: As `load_network`.
     """
     description = read_description(path)
-    if description.network is not None:
-        return read_network(path)
-    try:  # a module class of one's own builds the network, so that it must be imported, and Lightning with it
-        module_class: Any = import_class(str(description.module_class), torch.nn.Module)
-    except ConfigError as error:
-        raise CheckpointError(
-            f"{path} was written by a class of your own: {error}; run from the folder of its module, or load it "
-            "with load_from_checkpoint of that class"
-        ) from error
-    module = module_class.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    return module.network.eval(), description
+    if description.network is None:  # a module class of one's own builds it: import this class, and Lightning
+        module_class: Any = import_module_class(path, description, torch.nn.Module)
+        module = module_class.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        return module.network.eval(), description
+    network = build_network(description.network)
+    load_own_weights(network, path)
+    return network.eval(), description

@@ -1,4 +1,4 @@
-"""Windows around objects: where the frame-mask encoder and the decoder need to look."""
+"""Refinement of one frame: the frame-mask encoder and the decoder, in a window around each object."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -143,7 +143,12 @@ class FrameRefiner:
         for k in _groups(windows, self.most):
             V_q = torch.stack([values(i, windows[i]) for i in k])
             fixed.append(
-                (k, self._frame_features(windows, k), [_rows(x, windows, k, h) for x in skips], D.carry(V_q))
+                (
+                    k,
+                    self._frame_features(windows, k),
+                    [_rows(x, windows, k, h) for x in skips],
+                    D.precompute_object(V_q),
+                )
             )
         for _ in range(rounds):
             p = torch.zeros_like(masks)

@@ -97,13 +97,6 @@ class Readout:
 
         Returns:
             The values at the query's cells (B, C, h, w), fp32.
-
-        Example:
-            >>> keys = torch.nn.functional.normalize(torch.randn(1, 2, 8, 4, 5), dim=2)
-            >>> clips = keys, keys[:, 1], torch.rand(1, 2, 3, 4, 5)
-            >>> every = Readout(top_k=None).read_clips(*clips, tau=0.05)
-            >>> torch.allclose(every, Readout(top_k=40).read_clips(*clips, tau=0.05), atol=1e-5)
-            True
         """
         tau = tau if self.tau is None else self.tau
         if self.top_k is None:

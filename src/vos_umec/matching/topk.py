@@ -51,18 +51,12 @@ def top_k_affinity(
         tau: Temperature.
         radius: Window on the references that are not permanent, in cells; None for no window.
         permanent_radius: The same for the permanent ones.
-        copies: How many more references, within `radius`, are the first permanent one again. Each of its cells then
+        copies: How many times the first permanent reference is repeated, within `radius`. Each of its cells then
             has so many more places among the best; nothing is computed or held more than once.
         scratch: Working memory, to be used again by the next call.
 
     Returns:
         Indices and weights.
-
-    Example:
-        >>> keys = torch.nn.functional.normalize(torch.randn(3, 6, 7, 16), dim=-1)
-        >>> best = top_k_affinity(keys[2], keys, permanent=1, top_k=1)
-        >>> bool((best.index[:, 0] == 2 * 42 + torch.arange(42)).all())  # a frame matches itself best
-        True
     """
     N, h, w, _ = keys_r.shape
     scratch = Scratch() if scratch is None else scratch

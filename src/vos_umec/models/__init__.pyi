@@ -7,7 +7,6 @@ from .factory import NetworkSettings as NetworkSettings
 from .factory import build_network as build_network
 from .mask_encoder import MaskEncoder as MaskEncoder
 from .model_file import read_card as read_card
-from .model_file import read_network as read_network
 from .model_file import write_model as write_model
 from .resnet import ResNetTrunk as ResNetTrunk
 from .timm_encoder import TimmEncoder as TimmEncoder

@@ -1,4 +1,4 @@
-"""The decoder D: from what was carried over to a mask (UMEC eq. 6)."""
+"""The decoder D: from the mask embedding read out of memory to a mask (UMEC eq. 6)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -21,15 +21,7 @@ class Decoder(nn.Module):
         image_dim: Width of a last stage at full resolution, which sees the frame and the previous round's mask, so
             that edges need not be guessed from E's skips; 0 for none.
         residual: Add the previous round's mask, as a logit, to the output. The last conv then starts at zero, so
-            that an untrained decoder hands the coarse mask on: for small budgets of training.
-
-    Example:
-        >>> import torch
-        >>> D = Decoder(mask_dim=4, skip_dims=(6, 5), dims=(8, 8, 8))
-        >>> skips = D.precompute([torch.zeros(2, 6, 8, 8), torch.zeros(2, 5, 16, 16)], torch.zeros(2, 3, 64, 64))
-        >>> V_q = Vbar_q = torch.zeros(2, 4, 8, 8)
-        >>> tuple(D(D.carry(V_q), Vbar_q, skips, torch.full((2, 1, 64, 64), 0.5)).shape)
-        (2, 1, 64, 64)
+            that an untrained decoder returns the coarse mask: for small budgets of training.
     """
 
     def __init__(
@@ -63,7 +55,7 @@ class Decoder(nn.Module):
             nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
     def precompute(self, skips: Sequence[Tensor], frame: Tensor) -> list[Tensor]:
-        """What E's skips and the frame give, the same for every object and round.
+        """Compute the part of the decoder's work that is the same for every object and round.
 
         Args:
             skips: E's skips, coarse to fine, (B, C_i, h_i, w_i).
@@ -72,29 +64,27 @@ class Decoder(nn.Module):
         Returns:
             One tensor (B, dims[i], h_i, w_i) a skip; then, with `image_dim`, the frame's (B, image_dim, H, W).
         """
-        shared = [conv(skip) for conv, skip in zip(self.skips, skips, strict=True)]
-        return [*shared, conv_part(self.image, frame, start=0)] if self.image_dim else shared
+        cached = [conv(skip) for conv, skip in zip(self.skips, skips, strict=True)]
+        return [*cached, conv_part(self.image, frame, start=0)] if self.image_dim else cached
 
-    def carry(self, V_q: Tensor) -> tuple[Tensor, Tensor]:
-        """What V_q gives to the first block, the same for every round.
+    def precompute_object(self, V_q: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the part of the first block's work that is the same for every round of an object.
 
         Args:
-            V_q: What the affinity carried over, one object a row (B, Dv, h, w).
+            V_q: The mask embedding read out along the affinity, one object a row (B, Dv, h, w).
 
         Returns:
             Its parts of the first conv and of the shortcut, (B, dims[0], h, w) each.
         """
         return self.join.part(V_q)
 
-    def forward(
-        self, carried: tuple[Tensor, Tensor], Vbar_q: Tensor, skips: Sequence[Tensor], mask: Tensor
-    ) -> Tensor:
+    def forward(self, V_q: tuple[Tensor, Tensor], Vbar_q: Tensor, skips: Sequence[Tensor], mask: Tensor) -> Tensor:
         """Decode one object a row.
 
         Args:
-            carried: Of `carry`, from V_q.
+            V_q: The result of `precompute_object`.
             Vbar_q: The embedding of the query frame with the previous round's mask (B, Dv, h, w).
-            skips: Of `share`, with B rows or one for all.
+            skips: The result of `precompute`, with B rows or one for all.
             mask: The previous round's mask (B, 1, H, W) in [0, 1]; it gives the size and, in residual mode, the
                 starting point.
 
@@ -102,7 +92,7 @@ class Decoder(nn.Module):
             Mask logits (B, 1, H, W), fp32.
         """
         first, shortcut = self.join.part(Vbar_q, start=Vbar_q.shape[1])
-        x = self.join.finish(carried[0] + first, carried[1] + shortcut)  # (B, dims[0], h, w)
+        x = self.join.finish(V_q[0] + first, V_q[1] + shortcut)  # (B, dims[0], h, w)
         for block, skip in zip(self.blocks, skips, strict=False):
             x = block(_resized(x, skip.shape[-2:]) + skip)
         if self.image_dim:

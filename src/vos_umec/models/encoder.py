@@ -24,7 +24,7 @@ _SEEN: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Features:
-    """What E says of a batch of frames.
+    """E's output for a batch of frames.
 
     Attributes:
         key: Unit-norm keys I (B, D, h, w).
@@ -104,14 +104,14 @@ class ResNetEncoder(Encoder):
         blocks: Residual blocks in each stage, 2 to 4 stages.
         strides: Stride of each stage on top of the stem's 4, or 2 without pooling.
         bottleneck: Bottleneck blocks, as ResNet-50 has.
-        key_dim: Key width of one level; D is so many times the levels.
+        key_dim: Key width of one level; D is this times the number of levels.
         trunk_dim: Width to which a 1x1 conv reduces the trunk; None keeps the last stage's width.
         width: Channels of the first stage.
         pool: Max pooling of stride 2 at the end of the stem.
         color: Input of the trunk, made from RGB frames: "rgb"; "lab", lightness apart from color; or "grey",
             lightness alone, which an encoder trained by colorization needs in inference too.
-        pyramid_weights: Weight in the affinity, above 0, of each level of the pyramid that keys are made of, the frame
-            itself first; one level for no pyramid. The trunk features and skips are the first one's.
+        pyramid_weights: Weight in the affinity, above 0, of each level of the pyramid that keys are made of, the
+            frame itself first; one level for no pyramid. The trunk features and skips are the first one's.
 
     Raises:
         ConfigError: If there are too few stages, no level or one of no weight, or an unknown color.
@@ -143,7 +143,7 @@ class ResNetEncoder(Encoder):
             raise ConfigError(f"an encoder sees {', '.join(_SEEN)}; found color '{color}'")
         if not pyramid_weights or min(pyramid_weights) <= 0:
             raise ConfigError(
-                f"keys need levels of the pyramid, each with a weight above 0, as [1.0, 0.5]; found {pyramid_weights}"
+                f"pyramid_weights are one number above 0 for each level, as [1.0, 0.5]; found {pyramid_weights}"
             )
         self.color = color
         self.pyramid_weights = tuple(pyramid_weights)
@@ -159,14 +159,7 @@ class ResNetEncoder(Encoder):
         )
 
     def forward(self, x: Tensor) -> Features:
-        """Encode frames.
-
-        Args:
-            x: Frames (B, 3, H, W), normalised with ImageNet's mean and deviation, sides multiples of `stride`.
-
-        Returns:
-            Keys, trunk and skips; the skips are the second and the first stage (1/8 and 1/4 in ResNet-18).
-        """
+        """Encode frames; the skips are the second and the first stage (1/8 and 1/4 in ResNet-18)."""
         seen = _SEEN[self.color](x)
         stages = self.net(seen)
         trunk = self.reduce(stages[-1])  # (B, C, h, w)
@@ -178,14 +171,7 @@ class ResNetEncoder(Encoder):
         return Features(key=key, trunk=trunk, skips=(stages[1], stages[0]))
 
     def load_weights(self, source: str | Path) -> None:
-        """Fill the trunk from a published ResNet file (CRW, VFS, DUL, MoCo, DINO, UVC, torchvision).
-
-        Args:
-            source: The file.
-
-        Raises:
-            CheckpointError: If the file cannot be read, holds no ResNet, or one of another depth or width.
-        """
+        """Fill the trunk from a published ResNet file (CRW, VFS, DUL, MoCo, DINO, UVC, torchvision)."""
         load_published(self.net, source)
 
     def _key(self, trunk: Tensor) -> Tensor:
@@ -216,12 +202,6 @@ class TrunkEncoder(ResNetEncoder):
         blocks: Residual blocks in each stage, up to the stage that is read; 2 to 4 stages.
         strides: Stride of each stage on top of the stem's 4.
         bottleneck: Bottleneck blocks, as ResNet-50 has.
-
-    Example:
-        >>> import torch
-        >>> E = TrunkEncoder(blocks=(1, 1), strides=(1, 2))
-        >>> tuple(E(torch.rand(1, 3, 32, 48)).key.shape), E.key_dim
-        ((1, 128, 4, 6), 128)
     """
 
     def __init__(

@@ -27,7 +27,8 @@ class NetworkSettings:
         mask_encoder: The same for V.
         decoder: The same for D.
         tau: Temperature of the affinity, above 0.
-        gradient_checkpointing: Compute activations of ResNet trunks again in the backward pass.
+        gradient_checkpointing: Compute activations of ResNet trunks again in the backward pass, for less memory
+            and more time.
     """
 
     preset: str | None = None
@@ -90,11 +91,9 @@ def build_network(spec: NetworkSpec) -> PropagationNetwork:
         spec: One of
 
             * a preset's name: "resnet18", "resnet50", "compact" or "tiny";
-            * a mapping of changes to a preset, as `{"preset": "compact", "encoder": {"key_dim": 32}}`. The parts
-              are "encoder", "mask_encoder" and "decoder"; each is a mapping of arguments that differ, or a class
-              of one's own, `{"class_path": ..., "init_args": {...}}`, that derives from Encoder, MaskEncoder or
-              Decoder. "tau" (0.05) is the temperature of the affinity. "gradient_checkpointing" (false) computes
-              activations of ResNet trunks again in the backward pass, for less memory and more time;
+            * a mapping of changes to a preset, as `{"preset": "compact", "encoder": {"key_dim": 32}}`, whose
+              keys are those of `NetworkSettings`. A class of one's own, `{"class_path": ..., "init_args": {...}}`, derives from
+              Encoder, MaskEncoder or Decoder;
             * `{"encoder": {"class_path": ...}}` without a preset: an encoder alone, for label propagation;
             * `{"class_path": ..., "init_args": {...}}`: a network class that derives from PropagationNetwork.
 
@@ -109,8 +108,8 @@ def build_network(spec: NetworkSpec) -> PropagationNetwork:
         ...     "strides": (1, 2)}}).stride
         8
     """
-    given: Mapping[str, Any] = {"preset": spec} if isinstance(spec, str) else spec
-    settings = {key: value for key, value in given.items() if value is not None}
+    mapping: Mapping[str, Any] = {"preset": spec} if isinstance(spec, str) else spec
+    settings = {key: value for key, value in mapping.items() if value is not None}
     if "class_path" in settings:
         return instantiate(settings, PropagationNetwork)
     preset = settings.pop("preset", None)
@@ -165,9 +164,6 @@ def _part(settings: Mapping[str, Any], base: type[_T], default: type[_T] | None 
 def instantiate(spec: Mapping[str, Any], base: type[_T], **offered: Any) -> _T:
     """Build the object that a class_path mapping describes.
 
-    Modules keep such mappings as hyperparameters, so that checkpoints hold plain values only and load under
-    `weights_only=True`, from a notebook as from the command line.
-
     Args:
         spec: "class_path", the full name of a class, and optionally "init_args", its arguments.
         base: What the class must derive from.
@@ -178,10 +174,6 @@ def instantiate(spec: Mapping[str, Any], base: type[_T], **offered: Any) -> _T:
 
     Raises:
         ConfigError: If a key, the class or an argument is unknown, or the class is not a `base`.
-
-    Example:
-        >>> instantiate({"class_path": "collections.Counter", "init_args": {"a": 2}}, dict)
-        Counter({'a': 2})
     """
     path = spec.get("class_path")
     if not isinstance(path, str) or (unknown := set(spec) - {"class_path", "init_args"}):

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def conv_part(conv: nn.Conv2d, x: Tensor, start: int) -> Tensor:
-    """What some of the input channels give to a conv's output.
+    """The part of a conv's output that comes from some of its input channels.
 
     A conv is linear: over inputs joined along the channels it is the sum of its parts. A part that stays the
     same, for all objects of a frame or all rounds of refinement, need be computed only once.
@@ -14,7 +14,7 @@ def conv_part(conv: nn.Conv2d, x: Tensor, start: int) -> Tensor:
     Args:
         conv: The conv over all channels, with zero padding.
         x: Some of its input channels (B, C', H, W).
-        start: Position of the first of them; the part at position 0 carries the bias.
+        start: Position of the first of them; the part at position 0 holds the bias.
 
     Returns:
         The part of the output (B, C_out, H', W').
@@ -39,12 +39,7 @@ class ResidualBlock(nn.Module):
 
     Args:
         inputs: Channels in.
-        outputs: Channels out; a 1x1 conv carries the shortcut where they differ.
-
-    Example:
-        >>> import torch
-        >>> tuple(ResidualBlock(8, 4)(torch.zeros(1, 8, 5, 6)).shape)
-        (1, 4, 5, 6)
+        outputs: Channels out; the shortcut is a 1x1 conv where they differ.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -59,14 +54,14 @@ class ResidualBlock(nn.Module):
         return self.finish(*self.part(x))
 
     def part(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-        """What some input channels, from `start` on, give to the first conv and to the shortcut; parts add up."""
+        """The parts of the first conv and of the shortcut that come from the input channels from `start` on."""
         first = conv_part(self.conv1, F.relu(x), start)
         if isinstance(self.shortcut, nn.Conv2d):
             return first, conv_part(self.shortcut, x, start)
         return first, F.pad(x, (0, 0, 0, 0, start, self.inputs - start - x.shape[1]))
 
     def finish(self, first: Tensor, shortcut: Tensor) -> Tensor:
-        """The output (B, outputs, h, w), from what all parts together gave."""
+        """The output (B, outputs, h, w), from the sums of all parts."""
         residual: Tensor = self.conv2(F.relu(first))
         return shortcut + residual
 

@@ -1,4 +1,4 @@
-"""The frame-mask encoder V: what a frame and one object's mask say together (UMEC eq. 3 and 5)."""
+"""The frame-mask encoder V: one embedding of a frame and an object's mask (UMEC eq. 3 and 5)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class FrameFeatures:
     """The part of V's work that is the same for every mask of a frame; exact, because convs are linear.
 
     Attributes:
-        rgb: What RGB gives to the first conv (B, 64, H/2, W/2).
-        trunk: What E's trunk features give to the join (B, Dv, h, w).
+        rgb: The part of the first conv that comes from RGB (B, width, H/2, W/2).
+        trunk: The part of the join that comes from E's trunk features (B, Dv, h, w).
     """
 
     rgb: Tensor
@@ -36,12 +36,6 @@ class MaskEncoder(nn.Module):
         width: Channels of the trunk's first stage.
         pool: Max pooling of stride 2 at the end of the trunk's stem.
         batch_norm: Batch norms in the trunk. Without, true and predicted masks in one batch share no statistics.
-
-    Example:
-        >>> import torch
-        >>> V = MaskEncoder(blocks=(1,), strides=(1,), trunk_dim=8, mask_dim=4)
-        >>> tuple(V(torch.rand(2, 3, 32, 32), torch.rand(2, 1, 32, 32), torch.rand(2, 8, 8, 8)).shape)
-        (2, 4, 8, 8)
     """
 
     def __init__(
@@ -79,7 +73,7 @@ class MaskEncoder(nn.Module):
         return self.embed(self.precompute(frame, trunk), mask)
 
     def precompute(self, frame: Tensor, trunk: Tensor) -> FrameFeatures:
-        """What does not depend on the mask.
+        """Compute what does not depend on the mask.
 
         Args:
             frame: Normalised frames (B, 3, H, W).
@@ -92,11 +86,11 @@ class MaskEncoder(nn.Module):
     def _first(self) -> nn.Conv2d:
         return cast(nn.Conv2d, self.net.stem[0])
 
-    def embed(self, share: FrameFeatures, mask: Tensor) -> Tensor:
-        """Embed one mask a row, on what its frame shares.
+    def embed(self, cached: FrameFeatures, mask: Tensor) -> Tensor:
+        """Embed one mask a row.
 
         Args:
-            share: Of as many rows as there are masks, or of one row for all of them.
+            cached: The result of `precompute`, of as many rows as there are masks, or of one row for all of them.
             mask: Soft masks (B, 1, H, W) in [0, 1].
 
         Returns:
@@ -105,13 +99,13 @@ class MaskEncoder(nn.Module):
         Raises:
             ConfigError: If the trunk's stride is not that of E's features.
         """
-        x = share.rgb + conv_part(self._first, mask.to(share.rgb.dtype), start=3)  # (B, 64, H/2, W/2)
+        x = cached.rgb + conv_part(self._first, mask.to(cached.rgb.dtype), start=3)  # (B, width, H/2, W/2)
         for layer in (*self.net.stem[1:], *self.net.stages):
             x = layer(x)  # at last (B, C', h, w)
-        if x.shape[-2:] != share.trunk.shape[-2:]:
+        if x.shape[-2:] != cached.trunk.shape[-2:]:
             raise ConfigError(
                 f"the frame-mask encoder gives a grid of {tuple(x.shape[-2:])} cells where the encoder gives "
-                f"{tuple(share.trunk.shape[-2:])}; give both the same total stride"
+                f"{tuple(cached.trunk.shape[-2:])}; give both the same total stride"
             )
-        joined: Tensor = self.fuse(conv_part(self.join, x, start=0) + share.trunk)  # (B, Dv, h, w)
+        joined: Tensor = self.fuse(conv_part(self.join, x, start=0) + cached.trunk)  # (B, Dv, h, w)
         return joined

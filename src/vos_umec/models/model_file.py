@@ -1,4 +1,4 @@
-"""Trained networks in files: what a checkpoint and a model file say of themselves, and weights a run starts from."""
+"""Trained networks in files: their description, writing and reading them, and weights that a run starts from."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,12 +15,14 @@ from torch import nn
 
 from vos_umec.errors import CheckpointError, ConfigError, first_sentence
 from vos_umec.io.atomic import atomic_path
-from vos_umec.models.factory import NetworkSpec, build_network
+from vos_umec.models.factory import NetworkSpec, import_class
 from vos_umec.models.umec import PropagationNetwork
 from vos_umec.models.weights import check_fits, read_tensors
 from vos_umec.shipped import SHIPPED
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 SUFFIX = ".safetensors"
 KEY = "vos_umec"
@@ -29,7 +31,7 @@ KEY = "vos_umec"
 
 @dataclass(frozen=True)
 class Description:
-    """What a file says of its network, in plain values.
+    """The description of a network in its file, in plain values.
 
     Attributes:
         network: What `build_network` takes; None if a module class of one's own builds the network.
@@ -42,10 +44,6 @@ class Description:
     segmenter: dict[str, Any] = field(default_factory=dict)
     started_from: list[dict[str, Any]] = field(default_factory=list)
     module_class: str | None = None
-
-    def plain(self) -> dict[str, Any]:
-        """The same as a dictionary."""
-        return asdict(self)
 
 
 def write_model(
@@ -76,13 +74,13 @@ def write_model(
         name: (value.half() if value.is_floating_point() and value.dim() > 1 else value).contiguous().cpu()
         for name, value in network.state_dict().items()
     }
-    metadata = {KEY: json.dumps(description.plain()), "card": json.dumps(dict(card or {}))}
+    metadata = {KEY: json.dumps(asdict(description)), "card": json.dumps(dict(card or {}))}
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(tensors, metadata))  # save_file() makes a file that only its owner can read
 
 
 def read_description(path: str | Path) -> Description:
-    """What a checkpoint or a model file says of its network, without its tensors.
+    """The description in a checkpoint or a model file, without reading its tensors.
 
     Args:
         path: A checkpoint that training wrote, or a model file.
@@ -106,35 +104,29 @@ def read_description(path: str | Path) -> Description:
         ) from error
 
 
-def read_card(path: str | Path) -> dict[str, Any]:
-    """What a model file tells its reader: data, minutes, scores.
-
-    Args:
-        path: A file that `write_model` wrote.
+def import_module_class(path: str | Path, description: Description, base: type[_T]) -> type[_T]:
+    """The class of the LightningModule that wrote a checkpoint, which derives from `base`.
 
     Raises:
-        CheckpointError: If the file is none of those.
+        CheckpointError: If it cannot be imported.
+    """
+    try:
+        return import_class(str(description.module_class), base)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{path} was written by a class of your own: {error}; run from the folder of its module, or load it "
+            "with load_from_checkpoint of that class"
+        ) from error
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """The model card in a file that `write_model` wrote: data, minutes, scores.
+
+    Raises:
+        CheckpointError: If it is no such file.
     """
     card: dict[str, Any] = json.loads(_metadata(path)["card"])
     return card
-
-
-def read_network(path: str | Path) -> tuple[PropagationNetwork, Description]:
-    """The network of a checkpoint or a model file, on the CPU and in evaluation mode, and its description.
-
-    Args:
-        path: The file.
-
-    Raises:
-        CheckpointError: If the file is missing or neither of the two, if its tensors do not fit, or if a module
-            class of one's own builds the network.
-    """
-    description = read_description(path)
-    if description.network is None:
-        raise CheckpointError(f"{path} is a checkpoint of {description.module_class}, which builds its own network")
-    network = build_network(description.network)
-    load_own_weights(network, path)
-    return network.eval(), description
 
 
 def load_own_weights(network: nn.Module, path: str | Path, parts: list[str] | None = None) -> None:
@@ -175,41 +167,39 @@ def initialize(network: PropagationNetwork, init_from: str | Path | Mapping[str,
 
             * a checkpoint or model file of the same network, or "shipped" for the model of this package;
             * `{"path": FILE, "parts": ["encoder"]}` for some of its parts;
-            * `{"encoder": FILE, "used_labels": false}` for published weights of the encoder's backbone, with whether
-              labels were used to train them; "timm" in place of a file downloads those of a TimmEncoder's name.
+            * `{"encoder": FILE, "used_labels": false}` for published weights of the encoder's backbone, and whether
+              they were trained with labels; "timm" in place of a file downloads those of a TimmEncoder's name.
 
     Returns:
         A record in plain values: these weights, after those that the file itself started from.
 
     Raises:
-        ConfigError: If `init_from` is none of these, or does not say whether labels were used.
+        ConfigError: If `init_from` is none of these, or `used_labels` is missing.
         CheckpointError: If the file is missing or does not fit.
     """
-    given: dict[str, Any] = dict(init_from) if isinstance(init_from, Mapping) else {"path": str(init_from)}
-    if "path" in given and given.keys() <= {"path", "parts"}:
-        path = SHIPPED if str(given["path"]) == "shipped" else Path(given["path"])
-        parts = given.get("parts")
+    spec: dict[str, Any] = dict(init_from) if isinstance(init_from, Mapping) else {"path": str(init_from)}
+    if "path" in spec and spec.keys() <= {"path", "parts"}:
+        path = SHIPPED if str(spec["path"]) == "shipped" else Path(spec["path"])
+        parts = spec.get("parts")
         load_own_weights(network, path, parts)
         log.info("%s starts from %s", ", ".join(parts or ["the network"]), path)
-        return [*read_description(path).started_from, given]
-    if "encoder" not in given or not given.keys() <= {"encoder", "used_labels"}:
+        return [*read_description(path).started_from, spec]
+    if "encoder" not in spec or not spec.keys() <= {"encoder", "used_labels"}:
         raise ConfigError(
             f"init_from is a file, {{path: FILE, parts: [encoder]}} or {{encoder: FILE, used_labels: false}}; "
             f"found {init_from}"
         )
-    if not isinstance(given.get("used_labels"), bool):
+    if not isinstance(spec.get("used_labels"), bool):
         raise ConfigError(
-            f"say whether the weights {given['encoder']} were trained with labels: used_labels: true (as those of a "
-            "classifier) or false (self-supervised)"
+            f"give, beside the weights {spec['encoder']}, whether they were trained with labels: used_labels: true "
+            "(as those of a classifier) or false (self-supervised)"
         )
-    network.encoder.load_weights(given["encoder"])
-    if given["used_labels"]:
-        log.warning(
-            "the encoder starts from %s, trained WITH labels: this is not self-supervised", given["encoder"]
-        )
+    network.encoder.load_weights(spec["encoder"])
+    if spec["used_labels"]:
+        log.warning("the encoder starts from %s, trained WITH labels: this is not self-supervised", spec["encoder"])
     else:
-        log.info("the encoder starts from %s, trained without labels", given["encoder"])
-    return [{**given, "encoder": str(given["encoder"])}]
+        log.info("the encoder starts from %s, trained without labels", spec["encoder"])
+    return [{**spec, "encoder": str(spec["encoder"])}]
 
 
 def _metadata(path: str | Path) -> dict[str, str]:

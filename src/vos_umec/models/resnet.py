@@ -1,8 +1,7 @@
 """ResNet trunks with altered strides: torchvision's networks, cut and re-strided, never pretrained."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from contextlib import contextmanager, nullcontext
 from math import prod
 
 import torch
@@ -27,7 +26,7 @@ class ResNetTrunk(nn.Module):
         width: Channels of the stem and the first stage's convs, doubled from stage to stage.
         pool: Whether the stem ends in its max pooling of stride 2.
         batch_norm: Batch norms after the convs; without, a scale and a shift of each channel are learnt in their
-            place, and what a row gives does not depend on the other rows of its batch.
+            place, and the output of a row does not depend on the other rows of its batch.
 
     Raises:
         ConfigError: If `blocks` and `strides` do not describe 1 to 4 stages of the same number.
@@ -91,17 +90,7 @@ class ResNetTrunk(nn.Module):
 
 
 class ScaleAndShift(nn.Module):
-    """What a batch norm does at test time, without statistics: each channel times a weight, plus a bias.
-
-    Args:
-        channels: Channels.
-
-    Example:
-        >>> import torch
-        >>> x = torch.rand(1, 3, 2, 2)
-        >>> torch.equal(ScaleAndShift(3)(x), x)
-        True
-    """
+    """Each channel times a weight, plus a bias: a batch norm at test time, without its statistics."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -117,7 +106,7 @@ class ScaleAndShift(nn.Module):
 class Blocks(nn.Sequential):
     """Blocks in turn; with `checkpointing`, each keeps its input alone and is computed again for the gradients.
 
-    Gradients are the same, and so are running statistics, which the second time leaves alone.
+    Gradients are the same, and so are running statistics, which the second pass does not change.
     """
 
     checkpointing = False
@@ -131,7 +120,7 @@ class Blocks(nn.Sequential):
                     x,
                     use_reentrant=False,
                     preserve_rng_state=False,  # nothing in a block is random
-                    context_fn=partial(_once_and_again, block),
+                    context_fn=lambda block=block: (nullcontext(), _fixed_statistics(block)),  # first, second pass
                 )
             else:
                 x = block(x)
@@ -146,12 +135,6 @@ def checkpoint_blocks(network: nn.Module) -> None:
 
     Raises:
         ConfigError: If it has no ResNetTrunk.
-
-    Example:
-        >>> trunk = ResNetTrunk(blocks=(1, 1), strides=(1, 2))
-        >>> checkpoint_blocks(trunk)
-        >>> [stage.checkpointing for stage in trunk.stages]
-        [True, True]
     """
     stages = [part for part in network.modules() if isinstance(part, Blocks)]
     if not stages:
@@ -163,12 +146,8 @@ def checkpoint_blocks(network: nn.Module) -> None:
         stage.checkpointing = True
 
 
-def _once_and_again(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _statistics_left_alone(block)
-
-
 @contextmanager
-def _statistics_left_alone(block: nn.Module) -> Iterator[None]:
+def _fixed_statistics(block: nn.Module) -> Iterator[None]:
     """Let batch norms see a batch for a second time without adding it to their running statistics again."""
     norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -192,7 +171,7 @@ def _stage(
     number: int,
     stride: int,
 ) -> Blocks:
-    """Residual blocks; the first one strides, and carries its shortcut through a conv where shapes change."""
+    """Residual blocks; the first one has the stride, and a conv in its shortcut where shapes change."""
     outputs = planes * block.expansion
     shortcut = None
     if stride != 1 or inputs != outputs:

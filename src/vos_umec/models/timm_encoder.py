@@ -199,27 +199,13 @@ class TimmEncoder(Encoder):
         self.head = nn.Identity() if key_dim is None else nn.Conv2d(self.trunk_dim, key_dim, kernel_size=1)
 
     def forward(self, x: Tensor) -> Features:
-        """Encode frames.
-
-        Args:
-            x: Frames (B, 3, H, W), normalised with ImageNet's mean and deviation, sides multiples of `stride`.
-
-        Returns:
-            Keys, the features that they are made of as trunk, and earlier layers' as skips.
-        """
+        """Encode frames; the trunk features are those that keys are made of, the skips those of earlier layers."""
         maps = self.net(x * self.scale + self.shift)
         key = F.normalize(self.head(maps[-1]).float(), dim=1)  # (B, D, h, w), fp32 under autocast too
         return Features(key=key, trunk=maps[-1], skips=tuple(reversed(maps[:-1])))
 
     def load_weights(self, source: str | Path) -> None:
-        """Fill the backbone from a file, or from the weights that timm downloads for its name.
-
-        Args:
-            source: A file in timm's names or those that timm converts itself; or "timm".
-
-        Raises:
-            CheckpointError: If the weights cannot be had, or are not all of the backbone's.
-        """
+        """Fill the backbone from a file, in timm's names or those that timm converts; "timm" downloads its own."""
         downloaded = str(source) == "timm"
         whole = _create(_import_timm(), self.name, pretrained=downloaded)
         if not downloaded:

@@ -1,4 +1,4 @@
-"""The encoder alone: masks are carried along its affinity and nothing refines them."""
+"""The networks: PropagationNetwork, an encoder alone, and UMEC, which refines what it propagates."""
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +16,6 @@ class PropagationNetwork(nn.Module):
     Args:
         encoder: E. Any module with Encoder's attributes may stand here.
         tau: Temperature of the affinity.
-
-    Example:
-        >>> import torch
-        >>> network = PropagationNetwork(ResNetEncoder(blocks=(1, 1), strides=(1, 2)))
-        >>> network.stride, tuple(network.to_grid(torch.ones(2, 32, 48)).shape)
-        (8, (2, 4, 6))
     """
 
     def __init__(self, encoder: Encoder, tau: float = 0.05) -> None:
@@ -52,12 +46,6 @@ class UMEC(PropagationNetwork):
         mask_encoder: V.
         decoder: D.
         tau: Temperature of the affinity.
-
-    Example:
-        >>> from vos_umec.models.factory import build_network
-        >>> network = build_network("tiny")
-        >>> sum(p.numel() for p in network.parameters()) < 1_000_000
-        True
     """
 
     def __init__(self, encoder: Encoder, mask_encoder: MaskEncoder, decoder: Decoder, tau: float = 0.05) -> None:
@@ -92,7 +80,7 @@ class UMEC(PropagationNetwork):
         Args:
             frame: Normalised query frames (B, 3, H, W).
             features: E's features of them.
-            values: V_q, what the affinity carried over (B, K, Dv, h, w).
+            values: V_q, the mask embeddings read out along the affinity (B, K, Dv, h, w).
             coarse: Ybar_q, the coarse masks (B, K, h, w) in [0, 1].
             rounds: R, refinement rounds; 0 gives the coarse mask alone.
             valid: (B, K) bool, which objects exist; None means all.
@@ -106,18 +94,18 @@ class UMEC(PropagationNetwork):
         if rounds == 0:
             return logits
         # What no round changes is computed once.
-        share = self.mask_encoder.precompute(frame, features.trunk)
+        cached = self.mask_encoder.precompute(frame, features.trunk)
         skips = [skip.repeat_interleave(K, dim=0) for skip in self.decoder.precompute(features.skips, frame)]
-        carried = self.decoder.carry(values.flatten(0, 1))
+        V_q = self.decoder.precompute_object(values.flatten(0, 1))
         for _ in range(rounds):
-            Vbar_q = self._embed(share, masks).flatten(0, 1)  # (B*K, Dv, h, w)
-            again = self.decoder(carried, Vbar_q, skips, masks.flatten(0, 1)[:, None])  # (B*K, 1, H, W)
-            logits.append(soft_aggregate(torch.sigmoid(again).view(-1, K, *size), valid))
+            Vbar_q = self._embed(cached, masks).flatten(0, 1)  # (B*K, Dv, h, w)
+            refined = self.decoder(V_q, Vbar_q, skips, masks.flatten(0, 1)[:, None])  # (B*K, 1, H, W)
+            logits.append(soft_aggregate(torch.sigmoid(refined).view(-1, K, *size), valid))
             masks = logits[-1].softmax(dim=1)[:, 1:]  # (B, K, H, W)
         return logits
 
-    def _embed(self, share: FrameFeatures, masks: Tensor) -> Tensor:
+    def _embed(self, cached: FrameFeatures, masks: Tensor) -> Tensor:
         K = masks.shape[1]
-        rows = FrameFeatures(share.rgb.repeat_interleave(K, dim=0), share.trunk.repeat_interleave(K, dim=0))
+        rows = FrameFeatures(cached.rgb.repeat_interleave(K, dim=0), cached.trunk.repeat_interleave(K, dim=0))
         values: Tensor = self.mask_encoder.embed(rows, masks.flatten(0, 1)[:, None])  # (B*K, Dv, h, w)
         return values.reshape(-1, K, *values.shape[1:])

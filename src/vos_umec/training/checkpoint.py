@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from vos_umec.errors import CheckpointError, ConfigError, first_sentence
-from vos_umec.models.factory import import_class
-from vos_umec.models.model_file import SUFFIX, load_own_weights, read_description
+from vos_umec.errors import CheckpointError, first_sentence
+from vos_umec.models.model_file import SUFFIX, import_module_class, load_own_weights, read_description
 from vos_umec.shipped import SHIPPED
 from vos_umec.training.module import UMECModule
 
@@ -18,10 +17,6 @@ def load_module(path: str | Path = SHIPPED) -> UMECModule:
 
     Raises:
         CheckpointError: If the file is missing, is neither of the two, or holds another network.
-
-    Example:
-        >>> load_module().hparams["evaluation"]["segmenter"]["short_side"]
-        360
     """
     description = read_description(path)
     if Path(path).suffix == SUFFIX:
@@ -33,13 +28,7 @@ def load_module(path: str | Path = SHIPPED) -> UMECModule:
         load_own_weights(module.network, path)
         module.started_from = description.started_from
         return module.eval()
-    try:
-        cls = import_class(str(description.module_class), UMECModule)
-    except ConfigError as error:
-        raise CheckpointError(
-            f"{path} was written by a class of your own: {error}; run from the folder of its module, or load it "
-            "with load_from_checkpoint of that class"
-        ) from error
+    cls = import_module_class(path, description, UMECModule)
     try:
         return cls.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
     except (KeyError, RuntimeError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""A picture of what an evaluation found: one frame of each sequence, the truth beside every method."""
+"""Evaluation on annotated sequences: J&F of the model and of two baselines, a picture, a table and files."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import torch.distributed as dist
 from rich.table import Table
 from torch import Tensor
 
+from vos_umec.constants import IGNORE
 from vos_umec.data.sequences import VideoSequence
 from vos_umec.inference.memory import MemoryReadout
 from vos_umec.inference.segmenter import VideoSegmenter
@@ -25,7 +26,7 @@ from vos_umec.viz.sheets import contact_sheet, save_picture
 
 _WIDTH = 400  # of a picture
 _MOST = 20
-"""Sequences that are shown; a sheet of hundreds nobody reads."""
+"""Sequences on a picture, at most."""
 
 
 class _Row(NamedTuple):
@@ -34,22 +35,13 @@ class _Row(NamedTuple):
 
 
 class ResultSheet:
-    """Collects one frame a sequence, three quarters of the way, where what drifts has drifted.
-
-    Example:
-        >>> ResultSheet().save(Path("runs/results.png")) is None
-        True
-    """
+    """One frame of each sequence, three quarters of the way, where drift shows: the truth beside every method."""
 
     def __init__(self) -> None:
         self._rows: list[_Row] = []
 
     def moment(self, sequence: VideoSequence) -> int | None:
-        """The frame that is shown of a sequence; None once the sheet is full.
-
-        Args:
-            sequence: A sequence with annotations.
-        """
+        """The frame to show of an annotated sequence; None once the sheet is full."""
         annotated = sorted(sequence.annotations)
         return annotated[3 * len(annotated) // 4] if annotated and len(self._rows) < _MOST else None
 
@@ -61,8 +53,8 @@ class ResultSheet:
         Args:
             sequence: The sequence.
             index: The annotated frame to show.
-            found: By method the ids (H, W) that it gave this frame.
-            scores: By method J&F of the whole sequence, a fraction.
+            found: The ids (H, W) of this frame by method.
+            scores: J&F of the whole sequence by method, a fraction.
         """
         frame = sequence.source().read([index])[0]
         masks = [read_mask(sequence.annotations[index]), *found.values()]
@@ -72,7 +64,7 @@ class ResultSheet:
         self._rows.append(_Row([f"{sequence.name}, frame {index}", *figures], pictures))
 
     def save(self, file: Path) -> Path | None:
-        """Write the picture, a sequence a row, by name. Call it on every process: they show what all have found.
+        """Write the picture, a row for each sequence of all processes, by name. Call it on every process.
 
         Args:
             file: Where to, a PNG.
@@ -113,20 +105,20 @@ class EvaluationSettings:
 
 
 class SequenceEvaluation:
-    """J&F of the whole model and, where asked, of its two baselines, sequence by sequence.
+    """J&F of the whole model and, if wanted, of its two baselines, sequence by sequence.
 
     Args:
         network: The network.
         segmenter: Arguments of VideoSegmenter, or "protocol" and what differs from it, the same for the model and
             for label propagation.
-        baselines: Score also copying the given masks, and the encoder alone (no refinement round).
+        baselines: Score also copying the first masks, and the encoder alone (no refinement round).
 
     Raises:
         ConfigError: If VideoSegmenter has no such argument, or there is no such protocol.
 
     Attributes:
-        main: The method that is asked for: WHOLE, or PROPAGATION where there are no rounds of refinement.
-        sheet: A picture of the first sequences; it gathers those of all processes when it is saved.
+        main: The method of the model: WHOLE, or PROPAGATION where there are no rounds of refinement.
+        sheet: A picture of the first sequences.
     """
 
     def __init__(self, network: PropagationNetwork, segmenter: Mapping[str, Any], baselines: bool) -> None:
@@ -180,9 +172,9 @@ class SequenceEvaluation:
 
 
 class _SharingSegmenter(VideoSegmenter):
-    """A segmenter that may leave the search for the best cells, most of its work, to one that is a step ahead.
+    """A segmenter that may reuse the search for the best cells, most of its work, of another one.
 
-    Keys alone decide which cells are read, and both remember the same frames; what they remember of them differs.
+    This is possible because the search depends on keys alone, and both have the keys of the same frames in memory.
     """
 
     reader: "_SharingSegmenter | None" = None
@@ -196,54 +188,34 @@ class _SharingSegmenter(VideoSegmenter):
 
 
 def copy_first_mask(sequence: VideoSequence) -> Iterator[tuple[int, np.ndarray]]:
-    """The baseline that does nothing: every object stays where it was first shown.
+    """The baseline that does nothing: every object stays where its reference mask shows it.
 
     Args:
-        sequence: A sequence with its given masks.
+        sequence: A sequence with its reference masks.
 
     Yields:
         (frame index, ids (H, W) uint8).
     """
     result: np.ndarray | None = None
-    given = sequence.prompt_masks()
+    prompts = sequence.prompt_masks()
     for index in range(len(sequence.source())):
-        if index in given:
-            mask = given[index]
-            told = (mask != 0) & (mask != 255)
-            result = np.where(told, mask, 0 if result is None else result).astype(np.uint8)
+        if index in prompts:
+            mask = prompts[index]
+            shown = (mask != 0) & (mask != IGNORE)
+            result = np.where(shown, mask, 0 if result is None else result).astype(np.uint8)
         if result is not None:
             yield index, result
 
 
 def save_scores(rows: Mapping[str, list[Row]], folder: Path) -> None:
-    """Write the figures of every method to a file of its own, `METHOD.json`, as `vos-umec evaluate --json` does.
-
-    Args:
-        rows: For each method the rows of `SequenceEvaluation.rows()`.
-        folder: Where to.
-
-    Example:
-        >>> save_scores({}, Path("runs/scores"))
-    """
+    """Write `SequenceEvaluation.rows()` to `METHOD.json` files, in the format of `vos-umec evaluate --json`."""
     for method, objects in rows.items():
         with atomic_path(folder / f"{method}.json") as temporary:
             temporary.write_text(Scores(objects).to_json(), encoding="utf-8")
 
 
 def score_table(rows: Mapping[str, list[Row]]) -> Table:
-    """J&F in per cent, an object a line and a method a column, the mean over objects last.
-
-    Args:
-        rows: For each method the rows of `SequenceEvaluation.rows()`.
-
-    Returns:
-        A table for a terminal or a notebook.
-
-    Example:
-        >>> row = {"sequence": "dog", "object": 1, "J&F": 0.5}
-        >>> score_table({"umec": [row], "copy": [{**row, "J&F": 0.25}]}).row_count
-        2
-    """
+    """A table of `SequenceEvaluation.rows()`: J&F in per cent, an object a line and a method a column."""
     table = Table("sequence", "object", caption="J&F in per cent; mean over objects", caption_justify="left")
     for method in rows:
         table.add_column(method.replace("_", " "), justify="right")

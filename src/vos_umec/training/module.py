@@ -38,8 +38,8 @@ _T = TypeVar("_T")
 class UMECModule(LightningModule):
     """Trains UMEC on clips of unlabelled video, L = L_seg + L_corr, and scores it on annotated ones.
 
-    Correspondence is learned from the first step. L_seg is added once a batch brings pseudo masks, which the callback
-    `PseudoMaskRefresh` makes. A training batch is a dictionary, as every `ClipDataModule` gives it: "frames"
+    Correspondence is learned from the first step. L_seg is added once a batch has pseudo masks, which the callback
+    `PseudoMaskRefresh` makes. A training batch is a dictionary, as every `ClipDataModule` makes it: "frames"
     (B, T, 3, H, W) normalised, "frame_indices" (B, T), and with pseudo masks "segments" (B, T, H, W) uint8.
 
     All arguments are plain values, so that a checkpoint rebuilds its module alone:
@@ -49,11 +49,11 @@ class UMECModule(LightningModule):
     Args:
         network: A preset's name ("resnet18", "resnet50", "compact", "tiny") or a mapping, see `build_network`.
         objectives: The correspondence objectives, whose losses are added, each as {"class_path": ...,
-            "init_args": {...}}; None for EquivarianceObjective alone. One that takes `key_dim` is given that of E.
+            "init_args": {...}}; None for EquivarianceObjective alone. One with a `key_dim` argument gets E's.
         segmentation: Settings of L_seg, see `SegmentationObjective`; None for its defaults.
         evaluation: Settings of validation, test and prediction, see `EvaluationSettings`; None for its defaults.
-        freeze_encoder: Train E on correspondence alone, and freeze it once pseudo masks are in force: then only
-            V and D learn, several times as many steps a minute. If not, E learns from L_seg too, as in the paper.
+        freeze_encoder: Train E on correspondence alone, and freeze it once there are pseudo masks: then only V and
+            D learn, several times as many steps a minute. If not, E learns from L_seg too, as in the paper.
         init_from: Weights that training starts from: a file, "shipped", or a mapping, see `initialize`. It is not
             among the hyperparameters: a checkpoint holds all weights, and a record of where they came from.
         learning_rate: Of AdamW.
@@ -63,7 +63,7 @@ class UMECModule(LightningModule):
     Attributes:
         network: The network, a UMEC, or a PropagationNetwork where it is an encoder alone.
         started_from: Record of the weights that training started from, oldest first; empty for random ones.
-        written: What `test` and `predict` wrote last.
+        written: The picture or folder that `test` or `predict` wrote last.
 
     Raises:
         ConfigError: If a part cannot be built from its arguments.
@@ -115,11 +115,8 @@ class UMECModule(LightningModule):
     def build_objectives(self) -> list[CorrespondenceObjective]:
         """The correspondence objectives, whose sum is L_corr."""
         specs = self.hparams["objectives"] or [{"class_path": "vos_umec.EquivarianceObjective"}]
-        # An ABC is a fine bound for issubclass, whatever the type checker says of it.
-        return [
-            instantiate(spec, CorrespondenceObjective, key_dim=self.network.encoder.key_dim)  # type: ignore[type-abstract]
-            for spec in specs
-        ]
+        key_dim = self.network.encoder.key_dim
+        return [instantiate(spec, CorrespondenceObjective, key_dim=key_dim) for spec in specs]  # type: ignore[type-abstract]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, the rate halved every `halve_every` epochs, no decay on biases and norms."""
@@ -158,28 +155,28 @@ class UMECModule(LightningModule):
     # --- training ----------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Tell DDP that parts of the network rest: V and D before the first pseudo masks, a frozen E after."""
+        """Let DDP accept unused parameters: V and D before the first pseudo masks, a frozen E after."""
         if isinstance(self.trainer.strategy, DDPStrategy):
             self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
     def on_fit_start(self) -> None:
-        """Refuse what would fail or do harm later; let each process draw crops and transforms of its own."""
+        """Refuse settings that would fail later; let each process draw its own crops and transforms."""
         self._check_training()
         if self.trainer.world_size > 1:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def on_train_start(self) -> None:
-        """Freeze E where training goes on with pseudo masks in force."""
+        """Freeze E if there are pseudo masks, as in a resumed run."""
         self._freeze_encoder_if_due()
 
     def on_train_epoch_start(self) -> None:
-        """Freeze E from the first epoch with pseudo masks on."""
+        """Freeze E from the first epoch with pseudo masks."""
         self._freeze_encoder_if_due()
 
     def _freeze_encoder_if_due(self) -> None:
         store = getattr(getattr(self.trainer, "datamodule", None), "store", None)
-        in_force = store is None or store.generation > 0  # other data modules bring masks of their own, or none
-        if self.hparams["freeze_encoder"] and in_force and not self.encoder_frozen:
+        has_masks = store is None or store.generation > 0  # other data modules have masks of their own, or none
+        if self.hparams["freeze_encoder"] and has_masks and not self.encoder_frozen:
             self.encoder_frozen = True
             self.network.encoder.requires_grad_(False)
             self.objectives.requires_grad_(False)
@@ -208,17 +205,17 @@ class UMECModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the description by which files are loaded without Lightning."""
-        checkpoint[KEY] = self.description().plain()
+        checkpoint[KEY] = asdict(self.description())
         for trace in ("_instantiator", "_class_path"):  # the command line's, which tie settings to its parser
             checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY].pop(trace, None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say in one line what does not fit, before torch lists every tensor."""
+        """Report in one line what does not fit, before torch lists every tensor."""
         check_fits(checkpoint["state_dict"], self.state_dict())
         self.started_from = checkpoint.get(KEY, {}).get("started_from", [])
 
     def description(self) -> Description:
-        """What a file says of this module, see `write_model`."""
+        """The description of this module for its files, see `write_model`."""
         builds_its_own = type(self).build_network is not UMECModule.build_network
         return Description(
             network=None if builds_its_own else self.hparams["network"],

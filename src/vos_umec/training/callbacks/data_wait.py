@@ -17,8 +17,8 @@ class DataWait(Callback):
     """Log `train/data_wait`: the fraction, 0 to 1, of the last steps' time in which rank 0 waited for a batch.
 
     A step lasts from the end of one training batch to the end of the next in the same epoch, without validation
-    and refreshes. Once 20 steps or more have spent over a fifth waiting, one warning says so and what helps. The
-    data loader must count its seconds of waiting in `waited`, as every `ClipLoader` does.
+    and refreshes. Once 20 steps or more have spent over a fifth waiting, one warning gives the fraction and the
+    remedy. The data loader must count its seconds of waiting in `waited`, as every `ClipLoader` does.
 
     Args:
         steps: Number of steps, the last ones, over which the fraction is taken.

@@ -34,8 +34,8 @@ class PseudoMaskRefresh(Callback):
     """Cluster every training video into pseudo masks, first after the warm-up, then every few epochs.
 
     A refresh runs at the end of an epoch, when no data-loader worker is reading ahead; with `warmup_epochs` 0 the
-    first one runs before the first batch. Each rank clusters its shard of the videos, then the new masks come into
-    force on all ranks at once. A video that cannot be read is left out with a warning.
+    first one runs before the first batch. Each rank clusters its shard of the videos, then all ranks switch to the
+    new masks at once. A video that cannot be read is left out with a warning.
 
     A resumed run keeps its schedule and its masks, and makes the masks anew where they are gone. Health figures go
     to every logger as `segments/...`. Pictures of a few videos, always the same, go to the folder `pictures` of the
@@ -90,14 +90,11 @@ class PseudoMaskRefresh(Callback):
         self._done = -1  # the last refresh: the epoch before which it ran, or with `at` its index there
 
     def build_clusterer(self) -> SpaceTimeClusterer:
-        """What makes segments from a video's keys."""
+        """The clusterer, which makes segments from a video's keys."""
         return SpaceTimeClusterer(self.clusters, self.position_weight)
 
     def due(self, epoch: int) -> int:
-        """The latest epoch up to `epoch` before which a refresh belongs; -1 if there is none.
-
-        Args:
-            epoch: An epoch, counted from 0.
+        """The latest epoch up to `epoch`, counted from 0, before which a refresh is due; -1 if there is none.
 
         Example:
             >>> [PseudoMaskRefresh(every_n_epochs=3, warmup_epochs=2).due(epoch) for epoch in range(9)]
@@ -110,7 +107,7 @@ class PseudoMaskRefresh(Callback):
         return epoch - (epoch - self.warmup_epochs) % self.every_n_epochs
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that all a refresh needs is there, before time is spent on the warm-up."""
+        """Check the data module and faiss before time is spent on the warm-up."""
         if stage == "fit":
             import_faiss()
             _training_data(trainer)
@@ -129,7 +126,7 @@ class PseudoMaskRefresh(Callback):
             store.hide()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A refresh that the interrupted run owed; only now is the epoch of a resumed run known."""
+        """A refresh that was due when the run was interrupted; only now is the epoch of a resumed run known."""
         self._refresh_if_due(trainer, pl_module, trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -157,7 +154,7 @@ class PseudoMaskRefresh(Callback):
         self._done = state_dict["done"]
 
     def _due(self, trainer: Trainer, epoch: int) -> int:
-        """The latest refresh that belongs before an epoch, or with `at` before now; -1 for none."""
+        """The latest refresh that is due before an epoch, or with `at` before now; -1 for none."""
         if self.at is None:
             return self.due(epoch)
         progress = find_budget(trainer).progress
@@ -169,7 +166,7 @@ class PseudoMaskRefresh(Callback):
             self._refresh(trainer, pl_module, due)
 
     def _refresh(self, trainer: Trainer, pl_module: LightningModule, due: int) -> None:
-        """Cluster all videos and put the masks in force; every rank calls it."""
+        """Cluster all videos and switch to the new masks; every rank calls it."""
         data, encoder, strategy = _training_data(trainer), _synced_encoder(trainer, pl_module), trainer.strategy
         entries, store = data.index.entries, data.store
         number = strategy.broadcast(store.next)
@@ -196,7 +193,7 @@ class PseudoMaskRefresh(Callback):
         sums = torch.tensor(rows, device=pl_module.device).sum(dim=0)
         *totals, videos = strategy.reduce(sums, reduce_op="sum").tolist()
         if videos == 0:
-            raise DataError(f"none of the {len(entries)} videos could be clustered; the warnings above say why")
+            raise DataError(f"none of the {len(entries)} videos could be clustered; see the warnings above")
         health = {name: total / videos for name, total in zip(HEALTH, totals, strict=True)}
 
         strategy.barrier("pseudo masks written")
@@ -234,7 +231,7 @@ class PseudoMaskRefresh(Callback):
 
 
 def _training_data(trainer: Trainer) -> ClipDataModule:
-    """The Trainer's data module, if it has what a refresh needs."""
+    """The Trainer's data module, if it has all that a refresh needs."""
     data = getattr(trainer, "datamodule", None)
     missing = [name for name in ("index", "store", "gap") if not hasattr(data, name)]
     if missing:

@@ -18,7 +18,7 @@ class TimeBudget(Callback):
     """Train for a number of minutes: the learning rate rises, falls to 0 by the clock, and training stops.
 
     The same recipe then fits fast and slow machines; a slow one takes fewer steps. The module's own learning rates
-    are the peaks, its own schedule is ignored. `PseudoMaskRefresh(at=...)` refreshes at given progress.
+    are the peaks, its own schedule is ignored. `PseudoMaskRefresh(at=...)` refreshes by this clock.
 
     Training and refreshes count, validation and tests do not. A resumed run continues its budget. With several
     ranks the clock of rank 0 decides.
@@ -58,11 +58,7 @@ class TimeBudget(Callback):
         return min(self._spent / (60 * self.minutes), 1.0) if self.minutes else 0.0
 
     def factor(self, progress: float) -> float:
-        """What the peak learning rate is multiplied by: after each start a linear rise, then half a cosine to 0.
-
-        Args:
-            progress: Fraction of the budget that is spent, 0 to 1.
-        """
+        """The learning rate at a progress of 0 to 1, over its peak: a linear warm-up, then a cosine to 0."""
         past, start, end = next(
             (progress - a, a, b) for a, b in pairwise([*self.starts, 1.0]) if progress < b or b == 1
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from plan import Run, plan_runs, plan_setting
 from run import run_set
-from vos_umec.cli.main import find_config
+from vos_umec.cli.parsing import find_config
 from vos_umec.data.davis import davis_sequences
 from vos_umec.errors import VosUmecError
 

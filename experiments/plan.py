@@ -47,7 +47,7 @@ class Setting:
 class Run:
     """One cell of a table with one seed.
 
-    Two runs that differ only in how a trained model is read out (`model.init_args.evaluation.segmenter`) share one training.
+    Two runs that differ only in `model.init_args.evaluation.segmenter`, how a trained model segments, share a training.
     Its folder is named by what went into it.
 
     Attributes:

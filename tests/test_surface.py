@@ -87,7 +87,8 @@ MASK = "import numpy as np; m = np.zeros((32, 32), np.uint8); m[8:20, 8:20] = 1\
         ("from vos_umec.cli.main import main; main(['evaluate', 'no', '--root', 'no'])", "torch"),
         ("from vos_umec import VideoSegmenter, EquivarianceObjective, SpaceTimeClusterer", "pytorch_lightning"),
         (
-            f"{MASK}import vos_umec; vos_umec.load_segmenter(short_side=32).step(np.zeros((32, 32, 3), np.uint8), m)",
+            f"{MASK}import vos_umec; s = vos_umec.load_segmenter(short_side=32)\n"
+            "s.step(np.zeros((32, 32, 3), np.uint8), m)",
             "pytorch_lightning",
         ),
         (
@@ -95,7 +96,7 @@ MASK = "import numpy as np; m = np.zeros((32, 32), np.uint8); m[8:20, 8:20] = 1\
             "place = pathlib.Path(tempfile.mkdtemp()); (place / 'v').mkdir()\n"
             "for i in range(2): Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(place / 'v' / f'{i}.png')\n"
             "Image.fromarray(m).save(place / 'm.png')\n"
-            "words = ['segment', place / 'v', '--mask', place / 'm.png', '--out', place / 'out', '--device', 'cpu']\n"
+            "words = ['segment', place / 'v', '--mask', place / 'm.png', '--out', place / 'o', '--device', 'cpu']\n"
             "assert main([str(word) for word in words]) == 0",
             "pytorch_lightning",
         ),

@@ -5,12 +5,12 @@ from segmenter_toys import SIZE, ColorEncoder, iou, scene
 
 from vos_umec.errors import ConfigError
 from vos_umec.inference.segmenter import VideoSegmenter
-from vos_umec.models.factory import network_from_preset
+from vos_umec.models.factory import build_network
 
 
 @pytest.fixture
 def network():
-    network = network_from_preset("tiny")
+    network = build_network("tiny")
     network.encoder = ColorEncoder()
     return network
 
@@ -19,7 +19,7 @@ def network():
 def random_network():
     """One whose decoder changes what it is given, and reads embeddings of the masks in memory."""
     torch.manual_seed(0)
-    network = network_from_preset("tiny", decoder={"residual": False})
+    network = build_network({"preset": "tiny", "decoder": {"residual": False}})
     network.encoder = ColorEncoder()
     return network
 

@@ -8,7 +8,6 @@ from segmenter_toys import COLORS, SIZE, ColorEncoder, iou, scene
 from vos_umec import UMECModule
 from vos_umec.errors import ConfigError, MaskError
 from vos_umec.inference.segmenter import VideoSegmenter
-from vos_umec.models.encoder import Features
 from vos_umec.models.factory import build_network
 
 

@@ -56,13 +56,13 @@ def test_a_whole_model_may_start_from_them_too(weights, caplog):
 
 
 def test_whether_labels_were_used_must_be_said(weights):
-    with pytest.raises(ConfigError, match="net.pth.*used_labels: true"):
+    with pytest.raises(ConfigError, match=r"net\.pth.*used_labels: true"):
         UMECModule(ALONE, init_from={"encoder": str(weights[0])})
 
 
 @pytest.mark.parametrize("changes", [{}, {"encoder": {}}, {"encoder": ALONE["encoder"], "decoder": {}}])
 def test_an_encoder_alone_is_named_by_its_class(changes):
-    with pytest.raises(ConfigError, match="vos_umec.TrunkEncoder"):
+    with pytest.raises(ConfigError, match=r"vos_umec\.TrunkEncoder"):
         UMECModule(changes)
 
 

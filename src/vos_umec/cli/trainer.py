@@ -14,7 +14,7 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
-from vos_umec.cli.main import Parser, find_config
+from vos_umec.cli.parsing import Parser, find_config
 from vos_umec.device import multiplies_bf16, pick_device
 from vos_umec.errors import CheckpointError, ConfigError, VosUmecError, first_sentence
 from vos_umec.models.model_file import KEY

@@ -1,7 +1,8 @@
 """ResNet trunks with altered strides: torchvision's networks, cut and re-strided, never pretrained."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from math import prod
 
 import torch
@@ -120,7 +121,7 @@ class Blocks(nn.Sequential):
                     x,
                     use_reentrant=False,
                     preserve_rng_state=False,  # nothing in a block is random
-                    context_fn=lambda block=block: (nullcontext(), _fixed_statistics(block)),  # first, second pass
+                    context_fn=partial(_first_and_second_pass, block),
                 )
             else:
                 x = block(x)
@@ -144,6 +145,10 @@ def checkpoint_blocks(network: nn.Module) -> None:
         )
     for stage in stages:
         stage.checkpointing = True
+
+
+def _first_and_second_pass(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _fixed_statistics(block)
 
 
 @contextmanager

@@ -1,0 +1,96 @@
+"""Parsers of the commands: made of signatures and docstrings, with errors of one line."""
+
+import inspect
+import re
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser
+
+from vos_umec.errors import ConfigError
+
+
+def find_config(value: str) -> Path:
+    """The configuration file that `--config` names: a file, or else one of this package.
+
+    Those of this package may be named with or without `configs/`, as "configs/folder.yaml" or "folder.yaml".
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    if Path(value).is_file():
+        return Path(value)
+    package = Path(str(files("vos_umec")))
+    folders = (package.parents[1] / "configs", package / "configs")  # of an editable checkout; of a wheel
+    shipped = {path.relative_to(f).as_posix(): path for f in folders for path in f.rglob("*.yaml")}
+    name = Path(value).as_posix().removeprefix("configs/")
+    if name in shipped:
+        return shipped[name]
+    known = sorted(other for other in shipped if Path(other).parent == Path(name).parent)
+    known = known or sorted(other for other in shipped if "/" not in other)
+    raise ConfigError(f"no configuration file {value}; give a file, or one of: {', '.join(known)}")
+
+
+class Parser(ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what jsonargparse reports as a ConfigError, without Python's names of types."""
+        lines = [line.strip(" -") for line in str(message).splitlines() if line.strip(" -")]
+        if "Errors:" in lines:  # one for each type that the argument may have; the first is the type that was meant
+            first = lines.index("Errors:") + 1
+            last = lines[-1].replace("Given value", ". Got value")
+            lines = [lines[0], *lines[first : first + (2 if lines[first].endswith(":") else 1)]]
+            lines[1] += last if lines[1].endswith(">") and "Nested" not in last else ""
+        text = re.sub(r'Parser key "([\w.]+)"', r"\1", " ".join(lines))
+        raise ConfigError(re.sub(r"<class '([\w.]+)'>", r"\1", text).replace("typing.", "")) from ex
+
+
+class _Help(RawDescriptionHelpFormatter):
+    """Shows the default of each option, without its type; null is how a value of None is given."""
+
+    def _get_help_string(self, action: Any) -> str:
+        text = re.sub(r"\bNone\b", "null", (action.help or "").replace("%", "%%").replace("`", ""))
+        plain = isinstance(action.default, str | int | float | Path) and action.option_strings
+        return f"{text} (default: %(default)s)" if plain and action.dest != "help" else text
+
+
+def command_parser(name: str, command: Any) -> Parser:
+    """The parser of a command, made of the signature and docstring of its `run`.
+
+    Parameters before the `*` are positional, those after it are options. Where the command's module has `SETTINGS`,
+    {title of a group: classes or functions}, their arguments with a default are options too; `run` takes what was
+    given of them as `**settings`.
+    """
+    parser = Parser(prog=f"vos-umec {name}", description=command.__doc__, formatter_class=_Help, allow_abbrev=False)
+    settings = getattr(command, "SETTINGS", {})
+    of_settings: set[str | int] = {
+        key for owners in settings.values() for owner in owners for key in _parameters(owner)
+    }
+    parameters = _parameters(command.run)
+    options: set[str | int] = {key for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+    positional: set[str | int] = {*parameters} - options
+    add_own = partial(parser.add_function_arguments, command.run, as_group=False)
+    add_own(as_positional=True, skip=(options | of_settings) - positional)
+    add_own(skip=positional | of_settings - options)
+    for title, owners in settings.items():
+        group = parser.add_argument_group(title)
+        for owner in owners:
+            required: set[str | int] = {key for key, p in _parameters(owner).items() if p.default is p.empty}
+            add = group.add_class_arguments if inspect.isclass(owner) else group.add_function_arguments
+            add(owner, as_group=False, skip=required | {"readout"})
+    return parser
+
+
+def _parameters(owner: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(owner).parameters
+
+
+def underscored(word: str) -> str:
+    """`--short-side` is the option that is shown as `--short_side`."""
+    option, equals, value = word.partition("=")
+    return f"--{option[2:].replace('-', '_')}{equals}{value}" if word.startswith("--") else word

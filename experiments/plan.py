@@ -47,7 +47,7 @@ class Setting:
 class Run:
     """One cell of a table with one seed.
 
-    Two runs that differ only in `model.init_args.evaluation.segmenter`, how a trained model segments, share a training.
+    Two runs that differ only in how they segment (`model.init_args.evaluation.segmenter`) share one training.
     Its folder is named by what went into it.
 
     Attributes:

@@ -73,7 +73,7 @@ def command_parser(name: str, command: Any) -> Parser:
     }
     parameters = _parameters(command.run)
     options: set[str | int] = {key for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
-    positional: set[str | int] = {*parameters} - options
+    positional: set[str | int] = {key for key in parameters if key not in options}
     add_own = partial(parser.add_function_arguments, command.run, as_group=False)
     add_own(as_positional=True, skip=(options | of_settings) - positional)
     add_own(skip=positional | of_settings - options)

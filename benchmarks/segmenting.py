@@ -49,7 +49,7 @@ class Clip:
             self.name = "DAVIS's dog, 480 x 854"
         else:
             data = SyntheticVOS("runs/bench/video", 1, 1, frames=40, size=(480, 854), objects=(1, 1))
-            data.preparation()
+            data.prepare()
             sequence = data.val_sequences()[0]
             self.source = sequence.source()
             masks = [sequence.annotations[t] for t in range(len(self.source))]

@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 class EvaluationDataModule(LightningDataModule):
     """Base of all data modules: validation, test and prediction get one whole `VideoSequence` per step.
 
-    Subclasses override `find_sequences`; scores are logged under `split_name`. What is missing on disk is a
-    `DataError` in `prepare_data` or `setup`.
+    Subclasses override `find_sequences`; scores are logged under `split_name`. If data is missing,
+    `prepare_data` or `setup` raises a `DataError`.
     """
 
     split_name: str = "val"

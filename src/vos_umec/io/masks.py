@@ -1,5 +1,6 @@
 """Masks in and out: indexed PNG files whose pixel values are object ids."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -46,16 +47,9 @@ def read_mask(path: str | Path) -> Ids:
         MaskError: The file is missing, is no image, or its values may be something else than ids.
     """
     path = Path(path)
-    try:
-        if not path.is_file():
-            raise MaskError(f"no mask at {path}; check the path")
-        ids = plain_indices(path.read_bytes())
-        if ids is not None:
-            return ids
-        with Image.open(path) as image:
-            image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise MaskError(f"the mask {path} cannot be decoded: {error}; expected an indexed PNG") from error
+    image = decode_mask(path)
+    if isinstance(image, np.ndarray):
+        return image
     if image.mode in {"P", "PA"}:
         indices = np.asarray(image)
         return np.array(indices if image.mode == "P" else indices[..., 0])
@@ -66,6 +60,22 @@ def read_mask(path: str | Path) -> Ids:
     if image.mode in _WHITE:
         return _grey_ids(np.asarray(image).astype(np.int64), _WHITE[image.mode], path)
     raise MaskError(f"the mask {path} has pixels of type {image.mode}; expected an indexed PNG")
+
+
+def decode_mask(path: Path) -> Ids | Image.Image:
+    """The indices (H, W) of a usual indexed PNG, or any other image as Pillow decodes it."""
+    try:
+        if not path.is_file():
+            raise MaskError(f"no mask at {path}; check the path")
+        data = path.read_bytes()
+        ids = plain_indices(data)
+        if ids is not None:
+            return ids
+        with Image.open(BytesIO(data)) as image:
+            image.load()
+            return image
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise MaskError(f"the mask {path} cannot be decoded: {error}; expected an indexed PNG") from error
 
 
 def write_mask(path: str | Path, ids: npt.ArrayLike) -> None:

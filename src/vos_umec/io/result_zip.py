@@ -3,17 +3,15 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
-from PIL import Image
 
 from vos_umec.errors import DataError, MaskError
 from vos_umec.io.atomic import atomic_path
-from vos_umec.io.masks import Ids
-from vos_umec.io.png import indexed_png, plain_indices
+from vos_umec.io.masks import Ids, decode_mask
+from vos_umec.io.png import indexed_png
 
 log = logging.getLogger(__name__)
 
@@ -138,15 +136,9 @@ def _checked(path: Path, video: RequiredVideo) -> tuple[Ids, set[int]]:
 
 def _indices(path: Path) -> Ids:
     """Indices of an indexed PNG; the ids of grey and color images would be a guess."""
-    try:
-        data = path.read_bytes()
-        ids = plain_indices(data)
-        if ids is not None:
-            return ids
-        with Image.open(BytesIO(data)) as image:
-            image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise MaskError(f"{path} cannot be read: {error}; expected an indexed PNG") from error
+    image = decode_mask(path)
+    if isinstance(image, np.ndarray):
+        return image
     if (image.format, image.mode) != ("PNG", "P"):
         raise MaskError(
             f"{path} is a {image.format} with pixels of type {image.mode}: expected an indexed PNG, such as "

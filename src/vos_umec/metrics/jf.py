@@ -112,7 +112,7 @@ def contour(pair: MaskPair) -> Bits:
 
 
 def match_radius(size: tuple[int, ...], tolerance: float = 0.008) -> int:
-    """Largest distance in pixels at which two contour pixels match: a fraction of the diagonal of `size` (H, W)."""
+    """Largest distance in pixels at which two contour pixels match; rounded up, for an image of `size` (H, W)."""
     return math.ceil(tolerance * math.hypot(*size))
 
 

@@ -20,7 +20,8 @@ class GeometricTransform:
 
     Coordinates are those of pixel centres: pixel 0 is at 0 and the image spans -0.5 to W - 0.5, as in
     `F.interpolate(align_corners=False)`. Only with this convention does transforming the image agree with
-    transforming its feature map at every stride. A tensor of another batch or size is a `ConfigError`.
+    transforming its feature map at every stride. A tensor of another batch or size raises
+    a `ConfigError`.
 
     Attributes:
         matrix: (B, 3, 3) float, affine; maps (x, y, 1) of the source to the output, in pixels.

@@ -20,7 +20,7 @@ class ReferenceMemory:
 
     Frames with a prompt are permanent, in the first slots. The other frames share a ring of `references` slots,
     which is allocated with the first frame and written in place from then on. An object is *known* in a reference
-    only if its mask was part of that frame's segmentation: references from before it appeared say nothing about it.
+    only if its mask was part of that frame's segmentation: references from before it appeared hold nothing of it.
 
     Args:
         references: How many of the last frames to keep beside the permanent ones, 0 or more.
@@ -59,11 +59,11 @@ class ReferenceMemory:
 
     @property
     def known(self) -> Tensor:
-        """(N, K) bool: whether a reference says anything about an object."""
+        """(N, K) bool: whether a reference knows an object."""
         return self._held("known")
 
     def groups(self) -> Iterator[tuple[slice | Tensor, int, slice | Tensor]]:
-        """The objects, grouped by the references that know them; one group unless objects appeared later.
+        """The objects, grouped by the references that know them; one group if none appeared later.
 
         Yields:
             (references, how many of them are permanent, objects): two indices for the first and the last-but-one
@@ -111,11 +111,7 @@ class ReferenceMemory:
             self._slots[name][slot] = row
 
     def forget(self, objects: list[int]) -> None:
-        """Have the frames remembered so far say nothing of some objects.
-
-        Args:
-            objects: Places of the objects among the K.
-        """
+        """Mark objects, by their places among the K, as not known in the frames remembered so far."""
         if self._slots:
             self._slots["known"][:, objects] = False
 
@@ -138,7 +134,7 @@ class ReferenceMemory:
                 self._slots[name] = self._slots[name].index_select(axis, kept)  # contiguous, as read-outs want it
 
     def _fitted(self, slots: Tensor | None, row: Tensor, permanent: bool) -> Tensor:
-        """Slots as wide as `row`, with a free one behind the permanent references if one more is to come."""
+        """Slots as wide as `row`, with a free one after the permanent references if one more is added."""
         if slots is None:
             return row.new_zeros(permanent + self.references, *row.shape)
         if slots.shape[1:] != row.shape:  # objects were added: old rows hold zeros for them
@@ -173,7 +169,7 @@ class MemoryReadout:
         return masks
 
     def from_permanent(self) -> Tensor:
-        """Ybar_q from the permanent references alone (K, h, w), fp32: what looks like the objects as prompted."""
+        """Ybar_q from the permanent references alone (K, h, w), fp32."""
         return self._read([(objects, best.permanent) for objects, best in self.parts if best.permanent is not None])
 
     def _read(self, parts: list[tuple[list[int], TopK]]) -> Tensor:
@@ -198,10 +194,10 @@ class MemoryReadout:
 def read_memory(
     memory: ReferenceMemory, key: Tensor, readout: Readout, tau: float, repeat_first: bool = False
 ) -> MemoryReadout:
-    """Search the memory for what a frame looks like.
+    """Search the memory for the best cells of a frame.
 
-    References that do not know an object must not vote against it: objects that the same references know share
-    an affinity.
+    References that do not know an object must not vote against it. So there is one affinity for all objects that
+    the same references know.
 
     Args:
         memory: A memory of one reference or more.

@@ -1,4 +1,4 @@
-"""Outliers: what lies too far from an object to be a part of it."""
+"""Outliers: regions too far from an object to be a part of it."""
 
 import torch
 import torch.nn.functional as F
@@ -6,11 +6,11 @@ from torch import Tensor
 
 
 def remove_outliers(masks: Tensor, max_extent: float, permanent: Tensor) -> Tensor:
-    """Masks without what lies far from an object, for its size, and does not look like a part of it.
+    """Masks without regions that are far from an object, for its size, and do not look like a part of it.
 
     The decoder turns wrong matches into solid regions, which then persist in memory. Along each axis an object's
-    place is the median of its pixels, and its size their median distance from it. Outliers hardly move either while
-    they are the smaller part; where they are the larger part, they are taken for the object, and the rest is
+    place is the median of its pixels, and its size their median distance from it. Outliers hardly change either if
+    they are the smaller part; if they are the larger part, they are taken for the object, and the other part is
     dropped. A disc reaches 2.5 times its size, a bar 2 times, a swan's raised neck nearly 7 times. So a far part
     stays if it is joined to a near one and looks like the object in the permanent references.
 
@@ -22,7 +22,7 @@ def remove_outliers(masks: Tensor, max_extent: float, permanent: Tensor) -> Tens
             like the object.
 
     Returns:
-        The masks (K, H, W), zero elsewhere. An object that is seen nowhere stays as it is.
+        The masks (K, H, W), zero elsewhere. An object without a pixel above 0.5 stays as it is.
 
     Example:
         >>> masks = torch.zeros(1, 40, 40)
@@ -38,7 +38,7 @@ def remove_outliers(masks: Tensor, max_extent: float, permanent: Tensor) -> Tens
 
 
 def _joined(near: Tensor, solid: Tensor) -> Tensor:
-    """What is joined through the object to a near part of it, and a pixel around that: (K, H, W) bool."""
+    """Parts connected through the object to a near part, and a pixel around them: (K, H, W) bool."""
     joined = near & solid
     while True:
         around = F.max_pool2d(joined.float(), kernel_size=3, stride=1, padding=1) > 0

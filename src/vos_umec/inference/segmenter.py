@@ -44,8 +44,8 @@ class VideoSegmenter:
         memory_masks: "final" remembers the refined masks, "coarse" those before refinement.
         max_extent: Drop what lies farther from an object's place than so many times its size, as `remove_outliers`
             does; None to keep it.
-        repeat_first: Until `references` frames have passed, let the first frame that knows an object stand in for
-            each missing one, as published label propagation does. Its cells then crowd out others at first.
+        repeat_first: Until `references` frames have passed, repeat the first frame that knows an object in place of
+            each missing one, as published label propagation does. Its cells then displace others at first.
         short_side: Segment at this short side and give masks at the video's own size; None for the native size.
         crop_margin: Run V and D only where an object is seen and so many cells around it; None for the whole frame.
             Quicker by the area saved, but not the same to the digit (J&F of a small trained network on seven DAVIS
@@ -57,7 +57,7 @@ class VideoSegmenter:
         ids: The objects that are followed, in the order of their first prompts.
 
     Raises:
-        ConfigError: If a setting is unknown or out of its range, or rounds are asked of a network without V and D.
+        ConfigError: If a setting is unknown or out of its range, or `rounds` is above 0 without V and D.
 
     Example:
         >>> from vos_umec.models.factory import build_network
@@ -122,8 +122,7 @@ class VideoSegmenter:
 
         Args:
             network: The network.
-            protocol: "crw", "dino" or "umec" (inference/protocols.py says what each repeats); None for the
-                defaults of this class.
+            protocol: "crw", "dino" or "umec", see inference/protocols.py; None for the defaults of this class.
             **changes: Arguments of this class that differ from the protocol's; of `readout`, the settings that do.
 
         Raises:
@@ -262,7 +261,7 @@ class VideoSegmenter:
     def segment(
         self, source: FrameSource, masks: Mapping[int, np.ndarray | Path], batch: int = 4
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Segment a whole video, yielding each frame's result as soon as it is there.
+        """Segment a whole video, yielding each frame's result as soon as it is ready.
 
         Args:
             source: The video.
@@ -279,7 +278,7 @@ class VideoSegmenter:
             raise ConfigError("this segmenter is in the middle of a video; call reset() before the next one")
         if wrong := [index for index in masks if index not in range(len(source))]:
             raise ConfigError(
-                f"a mask is given for frame {wrong[0]!r}; the video has frames 0 to {len(source) - 1}, as numbers"
+                f"there is a mask for frame {wrong[0]!r}; the video has frames 0 to {len(source) - 1}, as numbers"
             )
         for index, frame in read_ahead(source, batch):
             mask = masks.get(index)

@@ -92,8 +92,8 @@ def build_network(spec: NetworkSpec) -> PropagationNetwork:
 
             * a preset's name: "resnet18", "resnet50", "compact" or "tiny";
             * a mapping of changes to a preset, as `{"preset": "compact", "encoder": {"key_dim": 32}}`, whose
-              keys are those of `NetworkSettings`. A class of one's own, `{"class_path": ..., "init_args": {...}}`, derives from
-              Encoder, MaskEncoder or Decoder;
+              keys are those of `NetworkSettings`. A part of a class of one's own is `{"class_path": ...,
+              "init_args": {...}}`, the class derived from Encoder, MaskEncoder or Decoder;
             * `{"encoder": {"class_path": ...}}` without a preset: an encoder alone, for label propagation;
             * `{"class_path": ..., "init_args": {...}}`: a network class that derives from PropagationNetwork.
 

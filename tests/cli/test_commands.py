@@ -12,7 +12,7 @@ from PIL import Image
 import vos_umec.cli.main as program
 from vos_umec import VideoSegmenter
 from vos_umec.cli.main import COMMANDS, TRAINER_COMMANDS, lightning, main
-from vos_umec.cli.parsing import find_config
+from vos_umec.cli.parsing import command_parser, find_config
 from vos_umec.cli.shared import nested_readout
 from vos_umec.errors import ConfigError
 from vos_umec.matching.readout import Readout
@@ -56,7 +56,7 @@ def test_the_help_of_a_command_explains_every_option_and_gives_an_example(comman
     text = capsys.readouterr().out
     assert f"vos-umec {command} " in text.split("\n\n", 2)[2]
     run = importlib.import_module(f"vos_umec.cli.{command}").run
-    arguments = program._parser(command, importlib.import_module(f"vos_umec.cli.{command}"))._actions
+    arguments = command_parser(command, importlib.import_module(f"vos_umec.cli.{command}"))._actions
     assert all(action.help and action.help.strip() for action in arguments)
     assert {*inspect.signature(run).parameters} - {"settings"} <= {action.dest for action in arguments}
 
@@ -64,7 +64,7 @@ def test_the_help_of_a_command_explains_every_option_and_gives_an_example(comman
 @pytest.mark.parametrize("command", ["segment", "export"])
 def test_every_setting_of_a_segmenter_is_an_option(command):
     module = importlib.import_module(f"vos_umec.cli.{command}")
-    options = {action.dest for action in program._parser(command, module)._actions}
+    options = {action.dest for action in command_parser(command, module)._actions}
     wanted = {*inspect.signature(VideoSegmenter).parameters, *inspect.signature(Readout).parameters, "protocol"}
     assert wanted - {"network", "readout"} <= options
 
@@ -119,7 +119,7 @@ def test_shipped_configurations_are_found_from_anywhere(tmp_path, monkeypatch):
     installed = tmp_path / "site-packages" / "vos_umec"  # as the wheel lays it out
     (installed / "configs" / "schemas").mkdir(parents=True)
     (installed / "configs" / "schemas" / "photometric.yaml").touch()
-    monkeypatch.setattr(program, "files", lambda package: installed)
+    monkeypatch.setattr("vos_umec.cli.parsing.files", lambda package: installed)
     assert find_config("configs/schemas/photometric.yaml") == installed / "configs" / "schemas" / "photometric.yaml"
 
 
@@ -151,7 +151,7 @@ DAVIS = ["test", "--config=configs/davis17.yaml"]
         ([*QUICK, "--model.network=resnet19"], "'resnet19'"),
         ([*QUICK, "--model=vos_umec.Nothing"], "attribute Nothing"),
         (["cluster", "clip", "--out=resume.yaml/segments"], "resume.yaml/segments"),
-        (["cluster", "clip", "--out=o", "--clusters=1"], "1 clusters"),
+        (["cluster", "clip", "--out=o", "--clusters=1"], "clusters is 1"),
         (["cluster", "clip"], "out"),
         (["evaluate", "clip", "--root=.", "--workers=many"], "workers: Expected a int. Got value: many"),
         (["evaluate", "clip", "--root=.", "--rot=."], "--rot"),

@@ -177,8 +177,8 @@ def parts(name: str, entries: list[VideoEntry], encoder: Encoder, folder: Path, 
     return Parts(
         f"refresh of {len(entries)} videos, {name}",
         seconds,
-        "measured one after another; in a refresh, threads read, cluster and write beside the encoding, which costs "
-        "no time only while cores are idle",
+        "measured one after another; in a refresh, threads read, cluster and write beside the encoding, which "
+        "costs no time only while cores are idle",
     )
 
 

@@ -125,7 +125,7 @@ def passed_over(path: Path) -> str:
         stream.codec_context.skip_frame = "NONREF"
         needed = sum(1 for _ in container.decode(stream))
     share = 100 * (1 - needed / len(open_source(path))) if stream.codec_context.name == "h264" else 0
-    return f"{share:.0f} % of its frames need not be decoded on the way to others"
+    return f"{share:.0f} % of its frames can be skipped in decoding"
 
 
 class _Reads(Dataset[torch.Tensor]):
@@ -274,7 +274,7 @@ def curves(long: Path, copies: dict[int, Path]) -> list[Result]:
         areas,
         scale(
             "24 clips of the long-GOP file, short side 256", "loader workers", [1, 2], workers, expected=-1,
-            notes="two cores, one of which the process that asks shares; the memory is that of this process",
+            notes="the process that asks for the clips takes part of one of the two cores; the memory is its own",
         ),
     ]  # fmt: skip
 

@@ -104,8 +104,8 @@ def one_video(title: str, x: Points) -> Comparison:
         },
         check,
         wanted="within 0.1 % of the inertia of faiss on all points, in a third of its time",
-        notes="ours takes the best of 8 starts; faiss' times have its last assignment in them; one start of it on "
-        f"all points ran {iterations} of at most 25 iterations, for it stops where nothing changes any more",
+        notes="ours takes the best of 8 starts; the times of faiss include the last assignment; one start of faiss "
+        f"on all points ran {iterations} of at most 25 iterations, since it stops when nothing changes",
     )
 
 
@@ -177,8 +177,8 @@ def parts(name: str, entries: list[VideoEntry], encoder: Encoder, folder: Path, 
     return Parts(
         f"refresh of {len(entries)} videos, {name}",
         seconds,
-        "one after another; a refresh reads, and clusters and writes, on threads of their own beside the encoding, "
-        "which is free only as far as the encoding leaves cores idle",
+        "measured one after another; in a refresh, threads read, cluster and write beside the encoding, which "
+        "costs no time only while cores are idle",
     )
 
 

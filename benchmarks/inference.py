@@ -70,7 +70,7 @@ def propagation() -> Comparison:
         {name: noting(name, stepping(way)) for name, way in ways.items()},
         rounds=3,
         wanted="10 times faster",
-        notes=f"filling our memory took {peak[0]:.0f} MiB",
+        notes=f"filling our reference memory took {peak[0]:.0f} MiB",
     )
     labels = list(seen.values())
     same = [np.mean(np.stack(labels[i]) == np.stack(labels[2])) for i in (0, 1)]
@@ -154,7 +154,7 @@ def parts(title: str, rounds: int, widths: dict) -> Parts:
     return Parts(
         f"{title}, a frame of {clip().name}, one object",
         {part: seconds / len(frames) for part, seconds in spent.items() if seconds},
-        "one after another; `vos-umec segment` decodes and writes beside the rest"
+        "measured one after another; `vos-umec segment` decodes and writes beside the rest"
         + ("; embed is V on the new mask, decode mask is V and D in three rounds" if rounds else ""),
     )
 
@@ -189,7 +189,7 @@ def curves() -> list[Curve]:
     by_frames = scale("Whole video, small network, 96 x 171, one round", "frames", list(lengths), frames, repeats=1)
     by_frames.notes = (
         f"the reference memory is filled in the first case, and nothing grows after that. Processes that segment "
-        f"{clip().name}, played to and fro, one object, and nothing else: {held_alone('narrow', 100, 500)}; "
+        f"{clip().name}, played forwards and backwards, one object: {held_alone('narrow', 100, 500)}; "
         f"{held_alone('paper', 41, 61)} (wanted: no growth over 500 frames, under 1638 MiB)"
     )
     by_references = scale(f"Label propagation, a frame of {clip().name}", "references", (5, 10, 20, 40), references)
@@ -199,7 +199,7 @@ def curves() -> list[Curve]:
     constant = statistics.median(timed(no_object) for no_object in [references(REFERENCES)] * 5)
     beyond(by_objects, constant, "encoding and reading the affinity, done once for all objects,")
     by_size = scale("Label propagation, a frame, first + 20", "megapixels", list(sizes), size)
-    by_size.notes = "the first frame has no window: its share grows with the square of the pixels"
+    by_size.notes = "the first frame has no window, so its time grows with the square of the pixels"
     return [by_frames, by_references, by_objects, by_size]
 
 

@@ -28,8 +28,9 @@ def write(results_folder: Path = RESULTS, page: Path = PAGE) -> None:
     text = [
         "# Performance",
         "",
-        "Written by `make bench`, not by hand. Times are medians of runs in turn in one process; what counts is",
-        "the ratio, with its smallest and largest value in brackets. Memory is what the work needed on top.",
+        "Written by `make bench`, not by hand. All ways of one piece of work run in turn, in one process. Times",
+        "are medians. The ratio is what counts; its smallest and largest values are in brackets. Memory is what",
+        "the work needed beside what the process held before.",
         "",
         f"{machine()}. {date.today()}: {', '.join(f'{name} {version(name)}' for name in PACKAGES)}.",
         "",
@@ -64,9 +65,10 @@ def comparisons(results: list[Comparison]) -> list[str]:
             title = result.title if name == result.ours else ""
             time = show_seconds(statistics.median(seconds))
             text.append(f"| {title} | {name} | {time} | {ratio} | {result.peak_mib[name]:.0f} MiB |")
-        said = "; ".join(part for part in (result.checked, result.notes) if part)
-        wanted = f" Wanted: {result.wanted}." if result.wanted else ""
-        notes.append(f"* **{result.title}**: {said}.{wanted}")
+        found = "; ".join(part.rstrip(". ") for part in (result.checked, result.notes) if part)
+        wanted = f"Wanted: {result.wanted}" if result.wanted else ""
+        if said := " ".join(f"{part}." for part in (found, wanted) if part):
+            notes.append(f"* **{result.title}**: {said}")
     return [*text, "", *notes]
 
 

@@ -55,6 +55,7 @@ class SyntheticVOS:
     ) -> None:
         good_size = len(size) == 2 and all(n >= 32 and n % 2 == 0 for n in size)
         good_objects = len(objects) == 2 and 1 <= objects[0] <= objects[1] <= 6
+        settings: dict[str, object] = {"recipe": _RECIPE}
         for name, found, good, expected in (
             ("train_videos", train_videos, train_videos >= 1, "at least 1"),
             ("val_videos", val_videos, val_videos >= 0, "at least 0"),
@@ -65,10 +66,11 @@ class SyntheticVOS:
         ):
             if not good:
                 raise ConfigError(f"{name} of the synthetic set is {found}: expected {expected}")
+            settings[name] = found
         self._frames = frames
         self._size = (size[0], size[1])
         self._objects = (objects[0], objects[1])
-        self._settings = json.dumps([_RECIPE, train_videos, val_videos, frames, self._size, seed, self._objects])
+        self._settings = json.dumps(settings)
         self.folder = Path(root) / f"synthetic-{hashlib.sha256(self._settings.encode()).hexdigest()[:10]}"
         self.train_root = self.folder / "train"
         self._manifest = self.folder / "manifest.json"

@@ -5,10 +5,10 @@ READY := .venv/.ready
 BENCH_READY := .venv/.bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench notebooks clean
+.PHONY: help setup demo test test-fast lint format bench notebooks clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */|/' | \
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */|/' | \
 		while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 setup: $(READY)  ## the virtual environment with everything, .venv
@@ -26,8 +26,14 @@ $(BENCH_READY): $(READY)
 demo: $(READY)  ## train on made video, segment held-out clips, print J&F, write runs/demo (minutes)
 	$(BIN)/vos-umec demo --out runs/demo
 
+# Two workers with one thread each; a file stays on one worker, so that its shared set-up is made once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+
 test: $(READY)  ## every test, configuration and notebook
-	$(BIN)/pytest
+	$(PYTEST)
+
+test-fast: $(READY)  ## the tests that are not slow, in under two minutes
+	$(PYTEST) -m "not slow"
 
 lint: $(READY)  ## formatting, linting, strict types
 	$(BIN)/ruff format --check .

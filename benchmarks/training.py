@@ -35,7 +35,7 @@ def networks(module: UMECModule) -> list[tuple[Any, str]]:
     return [
         (net.encoder, "forward"),
         *((net.mask_encoder, name) for name in ("precompute", "embed")),
-        *((net.decoder, name) for name in ("precompute", "carry", "forward")),
+        *((net.decoder, name) for name in ("precompute", "precompute_object", "forward")),
     ]
 
 

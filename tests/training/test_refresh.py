@@ -119,12 +119,12 @@ def test_masks_of_another_run_are_not_used(videos, tmp_path, caplog):
 def test_an_earlier_checkpoint_goes_on_with_the_masks_of_its_time(videos, tmp_path, place):
     """None where the warm-up is not over, though the run it is from has made some since."""
     keep = ModelCheckpoint(dirpath=tmp_path / "ckpt", filename="{epoch}", save_top_k=-1)
-    fit(videos, tmp_path, make(), 5, Toy(2), enable_checkpointing=True, callbacks=[keep])
+    fit(videos, tmp_path, make(warmup_epochs=2), 5, enable_checkpointing=True, callbacks=[keep])
     folder = tmp_path if place == "the same store" else tmp_path / "new"
     for epoch, expected in ((0, {1: {0}, 2: {1}}), (3, {4: {1}})):
-        module = Toy(2)
+        module, refresh = Toy(), make(warmup_epochs=2)
         path = tmp_path / "ckpt" / f"epoch={epoch}.ckpt"
-        fit(videos, folder / str(epoch) if folder != tmp_path else folder, make(), max(expected) + 1, module, path)
+        fit(videos, folder / str(epoch) if folder != tmp_path else folder, refresh, max(expected) + 1, module, path)
         assert module.generations() == expected
 
 
@@ -220,7 +220,7 @@ def test_what_it_needs_is_checked_before_the_warmup(videos, tmp_path):
     with pytest.raises(ConfigError, match=r"PseudoMaskRefresh.*index, store, gap.*NoneType"):
         trainer.fit(Toy(), [{"frames": torch.zeros(1)}])
     for name, value in {"every_n_epochs": -1, "frames_per_video": 0, "clusters": 1, "warmup_epochs": -2}.items():
-        with pytest.raises(ConfigError, match=f"{name}={value}|{value} {name}"):
+        with pytest.raises(ConfigError, match=f"{name}(=| is ){value}"):
             make(**{name: value})
 
 

@@ -35,7 +35,7 @@ def test_two_processes_make_the_same_masks_as_one(videos, tmp_path):
 def test_all_processes_cluster_with_the_weights_of_the_checkpoint(videos, tmp_path):
     # After a step the processes' running statistics differ; the masks must not depend on who makes them.
     keep = ModelCheckpoint(dirpath=tmp_path / "ckpt", save_top_k=-1)
-    fit(videos, tmp_path, make(warmup_epochs=0, every_n_epochs=0), epochs=2, enable_checkpointing=True,
+    fit(videos, tmp_path, make(every_n_epochs=0), epochs=2, enable_checkpointing=True,
         callbacks=[keep], devices=2, strategy="ddp_spawn")  # fmt: skip
     module = Toy.load_from_checkpoint(next((tmp_path / "ckpt").glob("epoch=0*")))
     for entry in scan(videos):

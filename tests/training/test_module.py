@@ -175,7 +175,7 @@ def test_what_would_harm_later_is_refused_at_the_start(options, callbacks, told,
 )
 def test_a_compiled_module_validates(tmp_path):
     """Lightning compiles validation_step, too, and dynamo would follow it into decord and the metrics."""
-    data = SyntheticDataModule(str(tmp_path), train_videos=1, val_videos=1, frames=4, size=(40, 56))
+    data = SyntheticDataModule(str(tmp_path), train_videos=1, val_videos=1, frames=4, size=(96, 128))
     module = UMECModule(
         "tiny", evaluation={"segmenter": {"rounds": 1, "references": 2, "readout": {"radius": 4, "top_k": 4}}}
     )

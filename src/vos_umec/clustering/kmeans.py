@@ -27,7 +27,7 @@ GPU_SCRATCH = 64 << 20
 
 @dataclass(frozen=True)
 class KMeansResult:
-    """What k-means found.
+    """The result of k-means.
 
     Attributes:
         centroids: (M, d) float32.

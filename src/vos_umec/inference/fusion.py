@@ -42,7 +42,7 @@ def fuse_for_inference(network: _N, bf16: bool) -> _N:
 
 
 def _fold(parent: nn.Module, conv_name: str, norm_name: str) -> None:
-    """Fold one batch norm into the conv before it, if that is what the two are."""
+    """Fold one batch norm into the conv before it, if the two have these types."""
     conv, norm = getattr(parent, conv_name, None), getattr(parent, norm_name, None)
     if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None:
         setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))

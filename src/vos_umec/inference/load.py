@@ -60,7 +60,7 @@ def load_described(path: str | Path) -> tuple[PropagationNetwork, Description]:
         CheckpointError: As `load_network`.
     """
     description = read_description(path)
-    if description.network is None:  # a module class of one's own builds it: import this class, and Lightning
+    if description.network is None:  # an own module class builds it: import that, and Lightning
         module_class: Any = import_module_class(path, description, torch.nn.Module)
         module = module_class.load_from_checkpoint(path, map_location="cpu", weights_only=True)
         return module.network.eval(), description

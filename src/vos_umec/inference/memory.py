@@ -204,8 +204,8 @@ def read_memory(
         key: Unit-norm key of the query (h, w, D).
         readout: Which cells are read.
         tau: Temperature.
-        repeat_first: While there are fewer references than the memory can hold beside one permanent one, let the
-            first frame that knows an object stand in for each missing one.
+        repeat_first: While there are fewer references than the memory can hold beside one permanent one, repeat
+            the first frame that knows an object in place of each missing one.
     """
     h, w, _ = key.shape
     parts = []

@@ -8,7 +8,7 @@ Settings = dict[str, Any]
 PROTOCOLS: dict[str, Settings] = {
     # Label propagation as CRW measures it (Jabri et al., NeurIPS 2020), and after it DUL, UVC, SCR and others; from
     # CRW's code and the command it gives. Native 480p, stride 8. While fewer than 20 frames have passed, the first
-    # frame stands in for the missing ones, windowed as they would be: CRW's code puts 20 copies of it before the
+    # frame replaces the missing ones, windowed as they would be: CRW's code puts 20 copies of it before the
     # video, DUL's clamps indices to it. Not repeated: masks come down to the grid by averages over cells (there:
     # bilinear, corners aligned), and frames are padded to whole cells.
     "crw": {

@@ -42,7 +42,7 @@ class VideoSegmenter:
         references: The last frames kept in memory beside the permanent ones, which are the frames with a prompt.
         readout: How the memory is read: a `Readout`, or a mapping of its settings, such as {"radius": 18}.
         memory_masks: "final" remembers the refined masks, "coarse" those before refinement.
-        max_extent: Drop what lies farther from an object's place than so many times its size, as `remove_outliers`
+        max_extent: Drop what is farther from an object's place than so many times its size, as `remove_outliers`
             does; None to keep it.
         repeat_first: Until `references` frames have passed, repeat the first frame that knows an object in place of
             each missing one, as published label propagation does. Its cells then displace others at first.
@@ -155,7 +155,7 @@ class VideoSegmenter:
     def remove(self, ids: Collection[int]) -> None:
         """Stop following some objects; their place in memory is freed, and later frames cost less.
 
-        What memory holds of the other objects stays, including what they lost to the removed ones before. Frames
+        Memory of the other objects stays as it is, also where a removed one covered them before. Frames
         whose prompts were of removed objects alone leave the memory.
 
         Raises:

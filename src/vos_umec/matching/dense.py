@@ -8,7 +8,7 @@ from torch import Tensor
 def affinity(keys_r: Tensor, keys_q: Tensor, tau: float = 0.05) -> Tensor:
     """A = softmax(I_r I_q^T / tau), over all cells of all N references jointly, for each query cell (UMEC eq. 4).
 
-    Every column of A sums to 1, so that a read-out is a convex combination of what the references hold. The
+    Every column of A sums to 1, so that a read-out is a convex combination of the references' values. The
     product follows autocast, the softmax is fp32.
 
     Args:
@@ -26,7 +26,7 @@ def affinity(keys_r: Tensor, keys_q: Tensor, tau: float = 0.05) -> Tensor:
 
 
 def readout(A: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
-    """A^T V_r: what the references hold, read out at the query's cells (UMEC eq. 4 and 5).
+    """A^T V_r: the values of the references, read out at the query's cells (UMEC eq. 4 and 5).
 
     Args:
         A: Affinity (B, N*h*w, h'*w').
@@ -50,7 +50,7 @@ def window_readout(keys_q: Tensor, keys_r: Tensor, values: Tensor, radius: int, 
     """A^T V_r as in `affinity`, but each query cell sees reference cells at most `radius` rows and columns away.
 
     The query is cut into tiles. One product scores a tile's cells against all cells that any of them sees; the
-    softmax, over all N references jointly, leaves out what lies outside a cell's own window or outside the frame.
+    softmax, over all N references jointly, leaves out cells outside a cell's own window or outside the frame.
     The scores follow autocast; the softmax and the read-out are fp32.
 
     Args:

@@ -2,8 +2,8 @@
 
 It uses two ideas. First, cells are grouped: one position in all reference frames is a group. Each of a query's
 k best cells lies in one of the k groups whose best cell scores highest, so that only the groups' maxima are sorted
-in full. Second, a tile of query cells shares one matrix product against all cells that any of them sees. What lies
-outside a query's own disc is discarded after the maximum, where only one N-th as much is left to discard.
+in full. Second, a tile of query cells shares one matrix product against all cells that any of them sees. Cells
+outside a query's own disc are discarded after the maximum, where only one N-th as much is left to discard.
 """
 
 from collections.abc import Iterator

@@ -84,7 +84,7 @@ def top_k_affinity(
 
 
 def gather_values(best: TopK, values: Tensor) -> Tensor:
-    """The weighted sum of what the chosen cells hold: A^T V_r where A is sparse.
+    """The weighted sum of the chosen cells' values: A^T V_r where A is sparse.
 
     Args:
         best: Indices and weights of the chosen cells.

@@ -1,4 +1,4 @@
-"""Networks from plain values: a preset's name, changes to it, or classes of one's own by class_path."""
+"""Networks from plain values: a preset's name, changes to it, or other classes by class_path."""
 
 import importlib
 import inspect
@@ -23,7 +23,7 @@ class NetworkSettings:
 
     Attributes:
         preset: "resnet18", "resnet50", "compact" or "tiny"; None for an encoder alone.
-        encoder: Arguments of E that differ from the preset's, or a class of one's own.
+        encoder: Arguments of E that differ from the preset's, or another class.
         mask_encoder: The same for V.
         decoder: The same for D.
         tau: Temperature of the affinity, above 0.
@@ -92,8 +92,8 @@ def build_network(spec: NetworkSpec) -> PropagationNetwork:
 
             * a preset's name: "resnet18", "resnet50", "compact" or "tiny";
             * a mapping of changes to a preset, as `{"preset": "compact", "encoder": {"key_dim": 32}}`, whose
-              keys are those of `NetworkSettings`. A part of a class of one's own is `{"class_path": ...,
-              "init_args": {...}}`, the class derived from Encoder, MaskEncoder or Decoder;
+              keys are those of `NetworkSettings`. A part may be another class, `{"class_path": ...,
+              "init_args": {...}}`, which derives from Encoder, MaskEncoder or Decoder;
             * `{"encoder": {"class_path": ...}}` without a preset: an encoder alone, for label propagation;
             * `{"class_path": ..., "init_args": {...}}`: a network class that derives from PropagationNetwork.
 

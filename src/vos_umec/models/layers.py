@@ -1,4 +1,4 @@
-"""The residual block that the frame-mask encoder's fusion and the decoder are made of, and convs by parts."""
+"""The residual block of the frame-mask encoder and the decoder, convs by parts, and soft aggregation."""
 
 import torch
 import torch.nn.functional as F

@@ -66,9 +66,6 @@ class MaskEncoder(nn.Module):
 
         Returns:
             Mask embeddings (B, Dv, h, w).
-
-        Raises:
-            ConfigError: If the trunk's stride is not that of E's features.
         """
         return self.embed(self.precompute(frame, trunk), mask)
 

@@ -34,7 +34,7 @@ class Description:
     """The description of a network in its file, in plain values.
 
     Attributes:
-        network: What `build_network` takes; None if a module class of one's own builds the network.
+        network: What `build_network` takes; None if an own module class builds the network.
         segmenter: Arguments of VideoSegmenter with which it was validated.
         started_from: The weights that its training started from, and theirs, oldest first; empty for random ones.
         module_class: Full name of the LightningModule that wrote it, in a checkpoint.
@@ -60,7 +60,7 @@ def write_model(
         card: What a reader should know of the model, plain values: data, minutes, scores.
 
     Raises:
-        CheckpointError: If the path does not end in .safetensors, or a class of one's own builds the network.
+        CheckpointError: If the path does not end in .safetensors, or an own module class builds the network.
     """
     path = Path(path)
     if path.suffix != SUFFIX:

@@ -318,7 +318,7 @@ def _settings(cls: type[_T], value: _T | Mapping[str, Any] | None, name: str) ->
 
 
 def _check_size(frames: Tensor, stride: int) -> None:
-    """Frames that cut cells would show only where L_seg begins, and shift what the objectives transform."""
+    """Refuse frames of no whole cells: they would fail only when L_seg begins, and shift transformed features."""
     H, W = frames.shape[-2:]
     if H % stride or W % stride:
         raise ConfigError(

@@ -71,7 +71,10 @@ class Run:
     def trained_with(self) -> str:
         """Fingerprint of its training."""
         config = copy.deepcopy(self.config)
-        (config["model"].get("init_args", {}).get("evaluation") or {}).pop("segmenter", None)
+        arguments = config["model"].get("init_args", {})
+        evaluation = arguments.pop("evaluation", None) or {}
+        if evaluation.keys() - {"segmenter"}:
+            arguments["evaluation"] = {name: evaluation[name] for name in evaluation if name != "segmenter"}
         return fingerprint([config, self.setting.extra, self.seed])
 
     @property

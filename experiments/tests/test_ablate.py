@@ -63,13 +63,13 @@ def small_set(tmp_path) -> list[str]:
         "trainer": {"accelerator": "cpu", "max_epochs": 6},
         "model": {
             "class_path": "vos_umec.UMECModule",
-            "init_args": {"warmup_epochs": 1, "halve_every": 2, "segmenter": {"short_side": 48, "rounds": 1}},
+            "init_args": {"halve_every": 2, "evaluation": {"segmenter": {"short_side": 48, "rounds": 1}}},
         },
         "data": {
             "class_path": "vos_umec.VideoFolderDataModule",
             "init_args": {**sizes, "root": str(videos.train_root)},
         },
-        "refresh": {"every_n_epochs": 1, "frames_per_video": 5, "short_side": 48, "pictures": 0},
+        "refresh": {"warmup_epochs": 1, "every_n_epochs": 1, "frames_per_video": 5, "short_side": 48, "pictures": 0},
     }
     base = tmp_path / "base.yaml"
     base.write_text(yaml.safe_dump(overlay(read_config(ROOT / "configs" / "folder.yaml"), small)))

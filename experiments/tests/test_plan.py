@@ -78,7 +78,12 @@ def test_a_training_has_its_seed_its_folder_and_one_checkpoint(tmp_path):
         ("model: {class_path: M}\ndata: {class_path: D}", None, (), "--davis"),
         ("- a list", "davis", (), "holds a list"),
         ("a: [", "davis", (), r"base\.yaml"),
-        ("model: {class_path: M}\ndata: {class_path: D}", "davis", ("--model.segmenter.rounds=0",), "segmenter"),
+        (
+            "model: {class_path: M}\ndata: {class_path: D}",
+            "davis",
+            ("--model.evaluation.segmenter.rounds=0",),
+            "evaluation",
+        ),
     ],
 )
 def test_a_base_that_cannot_be_used_is_one_line(base, davis, extra, words, tmp_path):

@@ -59,7 +59,9 @@ def test_a_changed_cell_is_run_again(tmp_path, scored):
 
 
 def test_a_failed_run_is_a_row_and_leaves_the_others_alone(tmp_path, scored):
-    bad_rounds = {"model": {"class_path": "M", "init_args": {"rate": -1.0, "segmenter": {"rounds": 0}}}}
+    bad_rounds = {
+        "model": {"class_path": "M", "init_args": {"rate": -1.0, "evaluation": {"segmenter": {"rounds": 0}}}}
+    }
     cells = {"bad": rate(-1.0), "bad_rounds": bad_rounds, "killed": rate(2.0), "good": rate(0.1)}
     runs = make_runs(make_setting(tmp_path), cells)
     assert running.run_set(runs, "cpu") == 3

@@ -10,11 +10,14 @@ from plan import Setting, plan_runs, plan_setting
 
 BASE = {
     "trainer": {"logger": {"class_path": "CSVLogger"}, "callbacks": [{"class_path": "x.ModelCheckpoint"}]},
-    "model": {"class_path": "M", "init_args": {"rate": 0.1, "segmenter": {"rounds": 3, "references": 20}}},
+    "model": {
+        "class_path": "M",
+        "init_args": {"rate": 0.1, "evaluation": {"segmenter": {"rounds": 3, "references": 20}}},
+    },
     "data": {"class_path": "D", "init_args": {"root": "videos", "val_root": "davis"}},
     "refresh": {"clusters": 5},
 }
-ROUNDS = {"model": {"class_path": "M", "init_args": {"segmenter": {"rounds": 0}}}}
+ROUNDS = {"model": {"class_path": "M", "init_args": {"evaluation": {"segmenter": {"rounds": 0}}}}}
 
 # Trains one epoch each time: prints how it was started, writes a checkpoint, fails where the cell says so.
 _TRAINING = """

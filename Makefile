@@ -1,17 +1,19 @@
-# One virtual environment, .venv, made on first use and again when pyproject.toml changes.
+# One virtual environment, .venv, created on first use and again when pyproject.toml changes.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 BENCH_READY := .venv/.bench
+# As many test processes as the machine has cores: `make test WORKERS=0` runs all tests in one.
+WORKERS ?= auto
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast lint format bench notebooks clean
 
-help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */|/' | \
-		while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## the virtual environment with everything, .venv
+setup: $(READY)  ## create the virtual environment .venv with everything for development
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -23,32 +25,29 @@ $(BENCH_READY): $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,bench]"
 	touch $@
 
-demo: $(READY)  ## train on made video, segment held-out clips, print J&F, write runs/demo (minutes)
+demo: $(READY)  ## train on synthetic videos, segment held-out ones, print J&F, write runs/demo (takes minutes)
 	$(BIN)/vos-umec demo --out runs/demo
 
-# Two workers with one thread each; a file stays on one worker, so that its shared set-up is made once.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
-
-test: $(READY)  ## every test, configuration and notebook
+test: $(READY)  ## run every test, every configuration and the notebooks, in parallel
 	$(PYTEST)
 
-test-fast: $(READY)  ## the tests that are not slow, in under two minutes
+test-fast: $(READY)  ## run the tests that are not marked slow, in parallel (under two minutes on two cores)
 	$(PYTEST) -m "not slow"
 
-lint: $(READY)  ## formatting, linting, strict types
+lint: $(READY)  ## check formatting, style and types of all Python code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: $(READY)  ## let ruff mend what it can
+format: $(READY)  ## format all Python code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(BENCH_READY)  ## speed and memory against plain references and peers; writes docs/performance.md
+bench: $(BENCH_READY)  ## measure speed and memory against plain references and other packages, write docs/performance.md
 	$(BIN)/python benchmarks/run.py
 
-notebooks: $(READY)  ## make the notebooks from their sources and run them
+notebooks: $(READY)  ## build the notebooks from their sources and run them
 	$(BIN)/python notebooks/build.py
 
-clean:  ## remove the environment and all caches; runs/ stays
+clean:  ## delete the environment and all caches, keep runs/
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -1,15 +1,23 @@
+import logging
 import os
 from pathlib import Path
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the commands do; before torch is loaded
+# Before torch is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the commands do
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores already
 
 import pytest
 import torch
 
+collect_ignore_glob = ["*/conftest.py"]  # they hold no doctests, and two of one name cannot both be imported
+
 
 @pytest.fixture(autouse=True)
-def _seed() -> None:
+def _fresh() -> None:
+    """Every test starts from one seed, and without the log level that a command before it has set."""
     torch.manual_seed(0)
+    logging.getLogger("vos_umec").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,13 @@ def small_set(tmp_path) -> list[str]:
             "class_path": "vos_umec.VideoFolderDataModule",
             "init_args": {**sizes, "root": str(videos.train_root)},
         },
-        "refresh": {"warmup_epochs": 1, "every_n_epochs": 1, "frames_per_video": 5, "short_side": 48, "pictures": 0},
+        "refresh": {
+            "warmup_epochs": 1,
+            "every_n_epochs": 1,
+            "frames_per_video": 5,
+            "short_side": 48,
+            "pictures": 0,
+        },
     }
     base = tmp_path / "base.yaml"
     base.write_text(yaml.safe_dump(overlay(read_config(ROOT / "configs" / "folder.yaml"), small)))

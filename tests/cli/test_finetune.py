@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pytorch_lightning import Trainer
 from safetensors.torch import load_file
 
 from vos_umec import SyntheticVOS, UMECModule
@@ -28,19 +29,22 @@ def start(tmp_path):
 
 @pytest.mark.slow
 def test_the_network_stays_what_it_was_and_only_the_clip_that_is_given_is_read(clip, tmp_path, monkeypatch):
-    module = UMECModule(network="compact")  # its settings are the defaults, which are not those of two_cores.yaml
-    write_model(module.network, tmp_path / "start.safetensors", module.description())
+    module = UMECModule({"preset": "compact", "tau": 0.06})  # no pyramid and no segmenter, as two_cores.yaml has
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(tmp_path / "start.ckpt")
     for name in ("a", "b"):
         with VideoWriter(tmp_path / "videos" / f"{name}.mp4", 24) as writer:
             for frame in clip.source().read(range(6)):
                 writer.write(frame)
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):  # into one place, which is where the videos are as well
-        words = ["finetune", f"videos/{name}.mp4", "--out", ".", "--checkpoint", "start.safetensors"]
+        words = ["finetune", f"videos/{name}.mp4", "--out", ".", "--checkpoint", "start.ckpt"]
         assert main([*words, "--minutes", "0.02"]) == 0
     after = load_module(tmp_path / "finetuned.safetensors")
     assert after.network.encoder.pyramid_weights == module.network.encoder.pyramid_weights == (1.0,)
     assert not after.evaluation.segmenter
+    assert after.network.tau == 0.06
     pictures = (tmp_path / "finetune" / "version_1" / "pseudo_masks" / "pictures").iterdir()
     assert all("_b." in picture.name for picture in pictures)
     assert all((tmp_path / "videos" / f"{name}.mp4").stat().st_size for name in ("a", "b"))

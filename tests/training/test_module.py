@@ -2,12 +2,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from pytorch_lightning import Trainer
+from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.callbacks import StochasticWeightAveraging
 
 from vos_umec import CorrespondenceObjective, EncodedClip, SyntheticDataModule, UMECModule, load_network
 from vos_umec.errors import CheckpointError, ConfigError
-from vos_umec.models.factory import instantiate
+from vos_umec.models.factory import NetworkSettings, instantiate
+from vos_umec.objectives import SegmentationObjective
 
 
 class Stillness(CorrespondenceObjective):
@@ -217,3 +218,70 @@ def test_hooks_can_be_overridden():
 def test_a_missing_checkpoint_says_so(tmp_path):
     with pytest.raises(CheckpointError, match=r"no\.ckpt"):
         load_network(tmp_path / "no.ckpt")
+
+
+class Passing(UMECModule):
+    """Passes settings on, as subclasses do."""
+
+    def __init__(self, extra: int = 1, **settings) -> None:
+        super().__init__(**settings)
+
+
+def test_settings_as_objects_and_paths_leave_checkpoints_of_plain_values(tmp_path):
+    start = tmp_path / "start.ckpt"
+    save(UMECModule("tiny"), start)
+    module = Passing(
+        network=NetworkSettings(preset="tiny"),
+        segmentation=SegmentationObjective(max_objects=1),
+        init_from={"path": start, "parts": ["encoder"]},
+    )
+    save(module, tmp_path / "a.ckpt")
+    again = Passing.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert again.segmentation.max_objects == 1
+    assert again.started_from == [{"path": str(start), "parts": ["encoder"]}]
+
+
+def save(module, path):
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(path)
+
+
+class OwnData(LightningDataModule):
+    """A data module without a store of pseudo masks."""
+
+    def __init__(self, masks: bool) -> None:
+        super().__init__()
+        self.masks = masks
+
+    def train_dataloader(self):
+        clip = {"frames": torch.rand(4, 3, 32, 32), "frame_indices": torch.arange(4)}
+        return torch.utils.data.DataLoader([clip | ({"segments": squares()[0]} if self.masks else {})] * 2, 2)
+
+
+def test_without_a_store_the_encoder_learns_until_a_batch_has_masks_and_again_in_the_next_training(tmp_path):
+    module = UMECModule("tiny", objectives=[STILL], segmentation={"max_objects": 1}, freeze_encoder=True)
+
+    def moved(masks):
+        before = {name: x.clone() for name, x in module.network.named_parameters()}
+        trainer = Trainer(accelerator="cpu", logger=False, max_epochs=1, default_root_dir=tmp_path,
+                          enable_checkpointing=False, enable_progress_bar=False)  # fmt: skip
+        trainer.fit(module, OwnData(masks))
+        return {
+            name.split(".")[0] for name, x in module.network.named_parameters() if not torch.equal(x, before[name])
+        }
+
+    assert moved(masks=False) == {"encoder"}
+    assert moved(masks=True) == {"mask_encoder", "decoder"}
+    assert moved(masks=False) == {"encoder"}
+
+
+def test_an_objective_without_a_loss_is_named():
+    class Forgetful(CorrespondenceObjective):
+        def forward(self, clip):
+            return {"los": clip.keys.mean()}
+
+    module = UMECModule("tiny")
+    module.objectives = torch.nn.ModuleList([Forgetful()])
+    with pytest.raises(ConfigError, match=r"Forgetful.*los.*loss"):
+        module.correspondence_step(clip(module))

@@ -6,8 +6,10 @@ Example:
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
+from vos_umec.errors import ConfigError
 from vos_umec.shipped import SHIPPED
 
 
@@ -34,6 +36,7 @@ def run(
     from vos_umec.cli.trainer import run_cli
     from vos_umec.inference.segmenter import VideoSegmenter
     from vos_umec.io.source import open_source
+    from vos_umec.models.factory import NetworkSettings
     from vos_umec.models.model_file import write_model
     from vos_umec.training.checkpoint import load_module
 
@@ -42,15 +45,23 @@ def run(
     if mask is not None:  # read here, so that a wrong mask shows before the training
         source = open_source(videos)
         prompt = read_prompt(mask, videos, source)
-    network = before.hparams["network"]
-    # A segmenter of None replaces that of two_cores.yaml.
-    own = {"network": network, "evaluation.segmenter": before.evaluation.segmenter}
+    network = before.description().network
+    if network is None:
+        raise ConfigError(
+            f"{start} was written by {type(before).__name__}, which builds its own network; train it on with "
+            "`vos-umec fit` and your own configuration"
+        )
+    # All keys, also those of no value: they replace what two_cores.yaml has there.
+    whole = {"preset": network} if isinstance(network, str) else dict(network)
+    if "class_path" not in whole:
+        whole = {**asdict(NetworkSettings()), **whole}
+    own = {"network": whole, "evaluation.segmenter": before.evaluation.segmenter or {}}
     cli = run_cli(
         [
             "fit",
             "--config=configs/two_cores.yaml",
             "--config=configs/finetune.yaml",
-            *(f"--model.{name}={v if isinstance(v, str) else json.dumps(v)}" for name, v in own.items()),
+            *(f"--model.{name}={json.dumps(value)}" for name, value in own.items()),
             f"--model.init_from={start}",
             f"--data.root={_folder(videos, out)}",
             f"--trainer.logger.save_dir={out}",

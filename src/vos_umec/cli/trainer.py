@@ -70,7 +70,7 @@ class UMECCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Hold the arguments of the model that were given against the checkpoint's."""
         given, used = (vars(config[self.subcommand].model.init_args) for config in (self._given, self.config))
-        if self._get(self.config, "ckpt_path") is not None:
+        if self._get(self.config, "ckpt_path") not in (None, "last", "hpc"):  # those two may find no checkpoint
             used["init_from"] = None  # the checkpoint holds all weights
         if self.subcommand == "fit":
             replaced = [name for name in given if name in used and given[name] not in (None, used[name])]

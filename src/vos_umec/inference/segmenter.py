@@ -152,7 +152,7 @@ class VideoSegmenter:
         self._size: tuple[int, int] | None = None  # (H, W) of the video
 
     @torch.inference_mode()
-    def remove(self, ids: Collection[int]) -> None:
+    def remove(self, ids: Collection[int] | int) -> None:
         """Stop following some objects; their place in memory is freed, and later frames cost less.
 
         Memory of the other objects stays as it is, also where a removed one covered them before. Frames
@@ -161,6 +161,7 @@ class VideoSegmenter:
         Raises:
             ConfigError: If an id is not followed.
         """
+        ids = [ids] if isinstance(ids, int) else ids
         if unknown := sorted(set(ids) - set(self.ids)):
             raise ConfigError(f"no object {', '.join(map(str, unknown))} is followed; those that are: {self.ids}")
         places = [self.ids.index(i) for i in set(ids)]
@@ -212,7 +213,7 @@ class VideoSegmenter:
 
         Returns:
             The ids (H, W) uint8, 0 for background. With `return_probabilities`, also the probabilities (K+1, H, W)
-            float32 of background and of each object, in the order of `ids`; they sum to 1.
+            float32 of background and of each object, in the order of `self.ids`; they sum to 1.
 
         Raises:
             MaskError: If the mask's size differs from the frame's or its ids are not in 1 to 254.

@@ -39,6 +39,12 @@ class Readout:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        for name in self.__dataclass_fields__:
+            if not isinstance(value := getattr(self, name), int | float | None):
+                raise ConfigError(
+                    f"{name} of the readout is {value!r}; expected a number. In a command give all of it, "
+                    "as '{top_k: 10, radius: 12}'"
+                )
         if self.top_k is not None and self.top_k < 1:
             raise ConfigError(f"top_k must be 1 or more, or None for all cells; found {self.top_k}")
         for name in ("radius", "permanent_radius"):

@@ -211,7 +211,10 @@ def import_class(path: str, base: type[_T]) -> type[_T]:
     try:
         cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"class_path '{path}' names no class that can be imported: {error}") from error
+        raise ConfigError(
+            f"class_path '{path}' names no class that can be imported: {error}; run from the folder of its "
+            "module, or put that folder on PYTHONPATH"
+        ) from error
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise ConfigError(f"class_path '{path}' must name a subclass of {base.__name__}")
     return cls

@@ -93,14 +93,14 @@ def read_description(path: str | Path) -> Description:
             f"no checkpoint at {path}; give a .ckpt file that training wrote, or a .safetensors file that "
             "`vos-umec export` wrote"
         )
-    if Path(path).suffix == SUFFIX:
-        return Description(**json.loads(_metadata(path)[KEY]))
     try:
+        if Path(path).suffix == SUFFIX:
+            return Description(**json.loads(_metadata(path)[KEY]))
         return Description(**torch.load(path, map_location="cpu", weights_only=True, mmap=True)[KEY])
     except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, TypeError, OSError) as error:
         raise CheckpointError(
-            f"{path} is not a checkpoint of a UMECModule ({first_sentence(error)}); "
-            "give a .ckpt file that training wrote"
+            f"{path} is no checkpoint or model file of this version of vos_umec ({first_sentence(error)}); give "
+            "a .ckpt file that training wrote, or a .safetensors file that `vos-umec export` wrote"
         ) from error
 
 
@@ -180,10 +180,14 @@ def initialize(network: PropagationNetwork, init_from: str | Path | Mapping[str,
     spec: dict[str, Any] = dict(init_from) if isinstance(init_from, Mapping) else {"path": str(init_from)}
     if "path" in spec and spec.keys() <= {"path", "parts"}:
         path = SHIPPED if str(spec["path"]) == "shipped" else Path(spec["path"])
-        parts = spec.get("parts")
+        parts = [spec["parts"]] if isinstance(spec.get("parts"), str) else spec.get("parts")
         load_own_weights(network, path, parts)
         log.info("%s starts from %s", ", ".join(parts or ["the network"]), path)
-        return [*read_description(path).started_from, spec]
+        try:
+            earlier = read_description(path).started_from
+        except CheckpointError:  # a plain state dictionary tells nothing of itself
+            earlier = []
+        return [*earlier, {"path": str(spec["path"]), **({} if parts is None else {"parts": list(parts)})}]
     if "encoder" not in spec or not spec.keys() <= {"encoder", "used_labels"}:
         raise ConfigError(
             f"init_from is a file, {{path: FILE, parts: [encoder]}} or {{encoder: FILE, used_labels: false}}; "

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vos_umec.constants import IGNORE
 from vos_umec.data.sequences import VideoSequence
+from vos_umec.errors import ConfigError
 from vos_umec.inference.memory import MemoryReadout
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.atomic import atomic_path
@@ -102,6 +103,14 @@ class EvaluationSettings:
 
     segmenter: dict[str, Any] | None = None
     baselines: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the kind of the settings."""
+        if not isinstance(self.segmenter, Mapping | None):
+            raise ConfigError(
+                f"evaluation.segmenter is {self.segmenter!r}; expected a mapping of arguments of "
+                "VideoSegmenter, {} for its defaults"
+            )
 
 
 class SequenceEvaluation:

@@ -1,5 +1,6 @@
 """UMECModule, the thin LightningModule around the network and its losses."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -13,6 +14,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from vos_umec.data.sequences import VideoSequence
+from vos_umec.distributed import on_any_rank
 from vos_umec.errors import ConfigError
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.masks import write_mask
@@ -30,6 +32,8 @@ from vos_umec.training.evaluation import (
     save_scores,
     score_table,
 )
+
+log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 _T = TypeVar("_T")
@@ -94,6 +98,8 @@ class UMECModule(LightningModule):
         network = asdict(network) if isinstance(network, NetworkSettings) else network
         segmentation, evaluation = asdict(self.segmentation), asdict(self.evaluation)  # plain, as they are saved
         self.save_hyperparameters(ignore=["init_from"])
+        # A subclass that passes settings on as **kwargs has saved them as it was given them, objects too.
+        self.hparams.update(network=network, segmentation=segmentation, evaluation=evaluation)
         # Channels last: bf16 convolutions take a third less time in it.
         self.network = self.build_network().to(memory_format=torch.channels_last)
         if freeze_encoder and not isinstance(self.network, UMEC):
@@ -104,6 +110,7 @@ class UMECModule(LightningModule):
         self.started_from = [] if init_from is None else initialize(self.network, init_from)
         self.objectives = nn.ModuleList(self.build_objectives())
         self.encoder_frozen = False
+        self._thawed: list[nn.Parameter] = []  # what learns again in the next training
         self.written: Path | None = None
 
     # --- hooks to override -------------------------------------------------------------------------------------
@@ -135,6 +142,8 @@ class UMECModule(LightningModule):
         losses = []
         for objective in self.objectives:
             terms = objective(clip)
+            if "loss" not in terms:
+                raise ConfigError(f'{type(objective).__name__} returned {", ".join(terms)}; expected also "loss"')
             losses.append(terms.pop("loss"))
             self.log_dict({f"train/{name}": term for name, term in terms.items()})
         return torch.stack(losses).sum()
@@ -162,6 +171,9 @@ class UMECModule(LightningModule):
     def on_fit_start(self) -> None:
         """Refuse settings that would fail later; let each process draw its own crops and transforms."""
         self._check_training()
+        for parameter in self._thawed:
+            parameter.requires_grad_(True)
+        self.encoder_frozen, self._thawed = False, []
         if self.trainer.world_size > 1:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
@@ -173,13 +185,21 @@ class UMECModule(LightningModule):
         """Freeze E from the first epoch with pseudo masks."""
         self._freeze_encoder_if_due()
 
-    def _freeze_encoder_if_due(self) -> None:
+    def _freeze_encoder_if_due(self, batch: Batch | None = None) -> None:
+        """Freeze E once pseudo masks are in force: in the store, or in a batch of data that has no store."""
+        if not self.hparams["freeze_encoder"] or self.encoder_frozen:
+            return
         store = getattr(getattr(self.trainer, "datamodule", None), "store", None)
-        has_masks = store is None or store.generation > 0  # other data modules have masks of their own, or none
-        if self.hparams["freeze_encoder"] and has_masks and not self.encoder_frozen:
+        if store is not None:
+            in_force = store.generation > 0
+        else:
+            in_force = batch is not None and on_any_rank("segments" in batch, self.device)
+        if in_force:
+            learning = [*self.network.encoder.parameters(), *self.objectives.parameters()]
+            self._thawed = [parameter for parameter in learning if parameter.requires_grad]
+            for parameter in self._thawed:
+                parameter.requires_grad_(False)
             self.encoder_frozen = True
-            self.network.encoder.requires_grad_(False)
-            self.objectives.requires_grad_(False)
             self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
@@ -192,6 +212,7 @@ class UMECModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """L = L_corr + L_seg of a batch of clips; L_seg alone with a frozen E; None where there is neither."""
         _check_size(batch["frames"], self.network.stride)
+        self._freeze_encoder_if_due(batch)
         clip = EncodedClip(self.network.encoder, batch["frames"], batch["frame_indices"])
         losses = [] if self.encoder_frozen else [self.correspondence_step(clip)]
         if "segments" in batch and (segmentation := self.segmentation_step(clip, batch["segments"])) is not None:
@@ -299,6 +320,8 @@ class UMECModule(LightningModule):
         datamodule = getattr(self.trainer, "datamodule", None)
         split = getattr(datamodule, "split_name", "val")
         for method, scores in self._scores.compute().items():
+            if method == self._scores.main and self.trainer.is_global_zero:
+                log.info("J&F %.1f %% on %s", 100 * scores["J&F"], split)
             places = [split] if method == self._scores.main else []
             if method != WHOLE:
                 places.append(f"{split}/{method}")

@@ -37,7 +37,7 @@ def run(
 
     Args:
         results: Folder of indexed PNGs, SEQUENCE/FRAME.png.
-        root: Folder of the data set as it is downloaded: JPEGImages, which list the frames, Annotations and ImageSets.
+        root: Folder of the data set as downloaded: JPEGImages, which list the frames, Annotations, ImageSets.
         dataset: The rules to score by.
         split: Split to score; without it, val of davis17 and train of youtube-vos.
         workers: Processes, which do not change the scores; without it, one per core.

@@ -96,7 +96,7 @@ def test_a_score_that_fails_gives_its_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "fit_command", toy_command)
     (run,) = make_runs(make_setting(tmp_path), {"all": {}})
     assert running.run_set([run], "cpu") == 1  # the checkpoint of the toy is none
-    assert "is not a checkpoint" in (tmp_path / "out/table.md").read_text()
+    assert "is no checkpoint" in (tmp_path / "out/table.md").read_text()
 
 
 class Trainer:

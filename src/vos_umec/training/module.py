@@ -110,7 +110,7 @@ class UMECModule(LightningModule):
         self.started_from = [] if init_from is None else initialize(self.network, init_from)
         self.objectives = nn.ModuleList(self.build_objectives())
         self.encoder_frozen = False
-        self._thawed: list[nn.Parameter] = []  # what learns again in the next training
+        self._frozen: list[nn.Parameter] = []  # they learn again in the next training
         self.written: Path | None = None
 
     # --- hooks to override -------------------------------------------------------------------------------------
@@ -171,9 +171,9 @@ class UMECModule(LightningModule):
     def on_fit_start(self) -> None:
         """Refuse settings that would fail later; let each process draw its own crops and transforms."""
         self._check_training()
-        for parameter in self._thawed:
+        for parameter in self._frozen:
             parameter.requires_grad_(True)
-        self.encoder_frozen, self._thawed = False, []
+        self.encoder_frozen, self._frozen = False, []
         if self.trainer.world_size > 1:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
@@ -196,8 +196,8 @@ class UMECModule(LightningModule):
             in_force = batch is not None and on_any_rank("segments" in batch, self.device)
         if in_force:
             learning = [*self.network.encoder.parameters(), *self.objectives.parameters()]
-            self._thawed = [parameter for parameter in learning if parameter.requires_grad]
-            for parameter in self._thawed:
+            self._frozen = [parameter for parameter in learning if parameter.requires_grad]
+            for parameter in self._frozen:
                 parameter.requires_grad_(False)
             self.encoder_frozen = True
             self.train(self.training)

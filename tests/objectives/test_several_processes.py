@@ -30,7 +30,8 @@ class Corresponding(nn.Module):
         super().__init__()
         self.encoder, self.objective = encoder, objective
         self.frames = torch.rand(CLIPS, 3, 3, 32, 40, dtype=next(self.parameters()).dtype)
-        # The third clip is too short for the long term: two processes then have different numbers of its cells.
+        # The third clip has no pair for the long term, the fourth none for the short one: processes then have
+        # different numbers of cells.
         self.indices = torch.tensor([[0, 3, 6], [9, 2, 5], [1, 2, 3], [0, 6, 12]])
 
     def forward(self, own: slice):

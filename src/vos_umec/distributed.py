@@ -21,7 +21,8 @@ def number_of_processes() -> int:
 def gather_batch(rows: Tensor) -> tuple[Tensor, int]:
     """Join the rows of all processes, in the order of their ranks. Every process asks, with the same shape.
 
-    Gradients come back to the process whose rows they are, summed over the losses of all processes.
+    A `DistributedSampler` gives every process as many clips, so that their batches have one shape. Gradients come
+    back to the process whose rows they are, summed over the losses of all processes.
 
     Args:
         rows: Rows of this process (B, ...).
@@ -77,7 +78,7 @@ def on_any_rank(here: bool, device: torch.device) -> bool:
 
 
 class _GatherBatch(torch.autograd.Function):
-    """All-gather whose backward is a sum over processes; all_reduce, for gloo has no reduce_scatter."""
+    """All-gather whose backward is a sum over processes; all_reduce, for gloo lacks reduce_scatter."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:

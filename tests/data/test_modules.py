@@ -197,7 +197,7 @@ def test_a_batch_is_of_all_devices_together(
     module = VideoFolderDataModule(str(videos), num_workers=0, **options)
     progress = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=0)))
     module.trainer = SimpleNamespace(  # type: ignore[assignment]
-        world_size=devices, global_rank=1, is_global_zero=True, fit_loop=progress, training=False
+        world_size=devices, num_devices=devices, global_rank=1, is_global_zero=True, fit_loop=progress
     )
     if batch % devices:
         with pytest.raises(ConfigError, match=f"batch_size is {batch}, .* all {devices} devices .*{told}"):

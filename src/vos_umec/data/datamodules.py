@@ -35,7 +35,12 @@ class ClipDataModule(EvaluationDataModule):
 
     Args:
         clip_length: T, frames of a clip.
-        gap: Distance between successive frames of a clip.
+        gap: Distance between successive frames of a run, in frames that exist.
+        run_length: Frames of a run; None: a clip is one run. Objectives that compare near and far frames, such as
+            equivariance, want runs of 2 or 3 with `gap` 1.
+        run_gap: Least and most frames of the original video between two runs of a clip.
+        fps: Count `gap` and `run_gap` at this frame rate, for videos of different rates; None: count frames. A
+            folder of frames has no rate, unless it is a copy of a video by `vos-umec prepare`.
         short_side: Short side in pixels to which frames are decoded.
         crop: Side of the training square in pixels.
         crop_scale: Smallest and largest part of the decoded square's side that is cut out for it.
@@ -43,7 +48,8 @@ class ClipDataModule(EvaluationDataModule):
         batch_size: Clips per batch, on all devices together: each gets B = batch_size / devices.
         mask_phase_batch_size: The same from the first pseudo masks on; None for `batch_size`.
         clips_per_video: Clips drawn from each video in an epoch.
-        num_workers: Processes that read clips; None for one per core, at most 4.
+        num_workers: Processes that read clips; None for one per core but one, at most 16, divided among the
+            processes that train on this machine.
         store: Folder of the pseudo masks; None for `pseudo_masks` in the run's folder.
         seed: Seed of the clips, which depend only on it, the epoch and the item.
 
@@ -52,7 +58,8 @@ class ClipDataModule(EvaluationDataModule):
         store: Their pseudo masks, after `setup("fit")`.
 
     Raises:
-        ConfigError: A number is out of range, or a batch cannot be divided among the devices.
+        ConfigError: A number is out of range, a batch cannot be divided among the devices, or `fps` is given and a
+            training video has no frame rate.
     """
 
     index: VideoIndex
@@ -62,6 +69,9 @@ class ClipDataModule(EvaluationDataModule):
         self,
         clip_length: int = 5,
         gap: int = 2,
+        run_length: int | None = None,
+        run_gap: tuple[int, int] = (10, 40),
+        fps: float | None = None,
         short_side: int = 319,
         crop: int = 256,
         crop_scale: tuple[float, float] = (0.8, 1.0),
@@ -112,7 +122,7 @@ class ClipDataModule(EvaluationDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Shuffled clips: this process's shard of an epoch."""
         hp, trainer = self.hparams, self.trainer
-        options = ("clip_length", "gap", "short_side", "seed", "clips_per_video")
+        options = ("clip_length", "gap", "run_length", "run_gap", "fps", "short_side", "seed", "clips_per_video")
         clips = ClipDataset(self.index, store=self.store, **{name: hp[name] for name in options})
         shard = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
         # Not `current_epoch`: after resuming from the end of an epoch it still names that epoch.
@@ -126,7 +136,8 @@ class ClipDataModule(EvaluationDataModule):
             if trainer:
                 # Until the batches have their last size, each epoch asks for a new loader.
                 trainer.reload_dataloaders_every_n_epochs = int(warming_up)  # type: ignore[attr-defined]
-        return clip_loader(sampler, batch // shard[0], hp["num_workers"])
+        local_ranks = trainer.num_devices if trainer else 1
+        return clip_loader(sampler, batch // shard[0], hp["num_workers"], local_ranks)
 
     def _check_batches(self) -> None:
         """Refuse a batch that the devices cannot share evenly; warn where a device gets few clips."""

@@ -31,6 +31,7 @@ from vos_umec.training.evaluation import (
     save_scores,
     score_table,
 )
+from vos_umec.training.optimizer import adam, scale_rates
 from vos_umec.training.several_ranks import FailTogether, prepare_strategy
 
 log = logging.getLogger(__name__)
@@ -119,6 +120,7 @@ class UMECModule(LightningModule):
         self._mask_phase = False
         self.encoder_frozen = False
         self._frozen: list[nn.Parameter] = []  # they learn again in the next training
+        self._pairs_checked = False
         self.written: Path | None = None
 
     # --- hooks to override -------------------------------------------------------------------------------------
@@ -135,15 +137,10 @@ class UMECModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam, the rate halved every `halve_every` epochs, no decay on biases and norms."""
-        decayed = [p for p in self.parameters() if p.dim() > 1]
-        others = [p for p in self.parameters() if p.dim() <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": self.hparams["weight_decay"]},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        adam = torch.optim.AdamW if self.hparams["decoupled_decay"] else torch.optim.Adam
-        optimizer = adam(groups, lr=self.hparams["learning_rate"], betas=self.hparams["betas"])
-        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, self.hparams["halve_every"], gamma=0.5)
+        hp = self.hparams
+        settings = ("learning_rate", "weight_decay", "betas", "decoupled_decay")
+        optimizer = adam(self.parameters(), **{name: hp[name] for name in settings})
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, hp["halve_every"], gamma=0.5)
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def correspondence_step(self, clip: EncodedClip) -> Tensor:
@@ -186,6 +183,7 @@ class UMECModule(LightningModule):
         for parameter in self._frozen:
             parameter.requires_grad_(True)
         self._mask_phase, self.encoder_frozen, self._frozen = False, False, []
+        self._pairs_checked = False
         if self.trainer.world_size > 1:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
@@ -196,6 +194,19 @@ class UMECModule(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Begin the mask phase with the first epoch that has pseudo masks."""
         self._begin_mask_phase_if_due()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Before the first step, log how far apart the frames are that the objectives pair."""
+        if self._pairs_checked:
+            return
+        self._pairs_checked = True
+        self._begin_mask_phase_if_due(batch)
+        if self.encoder_frozen or batch["frame_indices"].shape[1] == 1:  # an objective knows if one frame will do
+            return
+        for objective in self.objectives:
+            pairs = cast(CorrespondenceObjective, objective).describe_pairs(batch["frame_indices"])
+            if self.trainer.is_global_zero:
+                log.info("first batch: %s", pairs)
 
     def _begin_mask_phase_if_due(self, batch: Batch | None = None) -> None:
         """Scale the learning rates and freeze E, where that is set, once pseudo masks are in force.
@@ -211,22 +222,9 @@ class UMECModule(LightningModule):
         else:
             self._mask_phase = batch is not None and on_any_rank("segments" in batch, self.device)
         if self._mask_phase:
-            self._scale_rates(rate)
+            scale_rates(self.trainer, rate)
             if freezes:
                 self._freeze_encoder()
-
-    def _scale_rates(self, factor: float) -> None:
-        """Scale all learning rates, and those that the schedules start from, once."""
-        for optimizer in self.trainer.optimizers:
-            for group in optimizer.param_groups:
-                if not group.get("mask_phase"):  # saved in checkpoints with the rates
-                    group["mask_phase"] = True
-                    for name in {"lr", "initial_lr"} & group.keys():
-                        group[name] *= factor
-        for config in self.trainer.lr_scheduler_configs:
-            scheduler = config.scheduler
-            if hasattr(scheduler, "base_lrs"):
-                scheduler.base_lrs = [group["initial_lr"] for group in scheduler.optimizer.param_groups]
 
     def _freeze_encoder(self) -> None:
         learning = [*self.network.encoder.parameters(), *self.objectives.parameters()]

@@ -49,12 +49,13 @@ def prepare_strategy(strategy: Strategy, stage: str) -> None:
     if not isinstance(strategy, DDPStrategy):
         return
     strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
-    if strategy.root_device.type == "cpu":
+    on_cpu, wanted = strategy.root_device.type == "cpu", strategy._layer_sync is not None
+    if on_cpu:
         strategy._layer_sync = None
-    elif stage == "fit" and strategy.world_size > 1 and strategy._layer_sync is None:
+    if stage == "fit" and strategy.world_size > 1 and strategy.is_global_zero and (on_cpu or not wanted):
         log.warning(
-            "batch norms are not synchronised: each device normalises by the statistics of its own clips; give the "
-            "Trainer sync_batchnorm=True"
+            "batch norms are not synchronised: each process normalises by the statistics of its own clips; %s",
+            "torch synchronises them on GPUs alone" if on_cpu else "give the Trainer sync_batchnorm=True",
         )
 
 

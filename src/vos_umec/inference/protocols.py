@@ -9,8 +9,8 @@ PROTOCOLS: dict[str, Settings] = {
     # Label propagation as CRW measures it (Jabri et al., NeurIPS 2020), by its code and the command it gives
     # (ajabri/videowalk 047f3f4): native 480p into ceil(H / 8) x ceil(W / 8) cells, masks resized bilinearly between
     # the centers of pixels and cells. While fewer than 20 frames have passed, the first frame replaces the missing
-    # ones, windowed as they would be. CRW's own networks pad by reflection (TrunkEncoder's `padding`). DUL, UVC, SCR
-    # and others measure in the same way but for details: DUL's code aligns corners (mask_sampling: aligned).
+    # ones, windowed as they would be. CRW's own networks pad by reflection (TrunkEncoder's `padding`). DUL, UVC,
+    # SCR and others measure in the same way but for details: DUL's code aligns corners (mask_sampling: aligned).
     "crw": {
         "rounds": 0,
         "references": 20,

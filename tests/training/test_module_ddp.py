@@ -15,7 +15,7 @@ class Clips(Dataset):
     def __getitem__(self, index):
         frames = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(index))
         segments = torch.full((3, 32, 32), 255, dtype=torch.uint8)
-        clip = {"frames": frames, "frame_indices": torch.arange(3), "segments": segments, "generation": 0}
+        clip = {"frames": frames, "frame_indices": 5 * torch.arange(3), "segments": segments, "generation": 0}
         if index % 2 == 0:
             segments[:], clip["generation"] = 0, 1
             segments[:, 4:20, 4:20] = 1

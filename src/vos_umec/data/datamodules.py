@@ -32,14 +32,20 @@ class ClipDataModule(EvaluationDataModule):
 
     Args:
         clip_length: T, frames of a clip.
-        gap: Distance between successive frames of a clip.
+        gap: Distance between successive frames of a run, in frames that exist.
+        run_length: Frames of a run; None: a clip is one run. Objectives that compare near and far frames, such as
+            equivariance, want runs of 2 or 3 with `gap` 1.
+        run_gap: Least and most frames of the original video between two runs of a clip.
+        fps: Count `gap` and `run_gap` at this frame rate, for videos of different rates; None: count frames. A
+            folder of frames has no rate, unless it is a copy of a video by `vos-umec prepare`.
         short_side: Short side in pixels to which frames are decoded.
         crop: Side of the training square in pixels.
         crop_scale: Smallest and largest part of the decoded square's side that is cut out for it.
         copy_paste: Probability that a clip becomes a copy-paste composite, see `CopyPaste`.
         batch_size: B, clips per batch on each device.
         clips_per_video: Clips drawn from each video in an epoch.
-        num_workers: Processes that read clips; None for one per core, at most 4.
+        num_workers: Processes that read clips; None for one per core but one, at most 16, divided among the
+            processes that train on this machine.
         store: Folder of the pseudo masks; None for `pseudo_masks` in the run's folder.
         seed: Seed of the clips, which depend only on it, the epoch and the item.
 
@@ -48,7 +54,7 @@ class ClipDataModule(EvaluationDataModule):
         store: Their pseudo masks, after `setup("fit")`.
 
     Raises:
-        ConfigError: A number is out of range.
+        ConfigError: A number is out of range, or `fps` is given and a training video has no frame rate.
     """
 
     index: VideoIndex
@@ -58,6 +64,9 @@ class ClipDataModule(EvaluationDataModule):
         self,
         clip_length: int = 5,
         gap: int = 2,
+        run_length: int | None = None,
+        run_gap: tuple[int, int] = (10, 40),
+        fps: float | None = None,
         short_side: int = 319,
         crop: int = 256,
         crop_scale: tuple[float, float] = (0.8, 1.0),
@@ -103,14 +112,15 @@ class ClipDataModule(EvaluationDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Shuffled clips: this process's shard of an epoch."""
         hp, trainer = self.hparams, self.trainer
-        options = ("clip_length", "gap", "short_side", "seed", "clips_per_video")
+        options = ("clip_length", "gap", "run_length", "run_gap", "fps", "short_side", "seed", "clips_per_video")
         clips = ClipDataset(self.index, store=self.store, **{name: hp[name] for name in options})
         shard = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
         # Not `current_epoch`: after resuming from the end of an epoch it still names that epoch.
         progress: Any = trainer.fit_loop.epoch_progress.current if trainer else None
         epoch = progress.processed if progress else 0
         sampler = ClipSampler(clips, *shard, seed=hp["seed"], epoch=epoch)
-        return clip_loader(sampler, hp["batch_size"], hp["num_workers"])
+        local_ranks = trainer.num_devices if trainer else 1
+        return clip_loader(sampler, hp["batch_size"], hp["num_workers"], local_ranks)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment training clips on the device; validation batches stay as they are."""

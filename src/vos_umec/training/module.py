@@ -111,6 +111,7 @@ class UMECModule(LightningModule):
         self.objectives = nn.ModuleList(self.build_objectives())
         self.encoder_frozen = False
         self._frozen: list[nn.Parameter] = []  # they learn again in the next training
+        self._pairs_checked = False
         self.written: Path | None = None
 
     # --- hooks to override -------------------------------------------------------------------------------------
@@ -174,6 +175,7 @@ class UMECModule(LightningModule):
         for parameter in self._frozen:
             parameter.requires_grad_(True)
         self.encoder_frozen, self._frozen = False, []
+        self._pairs_checked = False
         if self.trainer.world_size > 1:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
@@ -184,6 +186,19 @@ class UMECModule(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Freeze E from the first epoch with pseudo masks."""
         self._freeze_encoder_if_due()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Before the first step, log how far apart the frames are that the objectives pair."""
+        if self._pairs_checked:
+            return
+        self._pairs_checked = True
+        self._freeze_encoder_if_due(batch)
+        if self.encoder_frozen or batch["frame_indices"].shape[1] == 1:  # an objective knows if one frame will do
+            return
+        for objective in self.objectives:
+            pairs = cast(CorrespondenceObjective, objective).describe_pairs(batch["frame_indices"])
+            if self.trainer.is_global_zero:
+                log.info("first batch: %s", pairs)
 
     def _freeze_encoder_if_due(self, batch: Batch | None = None) -> None:
         """Freeze E once pseudo masks are in force: in the store, or in a batch of data that has no store."""

@@ -37,7 +37,8 @@ SEGMENTER = "model.evaluation.segmenter."
 OBJECTIVES, ROUNDS, WARMUP = "model.objectives", f"{SEGMENTER}rounds", "refresh.warmup_epochs"
 ALONE = {ROUNDS, WARMUP}  # without L_seg
 STRIDE_4 = {"model.network.encoder.pool", "model.network.encoder.color", "model.network.mask_encoder.pool"}
-CRW_CROPS = {"data.crop_scale"}
+EVEN = {"data.run_length"}  # frames equally far apart
+CRW_CLIPS = {"data.crop_scale"} | EVEN
 NAMED = {
     "4a_short": {OBJECTIVES} | ALONE,
     "4a_long": {OBJECTIVES} | ALONE,
@@ -48,16 +49,16 @@ NAMED = {
     "4c_*": {"refresh.clusters"},
     "4d_*": {"refresh.every_n_epochs"},
     "4e_*": {ROUNDS},
-    "4f_colorization": {OBJECTIVES, "model.network.encoder.color"} | ALONE,
-    "4f_colorization_seg": {OBJECTIVES, "model.network.encoder.color"},
-    "4f_crw": {OBJECTIVES} | CRW_CROPS | ALONE,
-    "4f_crw_seg": {OBJECTIVES} | CRW_CROPS,
+    "4f_colorization": {OBJECTIVES, "model.network.encoder.color"} | EVEN | ALONE,
+    "4f_colorization_seg": {OBJECTIVES, "model.network.encoder.color"} | EVEN,
+    "4f_crw": {OBJECTIVES} | CRW_CLIPS | ALONE,
+    "4f_crw_seg": {OBJECTIVES} | CRW_CLIPS,
     "4f_dense": {OBJECTIVES} | ALONE,
     "4f_dense_seg": {OBJECTIVES},
     "4f_frame_similarity": {OBJECTIVES} | ALONE,
     "4f_frame_similarity_seg": {OBJECTIVES},
-    "4f_mast": {OBJECTIVES} | STRIDE_4 | ALONE,
-    "4f_mast_seg": {OBJECTIVES} | STRIDE_4,
+    "4f_mast": {OBJECTIVES} | STRIDE_4 | EVEN | ALONE,
+    "4f_mast_seg": {OBJECTIVES} | STRIDE_4 | EVEN,
     "4f_ours": {OBJECTIVES} | ALONE,
     "4f_ours_seg": {OBJECTIVES},
     "beside_*": {OBJECTIVES} | ALONE,

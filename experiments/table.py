@@ -39,7 +39,8 @@ _MEASURED = """
 ## Measured here, on small machines
 
 The paper's figures in these tables are of ResNet-18, trained on YouTube-VOS and scored on all of DAVIS 2017 val.
-Compare the differences between cells, not the figures.
+Compare the differences between cells, not the figures. Frames a second are those of segmenting alone, without
+reading and writing, on the machine of the set; the paper's are of its own machine.
 """
 
 

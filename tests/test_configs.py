@@ -308,7 +308,7 @@ def test_a_data_module_of_ones_own_trains_from_the_command_line(tmp_path, monkey
         "import torch\nfrom pytorch_lightning import LightningDataModule\n\n\n"
         "class Noise(LightningDataModule):\n"
         "    def train_dataloader(self):\n"
-        "        clip = {'frames': torch.rand(3, 3, 32, 32), 'frame_indices': torch.arange(3)}\n"
+        "        clip = {'frames': torch.rand(3, 3, 32, 32), 'frame_indices': 5 * torch.arange(3)}\n"
         "        return torch.utils.data.DataLoader([clip] * 4, batch_size=2)\n"
     )
     monkeypatch.chdir(tmp_path)

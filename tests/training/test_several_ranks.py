@@ -48,7 +48,7 @@ class Data(LightningDataModule):
         come_to("setup")
 
     def train_dataloader(self):
-        clip = {"frames": torch.rand(3, 3, 32, 32), "frame_indices": torch.arange(3)}
+        clip = {"frames": torch.rand(3, 3, 32, 32), "frame_indices": 5 * torch.arange(3)}
         return torch.utils.data.DataLoader([clip] * 16, batch_size=2)
 
 

@@ -96,7 +96,7 @@ def one_video(title: str, x: Points) -> Comparison:
     return compare(
         f"k-means of {title}, {x.shape[0]} x {x.shape[1]}, M = {M}",
         {
-            "vos_umec": lambda: kmeans(x, M, seed=0).inertia,
+            "vos_umec": lambda: kmeans(torch.from_numpy(x), M, seed=0).inertia.item(),
             "faiss, all points": lambda: faiss_kmeans(x, max_points_per_centroid=len(x)),
             "faiss, all points, best of 8 starts": lambda: faiss_kmeans(x, max_points_per_centroid=len(x), nredo=8),
             "scikit-learn": lambda: float(few.fit(x).inertia_),
@@ -184,7 +184,7 @@ def parts(name: str, entries: list[VideoEntry], encoder: Encoder, folder: Path, 
 
 def curves(entries: list[VideoEntry], encoder: Encoder, folder: Path) -> list[Curve]:
     """k-means against points and clusters, a refresh against videos."""
-    x = made_points(163_840)
+    x = torch.from_numpy(made_points(163_840))
 
     def of_points(n: int) -> Callable[[], Any]:
         return partial(kmeans, x[:n], M, 0)

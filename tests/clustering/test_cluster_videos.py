@@ -1,9 +1,11 @@
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from vos_umec.clustering import videos as module
 from vos_umec.clustering.segments import SpaceTimeClusterer
@@ -47,9 +49,17 @@ def cluster(entries, store, encoder, **options):
     return cluster_videos(entries, store, 1, CLUSTERER, encoder, CPU, 4, 1, 40, **options)
 
 
-def test_masks_are_those_of_one_video_after_another(entries, store, encoder, tmp_path):
+@pytest.mark.parametrize(
+    ("workers", "writers", "start"),
+    [(0, 1, None), (2, 3, None), pytest.param(1, 1, "spawn", marks=pytest.mark.slow)],
+)
+def test_masks_are_those_of_one_video_after_another(
+    workers, writers, start, entries, store, encoder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "CPU_WRITERS", writers)
+    monkeypatch.setattr(module, "DataLoader", partial(DataLoader, multiprocessing_context=start))
     picture = tmp_path / "pictures" / "b.png"
-    healths = cluster(entries, store, encoder, pictures={"b": picture})
+    healths = cluster(entries, store, encoder, pictures={"b": picture}, workers=workers)
     store.commit(1, {})
     store.reload()
     for entry, health in zip(entries, healths, strict=True):
@@ -72,11 +82,12 @@ def test_one_video_is_read_ahead_and_no_more(entries, store, encoder, monkeypatc
     assert all(count in (i + 1, i + 2) or (i == 11 and count == 12) for i, count in enumerate(encoded))
 
 
-def test_videos_that_cannot_be_read_or_clustered_are_left_out(entries, store, encoder, tmp_path, caplog):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_videos_that_cannot_be_read_or_clustered_are_left_out(workers, entries, store, encoder, tmp_path, caplog):
     for frame in (tmp_path / "videos" / "b").iterdir():
         frame.write_bytes(b"nothing")
-    assert len(cluster(entries, store, encoder)) == 2
-    assert caplog.text.count("b gets no pseudo masks") == 1
+    assert len(cluster(entries, store, encoder, workers=workers)) == 2
+    assert caplog.text.count("b gets no pseudo masks: cannot read") == 1
     encoder.head[-1].weight.data.fill_(float("nan"))
     assert cluster(entries, store, encoder) == []
 
@@ -89,3 +100,18 @@ def test_masks_that_cannot_be_written_end_the_refresh(entries, store, encoder, m
     with pytest.raises(OSError, match="No space"):
         cluster(entries, store, encoder)
     assert not list(Path(store.root).rglob("*.npz"))
+
+
+def test_threads_work_on_the_gpu_of_their_process(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for device in ("cpu", "cuda", "cuda:3"):
+        module._use(torch.device(device))
+    assert chosen == [torch.device("cuda", 3)]
+
+
+def test_threads_begin_with_the_choice_of_the_gpu(entries, store, encoder, monkeypatch):
+    chosen = []
+    monkeypatch.setattr(module, "_use", chosen.append)
+    cluster(entries, store, encoder)
+    assert chosen == [CPU]

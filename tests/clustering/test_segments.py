@@ -46,9 +46,9 @@ def test_segments_are_the_nearest_centroids_of_upsampled_distances():
     x = [
         torch.cat([keys[t, :, y, c], weight * code[t, y, c]]) for t in range(T) for y in range(h) for c in range(w)
     ]
-    x = torch.stack(x).numpy()  # eq. 1, cell by cell
+    x = torch.stack(x)  # eq. 1, cell by cell
     found = kmeans(x, M, seed=5)
-    distances = ((x[:, None].astype(np.float64) - found.centroids[None]) ** 2).sum(-1).reshape(T, h, w, M)
+    distances = ((x[:, None].double() - found.centroids[None]) ** 2).sum(-1).reshape(T, h, w, M).numpy()
     number = np.argsort(np.argsort(-np.bincount(found.labels), kind="stable"))
     wrong = 0
     for t in range(T):

@@ -85,6 +85,21 @@ def test_a_generation_shows_after_commit_and_reload_only(tmp_path: Path) -> None
     assert store.generation == 0, "the process that commits reloads, too"
 
 
+def test_a_discarded_generation_takes_no_more_masks(tmp_path: Path) -> None:
+    store, other = PseudoMaskStore(tmp_path), PseudoMaskStore(tmp_path)
+    write_generation(store, 1)
+    store.reload()
+    store.begin(2)
+    store.write(2, "bear", np.array([0]), np.zeros((1, 2, 2), np.uint8))
+    store.discard(2)
+    with pytest.raises(ConfigError, match=r"generation 2 .*another process has failed"):
+        other.write(2, "wolf", np.array([0]), np.zeros((1, 2, 2), np.uint8))
+    with pytest.raises(DataError, match="no pseudo mask"):
+        store.commit(2, {})
+    assert store.reload() == 1
+    check_whole(store)
+
+
 def test_the_last_two_generations_stay(tmp_path: Path) -> None:
     store = PseudoMaskStore(tmp_path)
     for generation in (1, 2, 3, 7):

@@ -42,6 +42,17 @@ def test_folding_changes_no_figure(preset):
         assert (a - b).abs().max() <= 1e-3 * b.abs().max()
 
 
+def test_synchronised_norms_are_folded_too():
+    network = used("tiny")
+    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(network))
+    lean = fuse_for_inference(synchronised, bf16=False)
+    assert not any(isinstance(m, nn.SyncBatchNorm) for m in lean.modules())
+    frame = torch.rand(1, 3, 48, 64)
+    with torch.inference_mode():
+        found, expected = lean.encoder(frame).key, network.eval().encoder(frame).key
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_the_network_itself_stays_as_it_is():
     network = used("tiny")
     before = copy.deepcopy(network.state_dict())

@@ -21,11 +21,14 @@ def train_step(module, frames, masks):
     return loss.detach()
 
 
-def test_gradients_and_running_statistics_stay_the_same():
+@pytest.mark.parametrize("synchronised", [False, True])  # in one process it computes what BatchNorm2d does
+def test_gradients_and_running_statistics_stay_the_same(synchronised):
     torch.manual_seed(0)
     plain = UMECModule(network="tiny")
     lean = UMECModule(network={"preset": "tiny", "gradient_checkpointing": True})
     lean.load_state_dict(plain.state_dict())
+    if synchronised:
+        lean = nn.SyncBatchNorm.convert_sync_batchnorm(lean)
     frames, masks = torch.rand(2, 3, 3, 32, 32), torch.rand(2, 3, 2, 32, 32)
     assert train_step(plain, frames, masks) == train_step(lean, frames, masks)
     for (name, a), b in zip(plain.named_parameters(), lean.parameters(), strict=True):

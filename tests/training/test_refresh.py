@@ -1,8 +1,10 @@
 import logging
+import os
 import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from refresh_toys import SIZE, CutOff, Toy, Validated, contents, fit, make, writ
 
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.errors import ConfigError, DataError, MissingDependencyError
+from vos_umec.training.callbacks import pseudo_mask_refresh as callback_module
 from vos_umec.training.callbacks.pseudo_mask_refresh import PseudoMaskRefresh
 
 
@@ -235,6 +238,25 @@ def test_a_missing_faiss_shows_before_the_warmup(videos, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(MissingDependencyError, match=r'faiss.*"vos-umec\[cpu\]"'):
         fit(videos, tmp_path, make(warmup_epochs=5))
+
+
+def stand_in_for_cuda(devices):
+    """As much of a Trainer on CUDA as the checks before a training ask."""
+    data = SimpleNamespace(index=None, store=None, gap=1)
+    strategy = SimpleNamespace(root_device=torch.device("cuda", 0))
+    return SimpleNamespace(datamodule=data, strategy=strategy, num_devices=devices)
+
+
+def test_on_cuda_no_faiss_is_needed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    make().setup(stand_in_for_cuda(1), Toy(), "fit")
+
+
+@pytest.mark.parametrize(("cores", "devices", "expected"), [(2, 1, 2), (8, 1, 7), (64, 8, 7), (96, 2, 16)])
+def test_beside_a_gpu_the_cores_read_and_beside_a_cpu_a_thread_does(cores, devices, expected, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert callback_module._reading_processes(stand_in_for_cuda(devices)) == expected
+    assert callback_module._reading_processes(Trainer(accelerator="cpu", logger=False, barebones=True)) == 0
 
 
 def test_other_stages_ask_nothing_of_the_data_module(tmp_path):

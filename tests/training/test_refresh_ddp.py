@@ -1,3 +1,7 @@
+import multiprocessing
+import os
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +12,7 @@ from refresh_toys import FRAMES, Toy, contents, fit, make, write_videos
 from vos_umec.clustering.video import cluster_video, frame_window, video_seed
 from vos_umec.data.index import scan
 from vos_umec.data.pseudo_masks import PseudoMaskStore
+from vos_umec.errors import VosUmecError
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +49,78 @@ def test_all_processes_cluster_with_the_weights_of_the_checkpoint(videos, tmp_pa
         encoder, clusterer = module.network.encoder, make().build_clusterer()
         result, _ = cluster_video(entry.source(), encoder, clusterer, indices, 40, seed, torch.device("cpu"))
         assert (contents(tmp_path / "store")[entry.id] == result.segments).all()
+
+
+def on_two_nodes(train, *arguments):
+    """Call `train(rank, *arguments)` in two processes that stand for two nodes of one rank each."""
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        port = place.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    nodes = [context.Process(target=as_node, args=(train, rank, port, *arguments)) for rank in range(2)]
+    for node in nodes:
+        node.start()
+    for node in nodes:
+        node.join(120)
+        node.kill()
+    assert [node.exitcode for node in nodes] == [0, 0]
+
+
+def as_node(train, rank, port, *arguments):
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": str(rank), "LOCAL_RANK": "0"}
+    train(rank, *arguments)
+
+
+NODES = {"devices": 1, "num_nodes": 2, "strategy": "ddp"}
+
+
+def train_apart(rank, videos, folder):
+    """Each node has a folder of its own; then both go on from a checkpoint that is older than the last masks."""
+    keep = ModelCheckpoint(dirpath=folder / "ckpt", filename="{epoch}", save_top_k=-1)
+    module = Toy()
+    fit(videos, folder / str(rank), make(every_n_epochs=1), module=module, enable_checkpointing=True,
+        callbacks=[keep], **NODES)  # fmt: skip
+    assert module.generations() == {0: {0}, 1: {1}, 2: {2}}
+    store = PseudoMaskStore(folder / str(rank) / "store")
+    assert store.generation == store.manifest["generation"] == 2
+    assert store.manifest["videos"] == 3
+    assert not [path.name for path in store.root.iterdir() if path.name.startswith(".rank")]
+    module = Toy()
+    trainer = fit(videos, folder / str(rank), make(every_n_epochs=2), epochs=3, module=module,
+                  ckpt_path=folder / "ckpt" / "epoch=0.ckpt", **NODES)  # fmt: skip
+    assert module.generations() == {1: {1}, 2: {1}}
+    assert trainer.callbacks[0]._ranks == [rank]
+
+
+@pytest.mark.slow
+def test_nodes_without_a_shared_disk_cluster_all_videos_each(videos, tmp_path):
+    on_two_nodes(train_apart, videos, tmp_path)
+    masks = [contents(tmp_path / node / "store") for node in ("0", "1")]
+    assert len(masks[0]) == len(masks[1]) == 3
+    assert all((masks[0][name] == masks[1][name]).all() for name in masks[0])
+
+
+class Fails:
+    """A clusterer that fails on one rank; on the other it takes a second for each video."""
+
+    def __call__(self, keys, output_size, seed):
+        if os.environ["NODE_RANK"] == "1":
+            raise MemoryError("no memory left")
+        time.sleep(1)
+        return make().build_clusterer()(keys, output_size, seed)
+
+
+def train_with_failure(rank, videos, folder):
+    refresh = make(warmup_epochs=0)
+    refresh._clusterer = Fails()
+    start = time.monotonic()
+    expected = (MemoryError, VosUmecError)[rank == 0]
+    with pytest.raises(expected, match=r"rank 1 failed to cluster|another process has failed|no memory"):
+        fit(videos, folder, refresh, clips=20, **NODES)
+    assert time.monotonic() - start < 60
+    assert not list((folder / "store").glob("*.tmp"))
+
+
+@pytest.mark.slow
+def test_a_failure_of_one_rank_ends_the_refresh_of_all(videos, tmp_path):
+    on_two_nodes(train_with_failure, videos, tmp_path)

@@ -1,14 +1,13 @@
-"""k-means over all points of a video by faiss, seeded and restarted (UMEC eq. 1)."""
+"""k-means over all points of a video, seeded and restarted (UMEC eq. 1): by faiss on a CPU, by torch on a GPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vos_umec.errors import ConfigError, DataError, MissingDependencyError
@@ -19,107 +18,118 @@ from vos_umec.errors import ConfigError, DataError, MissingDependencyError
 # because only the latest releases of faiss have it.
 STARTS, START_POINTS, START_ITERATIONS = 8, 2048, 10
 SAMPLE, ITERATIONS = 16_384, 7  # for the best start, before the pass over all points
-ROWS = 4096
-"""Points that the last pass takes at a time."""
-GPU_SCRATCH = 64 << 20
-"""Bytes of GPU memory that faiss may hold; its own default is up to 1.5 GiB."""
+CPU_ROWS, OTHER_ROWS = 4096, 2**20
+"""Points that a pass in torch takes at a time. On a CPU more would overflow its caches."""
 
 
 @dataclass(frozen=True)
 class KMeansResult:
-    """The result of k-means.
+    """The result of k-means; tensors are on CUDA if the points are there, otherwise on the CPU.
 
     Attributes:
         centroids: (M, d) float32.
         labels: (n,) int64 in [0, M), the nearest centroid of each point.
-        inertia: Sum over the points of the squared distance to their centroid.
+        inertia: () float64, sum over the points of the squared distance to their centroid.
     """
 
-    centroids: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    inertia: float
+    centroids: Tensor
+    labels: Tensor
+    inertia: Tensor
 
 
-def kmeans(x: NDArray[np.float32], M: int, seed: int, gpu: int | None = None) -> KMeansResult:
-    """Minimize sum_i ||x_i - C s_i||^2: several starts of faiss on a sample, then one pass over all points.
+def kmeans(x: Tensor, M: int, seed: int) -> KMeansResult:
+    """Minimize sum_i ||x_i - C s_i||^2: several starts on a sample of the points, then one pass over all of them.
 
     The objective is as low as that of k-means over all points, in a fraction of its time; a cluster of less than
-    one point in a thousand may be missed. On the CPU the same points and seed give the same bits, whatever the
-    number of threads. A cluster is empty only where there are fewer than M different points.
+    one point in a thousand may be missed. The same points and seed give the same bits on the same device, on a CPU
+    whatever the number of threads. A cluster is empty only where there are fewer than M different points.
+
+    The starts run by faiss, or on CUDA by torch, all at once. Both begin from the same seeds.
 
     Args:
-        x: Points (n, d), n >= M.
+        x: Points (n, d) float32, n >= M, on any device.
         M: Number of clusters, at least 1.
         seed: Seed of the starts, at least 0.
-        gpu: Index of the one GPU that faiss uses, None for the CPU. The last pass always runs on the CPU.
 
     Returns:
         Centroids, labels and the objective.
 
     Raises:
         DataError: If there are fewer points than clusters, or a value is not finite.
-        ConfigError: If M is below 1, or faiss sees no such GPU.
-        MissingDependencyError: If faiss is not installed, or lacks GPU support and `gpu` is set.
+        ConfigError: If M is below 1.
+        MissingDependencyError: If faiss is not installed and the points are not on CUDA.
 
     Example:
-        >>> x = np.float32([[0, 0], [0, 1], [9, 0], [9, 1]])
+        >>> x = torch.tensor([[0.0, 0], [0, 1], [9, 0], [9, 1]])
         >>> result = kmeans(x, M=2, seed=0)
-        >>> result.inertia, bool(result.labels[0] == result.labels[1] != result.labels[2])
+        >>> result.inertia.item(), bool(result.labels[0] == result.labels[1] != result.labels[2])
         (1.0, True)
     """
-    faiss = import_faiss()
     if M < 1:
         raise ConfigError(f"k-means with {M} clusters; expected at least 1")
     if x.ndim != 2 or len(x) < M:
-        raise DataError(f"k-means of points {x.shape}; expected (n, d) with n at least {M}, the number of clusters")
-    if not np.isfinite(x).all():
+        shape = tuple(x.shape)
+        raise DataError(f"k-means of points {shape}; expected (n, d) with n at least {M}, the number of clusters")
+    if not x.sum().isfinite():  # on a CPU x.isfinite() takes many times as long
         raise DataError("k-means of points that are not all finite; look for NaN or infinity in the features")
-    x = np.ascontiguousarray(x, dtype=np.float32)
+    if not x.is_cuda:
+        x = x.cpu()
     rng = np.random.default_rng(seed)
-    sample = x if len(x) <= SAMPLE else x[rng.choice(len(x), SAMPLE, replace=False)]
-    few = sample if len(sample) <= START_POINTS else sample[rng.choice(len(sample), START_POINTS, replace=False)]
+    sample = _drawn(x, SAMPLE, rng)
+    few = _drawn(sample, START_POINTS, rng)
+    seeds = _plus_plus(few, M, STARTS, rng)  # (STARTS, M, d)
+    centroids = _by_torch(few, sample, seeds) if x.is_cuda else _by_faiss(few, sample, seeds, seed)
+    return _finish(x, centroids)
+
+
+def _drawn(x: Tensor, number: int, rng: np.random.Generator) -> Tensor:
+    """Some of the points (n, d) without repeats; all of them if there are no more."""
+    if len(x) <= number:
+        return x
+    drawn = torch.from_numpy(rng.choice(len(x), number, replace=False))
+    return x.index_select(0, drawn.to(x.device, non_blocking=True))  # an eighth of the time of x[drawn] on a CPU
+
+
+def _plus_plus(x: Tensor, M: int, sets: int, rng: np.random.Generator) -> Tensor:
+    """Several sets of k-means++ seeds at once (sets, M, d), from points (n, d).
+
+    Each seed is a point drawn with a probability proportional to its squared distance to the nearest earlier seed.
+    To draw by such weights, every point gets a waiting time from the exponential distribution, divided by its
+    weight, and the first one wins. This takes no sum over the points, so each device draws the same.
+    """
+    first = torch.from_numpy(rng.integers(len(x), size=sets)).to(x.device, non_blocking=True)
+    times = rng.standard_exponential((M - 1, len(x), sets), dtype=np.float32)
+    norms = x.square().sum(dim=1, keepdim=True)  # (n, 1)
+    nearest = x.new_full((len(x), sets), torch.inf)
+    chosen = [first]
+    for time in torch.from_numpy(times).to(x.device, non_blocking=True):
+        last = chosen[-1]
+        distances = torch.addmm(norms[last, 0], x, x[last].T, alpha=-2).add_(norms).clamp_(min=0)  # (n, sets)
+        nearest = nearest.minimum(distances)
+        chosen.append((nearest / time).argmax(dim=0))
+    return x[torch.stack(chosen, dim=1)]
+
+
+def _by_faiss(few: Tensor, sample: Tensor, seeds: Tensor, seed: int) -> Tensor:
+    """Centroids (M, d): the best of several starts on few points, improved on a sample."""
+    faiss = import_faiss()
+    search = faiss.Kmeans(
+        seeds.shape[2],
+        seeds.shape[1],
+        niter=START_ITERATIONS,
+        seed=seed % 2**31,  # decides how faiss splits a cluster where another went empty
+        max_points_per_centroid=len(sample),  # otherwise faiss drops points above 256 a centroid
+        min_points_per_centroid=1,  # otherwise faiss warns of few points
+    )
+    best = np.inf
     with _one_thread(faiss):
-        search, best = _faiss_kmeans(faiss, sample, M, START_ITERATIONS, seed, gpu), np.inf
-        for seeds in _plus_plus(torch.from_numpy(few), M, STARTS, rng):
-            objective = search.train(few, init_centroids=seeds.numpy())
+        for start in seeds.numpy():
+            objective = search.train(few.numpy(), init_centroids=start)
             if objective < best:
                 best, centroids = objective, search.centroids.copy()
         search.cp.niter = ITERATIONS
-        search.train(sample, init_centroids=centroids)
-    return _finish(torch.from_numpy(x), torch.from_numpy(search.centroids))
-
-
-def _faiss_kmeans(
-    faiss: ModuleType, x: NDArray[np.float32], M: int, iterations: int, seed: int, gpu: int | None
-) -> Any:
-    """A `faiss.Kmeans` for up to as many points as `x` has."""
-    search = faiss.Kmeans(
-        x.shape[1],
-        M,
-        niter=iterations,
-        seed=seed % 2**31,  # decides how faiss splits a cluster where another went empty
-        max_points_per_centroid=len(x),  # otherwise faiss drops points above 256 a centroid
-        min_points_per_centroid=1,  # otherwise faiss warns of few points
-    )
-    if gpu is not None:
-        # Kmeans(gpu=n) means the first n GPUs, and n = 1 all of them: place the index instead.
-        resources = _gpu_resources(faiss, gpu)
-        search.index = faiss.index_cpu_to_gpu(resources, gpu, search.index)
-    return search
-
-
-def _gpu_resources(faiss: ModuleType, gpu: int) -> object:
-    if not hasattr(faiss, "StandardGpuResources"):
-        raise MissingDependencyError(
-            f"k-means on GPU {gpu}, but this faiss has no GPU part: "
-            'pip uninstall faiss-cpu, then pip install "vos-umec[gpu]"; or gpu=None for the CPU'
-        )
-    if not 0 <= gpu < faiss.get_num_gpus():
-        raise ConfigError(f"k-means on GPU {gpu}; faiss sees {faiss.get_num_gpus()} GPUs, numbered from 0")
-    resources = faiss.StandardGpuResources()
-    resources.setTempMemory(GPU_SCRATCH)
-    resources.setPinnedMemory(0)
-    return resources
+        search.train(sample.numpy(), init_centroids=centroids)
+    return torch.from_numpy(search.centroids)
 
 
 @contextmanager
@@ -133,64 +143,84 @@ def _one_thread(faiss: ModuleType) -> Iterator[None]:
         faiss.omp_set_num_threads(before)
 
 
-def _plus_plus(x: Tensor, M: int, sets: int, rng: np.random.Generator) -> Tensor:
-    """Several sets of k-means++ seeds at once (sets, M, d), from points (n, d).
+def _by_torch(few: Tensor, sample: Tensor, seeds: Tensor) -> Tensor:
+    """What `_by_faiss` does, on any device: all starts at once, without waiting for the device."""
+    for _ in range(START_ITERATIONS):
+        seeds, objectives = _update(few, seeds)
+    best = seeds.index_select(0, objectives.argmin(dim=0, keepdim=True))  # (1, M, d)
+    for _ in range(ITERATIONS):
+        best, _ = _update(sample, best)
+    return best[0]
 
-    Each seed is a point drawn with a probability proportional to its squared distance to the nearest earlier seed.
+
+def _update(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
+    """One iteration of k-means (Lloyd's) on points (n, d), from several starts at once.
+
+    Args:
+        x: Points (n, d).
+        centroids: (S, M, d), the centroids of S starts.
+
+    Returns:
+        New centroids (S, M, d), where a centroid without points stays, and the objectives (S,) of the old ones, all
+        of them less the sum of ||x||^2.
     """
-    n = len(x)
-    norms = x.square().sum(dim=1, keepdim=True)  # (n, 1)
-    chosen = torch.from_numpy(rng.integers(n, size=(1, sets)))
-    nearest = torch.full((n, sets), torch.inf, dtype=torch.float64)
-    while len(chosen) < M:
-        last = chosen[-1]
-        nearest = nearest.minimum((norms - 2 * x @ x[last].T + norms[last].T).clamp(min=0))  # (n, sets)
-        bound = torch.from_numpy(rng.random(sets)) * nearest.sum(dim=0)
-        drawn = (nearest.cumsum(dim=0) <= bound).sum(dim=0)  # n where every point is a seed already
-        chosen = torch.cat((chosen, drawn.clamp(max=n - 1)[None]))
-    return x[chosen.T]
+    parts = [_tally(rows, centroids) for rows in _split(x)]
+    sums, sizes, objectives = (reduce(torch.add, values) for values in zip(*parts, strict=True))
+    sizes = sizes[..., None]
+    return torch.where(sizes > 0, sums / sizes.clamp(min=1), centroids), objectives
+
+
+def _tally(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of points (n, d) and centroids (S, M, d): sums (S, M, d) and sizes (S, M) of clusters, objectives (S,)."""
+    S, M, _ = centroids.shape
+    nearest = squared_distances(x, centroids.flatten(0, 1)).view(S, M, -1).min(dim=1)  # (S, n)
+    members = nearest.indices[:, None] == torch.arange(M, device=x.device)[:, None]  # (S, M, n)
+    return _sums(x, nearest.indices, members), members.sum(dim=2), nearest.values.sum(dim=1)
+
+
+def _sums(x: Tensor, labels: Tensor, members: Tensor) -> Tensor:
+    """Sums of the points (n, d) of each cluster, (S, M, d), from labels (S, n) or members (S, M, n).
+
+    Neither way will do for both: index_add_ sums in another order each time on CUDA, a product does on a CPU with
+    another number of threads.
+    """
+    S, M, _ = members.shape
+    if x.is_cuda:
+        return (members.flatten(0, 1).to(x.dtype) @ x).view(S, M, -1)
+    return torch.stack([x.new_zeros(M, x.shape[1]).index_add_(0, own, x) for own in labels])
 
 
 def _finish(x: Tensor, centroids: Tensor) -> KMeansResult:
-    """One update of the centroids from all points (n, d), then labels; empty clusters take the farthest points.
-
-    In torch, which takes half the time of faiss here.
-    """
-    centroids = _means(x, centroids)
+    """One update of the centroids from all points (n, d), then labels; empty clusters take the farthest points."""
+    centroids = _update(x, centroids[None])[0][0]
     labels, distances = _assign(x, centroids)
+    numbers = torch.arange(len(centroids), device=x.device)
     for _ in range(len(centroids)):
-        empty = (torch.bincount(labels, minlength=len(centroids)) == 0).nonzero()[:, 0]
-        if not len(empty) or distances.max() <= 1e-12 * x.square().sum(dim=1).max():
+        empty = (labels[:, None] != numbers).all(dim=0)  # (M,)
+        if not empty.any() or distances.max() <= 1e-12 * x.square().sum(dim=1).max():
             break  # the second case: every point lies on its centroid, so fewer than M points differ
-        centroids[empty[0]] = x[distances.argmax()]
+        centroids[empty.int().argmax()] = x[distances.argmax()]
         labels, distances = _assign(x, centroids)
-    return KMeansResult(centroids.numpy(), labels.numpy(), distances.sum(dtype=torch.float64).item())
-
-
-def _means(x: Tensor, centroids: Tensor) -> Tensor:
-    """The mean of each centroid's points (n, d); a centroid without points stays."""
-    sums, counts = torch.zeros_like(centroids), centroids.new_zeros(len(centroids))
-    for rows in x.split(ROWS):
-        labels = _nearest(rows, centroids)
-        sums += torch.zeros_like(sums).index_add_(0, labels, rows)
-        counts += torch.bincount(labels, minlength=len(centroids))
-    return torch.where(counts[:, None] > 0, sums / counts[:, None].clamp(min=1), centroids)
+    return KMeansResult(centroids, labels, distances.sum(dtype=torch.float64))
 
 
 def _assign(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     """The label of each point (n,) and its squared distance to that centroid (n,), exact from differences."""
     labels, distances = [], []
-    differences = x.new_empty(min(ROWS, len(x)), x.shape[1])  # reused: fresh memory would double the time
-    for rows in x.split(ROWS):
-        labels.append(_nearest(rows, centroids))
-        apart = torch.sub(rows, centroids[labels[-1]], out=differences[: len(rows)])
-        distances.append(torch.linalg.vector_norm(apart, dim=1).square())
+    for rows in _split(x):
+        labels.append(squared_distances(rows, centroids).min(dim=0).indices)  # ten times as fast as argmin on a CPU
+        distances.append((rows - centroids.index_select(0, labels[-1])).square_().sum(dim=1))
     return torch.cat(labels), torch.cat(distances)
 
 
-def _nearest(x: Tensor, centroids: Tensor) -> Tensor:
-    """The nearest centroid of each point (n, d), by ||x - c||^2 without ||x||^2, which is the same for all."""
-    return torch.addmm(centroids.square().sum(dim=1), x, centroids.T, alpha=-2).argmin(dim=1)
+def _split(x: Tensor) -> tuple[Tensor, ...]:
+    parts: tuple[Tensor, ...] = x.split(CPU_ROWS if x.device.type == "cpu" else OTHER_ROWS)
+    return parts
+
+
+def squared_distances(x: Tensor, centroids: Tensor) -> Tensor:
+    """||x - c||^2 without ||x||^2, which is the same for all centroids: (M, n) from (n, d) and (M, d)."""
+    return torch.addmm(centroids.square().sum(dim=1, keepdim=True), centroids, x.T, alpha=-2)
 
 
 def import_faiss() -> ModuleType:
@@ -207,16 +237,3 @@ def import_faiss() -> ModuleType:
             'or "vos-umec[gpu]" on a machine with an NVIDIA GPU (one of the two, never both)'
         ) from error
     return faiss
-
-
-def faiss_gpu(device: torch.device) -> int | None:
-    """Index of the GPU for faiss when features are on `device`; None where clustering runs on the CPU.
-
-    Raises:
-        MissingDependencyError: If faiss is not installed.
-    """
-    faiss = import_faiss()
-    if device.type != "cuda" or not hasattr(faiss, "StandardGpuResources"):
-        return None
-    number = torch.cuda.current_device() if device.index is None else device.index
-    return number if number < faiss.get_num_gpus() else None

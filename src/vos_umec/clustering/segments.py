@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vos_umec.clustering.kmeans import faiss_gpu, kmeans
+from vos_umec.clustering.kmeans import kmeans, squared_distances
 from vos_umec.errors import ConfigError
 
 SMALL = 0.005
@@ -39,13 +39,12 @@ def position_code_3d(T: int, h: int, w: int, device: torch.device | str | None =
     Returns:
         (T, h, w, 12) float32, unit norm over the last axis.
     """
-    periods = torch.tensor(PERIODS, dtype=torch.float32, device=device)
     side = max(h, w)
     code = []
     for axis, (cells, length) in enumerate(((T, T), (h, side), (w, side))):
         center = (torch.arange(cells, dtype=torch.float32, device=device) + 0.5) / length  # (cells,) in (0, 1)
-        angle = 2 * math.pi * center[:, None] / periods  # (cells, 2)
-        waves = torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1)  # (cells, 4)
+        angles = [2 * math.pi / period * center for period in PERIODS]  # (cells,) each
+        waves = torch.stack([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=-1)  # (cells, 4)
         shape = [1, 1, 1, 4]
         shape[axis] = cells
         code.append(waves.view(shape).expand(T, h, w, 4))
@@ -132,25 +131,24 @@ class SpaceTimeClusterer:
             MissingDependencyError: If faiss is not installed.
         """
         T, D, h, w = keys.shape
-        e = keys.detach().float().permute(0, 2, 3, 1).reshape(-1, D)  # (n, D), n = T*h*w
-        p = self.position_weight * position_code_3d(T, h, w, keys.device).flatten(0, 2)  # (n, 12)
-        x = torch.cat((e, p), dim=1)  # (n, D + 12)
-        found = kmeans(x.cpu().numpy(), self.clusters, seed, faiss_gpu(keys.device))
-
-        # Number the segments by size, so that colors mean the same in every picture.
-        order = np.argsort(-np.bincount(found.labels, minlength=self.clusters), kind="stable")
-        centroids = torch.from_numpy(found.centroids[order]).to(x)  # (M, d)
-        labels = torch.from_numpy(np.argsort(order)[found.labels]).to(keys.device).view(T, h, w)
         with torch.autocast(keys.device.type, enabled=False):  # half precision turns near ties into noise
-            # ||x - c||^2 without ||x||^2, which is the same for all centroids, upsampled or not.
-            distances = torch.addmm(centroids.square().sum(dim=1), x, centroids.T, alpha=-2).view(T, h, w, -1)
+            e = keys.detach().float().permute(0, 2, 3, 1).reshape(-1, D)  # (n, D), n = T*h*w
+            p = self.position_weight * position_code_3d(T, h, w, keys.device).flatten(0, 2)  # (n, 12)
+            x = torch.cat((e, p), dim=1)  # (n, D + 12)
+            found = kmeans(x, self.clusters, seed)
+
+            # Number the segments by size, so that colors mean the same in every picture.
+            sizes = F.one_hot(found.labels, self.clusters).sum(dim=0)  # (M,)
+            order = sizes.argsort(descending=True, stable=True)
+            centroids = found.centroids.index_select(0, order).to(x)  # (M, d)
+            labels = order.argsort().index_select(0, found.labels).to(x.device).view(T, h, w)
             health = segment_health(labels, e, p, self.clusters)
-        distances = distances.permute(0, 3, 1, 2)  # (T, M, h, w)
-        parts = [
-            F.interpolate(chunk, size=output_size, mode="bilinear", align_corners=False).argmin(dim=1).byte().cpu()
+            distances = squared_distances(x, centroids).view(-1, T, h, w).transpose(0, 1)  # (T, M, h, w)
+        parts = [  # by min, because on a CPU argmin takes eight times as long
+            F.interpolate(chunk, size=output_size, mode="bilinear", align_corners=False).min(dim=1).indices.byte()
             for chunk in distances.split(FRAMES_AT_ONCE)
         ]
-        return SegmentsResult(torch.cat(parts).numpy(), health)
+        return SegmentsResult(torch.cat(parts).cpu().numpy(), health)
 
 
 def segment_health(labels: Tensor, keys: Tensor, positions: Tensor, M: int) -> SegmentHealth:
@@ -164,18 +162,17 @@ def segment_health(labels: Tensor, keys: Tensor, positions: Tensor, M: int) -> S
     """
     members = F.one_hot(labels.flatten(), M).to(keys.dtype)  # (n, M)
     sizes = members.mean(dim=0)  # (M,) as fractions
-    entropy = torch.special.entr(sizes).sum() / torch.tensor(max(M, 2)).log()
-    kept = (labels[1:] == labels[:-1]).float().mean() if len(labels) > 1 else torch.ones(())
+    entropy = torch.special.entr(sizes).sum() / math.log(max(M, 2))
+    small = (sizes < SMALL).float().mean()
+    kept = (labels[1:] == labels[:-1]).float().mean() if len(labels) > 1 else torch.ones_like(small)
     of_keys, of_positions = _scatter(keys, members), _scatter(positions, members)
-    return SegmentHealth(
-        entropy=round(entropy.item(), 6),
-        small=(sizes < SMALL).float().mean().item(),
-        consistency=kept.item(),
-        position=of_positions / max(of_keys + of_positions, 1e-12),
-    )
+    position = of_positions / (of_keys + of_positions).clamp(min=1e-12)
+    figures = torch.stack((entropy, small, kept, position)).tolist()  # at once: the host waits for a GPU here
+    return SegmentHealth(round(figures[0], 6), *figures[1:])
 
 
-def _scatter(x: Tensor, members: Tensor) -> float:
-    """Sum of the squared distances of points (n, d) to the mean of their cluster."""
+def _scatter(x: Tensor, members: Tensor) -> Tensor:
+    """Sum of the squared distances of points (n, d) to the mean of their cluster, ()."""
     of_means = (members.T @ x).square().sum(dim=1) / members.sum(dim=0).clamp(min=1)  # (M,) size times squared norm
-    return max(float(torch.linalg.vector_norm(x).square() - of_means.sum()), 0.0)
+    total: Tensor = torch.linalg.vector_norm(x).square()
+    return (total - of_means.sum()).clamp(min=0)

@@ -113,10 +113,10 @@ def encode_frames(frames: Frame, encoder: Encoder, device: torch.device) -> Tens
     bf16 = torch.autocast(device.type, torch.bfloat16) if multiplies_bf16(device) else nullcontext()
     # Not inference_mode: tensors that a module caches there could not take part in training afterwards.
     with _evaluation_mode(encoder), torch.no_grad(), bf16:
-        keys = [
-            encoder(_padded(normalize(part.to(device).permute(0, 3, 1, 2)), encoder.stride)).key  # (b, D, h, w)
-            for part in torch.from_numpy(frames).split(batch)
-        ]
+        keys = []
+        for part in torch.from_numpy(frames).split(batch):  # (b, H, W, 3)
+            x = normalize(part.to(device, non_blocking=True).permute(0, 3, 1, 2))  # (b, 3, H, W)
+            keys.append(encoder(_padded(x, encoder.stride)).key)  # (b, D, h, w)
     return torch.cat(keys)
 
 

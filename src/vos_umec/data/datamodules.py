@@ -14,6 +14,7 @@ from vos_umec.data.evaluation_datamodules import EvaluationDataModule
 from vos_umec.data.index import VideoIndex, scan
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.data.sequences import VideoSequence, read_names
+from vos_umec.data.shared_folder import sharing_ranks
 from vos_umec.data.synthetic import SyntheticVOS
 from vos_umec.data.youtube_vos import youtube_vos_frames
 from vos_umec.errors import ConfigError, DataError
@@ -182,7 +183,7 @@ class ClipDataModule(EvaluationDataModule):
         if trainer is None or trainer.state.fn != "fit":
             return
         generation = state_dict["generation"]
-        if trainer.is_global_zero:
+        if trainer.global_rank == sharing_ranks(self.store.root)[0]:
             if self.store.generation:
                 self.store.rewind(generation)
             elif generation:

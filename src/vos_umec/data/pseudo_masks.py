@@ -114,10 +114,17 @@ class PseudoMaskStore:
             )
         pending = self._pending(generation)
         if not pending.is_dir():
-            raise ConfigError(f"generation {generation} has no folder {pending}; call begin({generation}) first")
+            raise ConfigError(
+                f"generation {generation} has no folder {pending}; call begin({generation}) first. If it was "
+                "called, another process has failed and discarded the generation: see its error"
+            )
         frames = {str(i): segment for i, segment in zip(indices.tolist(), segments, strict=True)}
         with atomic_path(pending / _file_name(video_id)) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, frame_indices=indices, **frames)
+
+    def discard(self, generation: int) -> None:
+        """Delete a generation that was begun, after a failure; then `write` fails in other processes, too."""
+        shutil.rmtree(self._pending(generation), ignore_errors=True)
 
     def commit(self, generation: int, manifest: Mapping[str, Any]) -> None:
         """Make a generation the current one and delete all but the one before it.

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
@@ -42,8 +43,8 @@ def fuse_for_inference(network: _N, bf16: bool) -> _N:
 
 
 def _fold(parent: nn.Module, conv_name: str, norm_name: str) -> None:
-    """Fold one batch norm into the conv before it, if the two have these types."""
+    """Fold one batch norm, SyncBatchNorm too, into the conv before it, if the two have these types."""
     conv, norm = getattr(parent, conv_name, None), getattr(parent, norm_name, None)
-    if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None:
+    if isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm) and norm.running_mean is not None:
         setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
         setattr(parent, norm_name, nn.Identity())

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
@@ -162,7 +163,7 @@ def _first_and_second_pass(block: nn.Module) -> tuple[AbstractContextManager[Non
 @contextmanager
 def _fixed_statistics(block: nn.Module) -> Iterator[None]:
     """Let batch norms see a batch for a second time without adding it to their running statistics again."""
-    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm)]  # SyncBatchNorm is one, but no BatchNorm2d
     momenta = [norm.momentum for norm in norms]
     counts = [(count, count.clone()) for norm in norms if (count := norm.num_batches_tracked) is not None]
     for norm in norms:

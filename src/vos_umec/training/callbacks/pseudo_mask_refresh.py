@@ -1,7 +1,9 @@
 """PseudoMaskRefresh: when and how the training videos are clustered into pseudo masks (UMEC eq. 1, table 4d)."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ from vos_umec.clustering.segments import SegmentHealth, SpaceTimeClusterer
 from vos_umec.clustering.videos import cluster_videos
 from vos_umec.data.datamodules import ClipDataModule
 from vos_umec.data.index import VideoEntry
+from vos_umec.data.pseudo_masks import PseudoMaskStore
+from vos_umec.data.shared_folder import all_or_none, gather, sharing_ranks
+from vos_umec.distributed import on_any_rank
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.models.encoder import Encoder
 from vos_umec.training.callbacks.time_budget import find_budget
@@ -35,7 +40,8 @@ class PseudoMaskRefresh(Callback):
 
     A refresh runs at the end of an epoch, when no data-loader worker is reading ahead; with `warmup_epochs` 0 the
     first one runs before the first batch. Each rank clusters its shard of the videos, then all ranks switch to the
-    new masks at once. A video that cannot be read is left out with a warning.
+    new masks at once. On several nodes without a shared disk, each node clusters all videos into a store of its
+    own. A video that cannot be read is left out with a warning. Any other failure of one rank ends all of them.
 
     A resumed run keeps its schedule and its masks, and makes the masks anew where they are gone. Health figures go
     to every logger as `segments/...`. Pictures of a few videos, always the same, go to the folder `pictures` of the
@@ -87,6 +93,7 @@ class PseudoMaskRefresh(Callback):
         self.short_side = short_side
         self.pictures = pictures
         self._clusterer = self.build_clusterer()  # here, so that a wrong setting shows before the warm-up
+        self._ranks = [0]  # those that share the store of this one
         self._done = -1  # the last refresh: the epoch before which it ran, or with `at` its index there
 
     def build_clusterer(self) -> SpaceTimeClusterer:
@@ -107,16 +114,23 @@ class PseudoMaskRefresh(Callback):
         return epoch - (epoch - self.warmup_epochs) % self.every_n_epochs
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check the data module and faiss before time is spent on the warm-up."""
+        """Check the data module, and faiss where it is needed, before time is spent on the warm-up."""
         if stage == "fit":
-            import_faiss()
+            if trainer.strategy.root_device.type != "cuda":
+                import_faiss()
             _training_data(trainer)
             self._due(trainer, 0)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The first refresh if there is no warm-up, and the masks that a resumed run lost; no loader runs yet."""
         store = _training_data(trainer).store
-        if self._done >= 0 and store.generation == 0:
+        self._ranks = sharing_ranks(store.root)
+        if len(self._ranks) < trainer.world_size and self._ranks[0] == trainer.global_rank:
+            log.info(
+                "ranks %s of %d share %s, and cluster all videos into it; with a folder on a disk that all ranks "
+                "share, each would cluster fewer", self._ranks, trainer.world_size, store.root,
+            )  # fmt: skip
+        if self._done >= 0 and on_any_rank(store.generation == 0, pl_module.device):
             log.warning("the pseudo masks of the resumed run are gone from %s: clustering anew", store.root)
             self._refresh(trainer, pl_module, self._done)
         elif self._done < 0 and self._due(trainer, 0) == 0:
@@ -169,39 +183,43 @@ class PseudoMaskRefresh(Callback):
         """Cluster all videos and switch to the new masks; every rank calls it."""
         data, encoder, strategy = _training_data(trainer), _synced_encoder(trainer, pl_module), trainer.strategy
         entries, store = data.index.entries, data.store
-        number = strategy.broadcast(store.next)
+        number = max(gather(store.next))
         shown = np.linspace(0, len(entries) - 1, min(self.pictures, len(entries))).astype(int).tolist()
         pictures = {entries[i].id: _picture(store.root, number, entries[i].id) for i in shown}
-        if trainer.is_global_zero:
-            store.begin(number)
-        strategy.barrier("pseudo masks begun")
+        first = trainer.global_rank == self._ranks[0]
+        with all_or_none("begin new pseudo masks"):
+            if first:
+                store.begin(number)
 
-        healths = cluster_videos(
-            _with_progress_bar(trainer, entries[trainer.global_rank :: trainer.world_size]),
-            store,
-            number,
-            self._clusterer,
-            encoder,
-            pl_module.device,
-            self.frames_per_video,
-            data.gap,
-            self.short_side,
-            pictures,
-            trainer.precision_plugin.forward_context,
-        )
-        rows = [[0.0] * (len(HEALTH) + 1), *([*astuple(health), 1.0] for health in healths)]  # 1 counts the video
+        place = self._ranks.index(trainer.global_rank)
+        with all_or_none("cluster its videos"), _discarded_on_error(store, number):
+            healths = cluster_videos(
+                _with_progress_bar(trainer, entries[place :: len(self._ranks)]),
+                store,
+                number,
+                self._clusterer,
+                encoder,
+                pl_module.device,
+                self.frames_per_video,
+                data.gap,
+                self.short_side,
+                pictures,
+                trainer.precision_plugin.forward_context,
+                _reading_processes(trainer),
+            )
+        counted = healths if self._ranks[0] == 0 else []  # other nodes have clustered the same videos
+        rows = [[0.0] * (len(HEALTH) + 1), *([*astuple(health), 1.0] for health in counted)]  # 1 counts the video
         sums = torch.tensor(rows, device=pl_module.device).sum(dim=0)
         *totals, videos = strategy.reduce(sums, reduce_op="sum").tolist()
         if videos == 0:
             raise DataError(f"none of the {len(entries)} videos could be clustered; see the warnings above")
         health = {name: total / videos for name, total in zip(HEALTH, totals, strict=True)}
 
-        strategy.barrier("pseudo masks written")
-        if trainer.is_global_zero:
-            when = {"epoch": due} if self.at is None else {"progress": self.at[due]}
-            settings = {"clusters": self.clusters, "position_weight": self.position_weight}
-            store.commit(number, {**when, **settings, "health": health})
-        strategy.barrier("pseudo masks in force")
+        with all_or_none("put the new pseudo masks in force"):
+            if first:
+                when = {"epoch": due} if self.at is None else {"progress": self.at[due]}
+                settings = {"clusters": self.clusters, "position_weight": self.position_weight}
+                store.commit(number, {**when, **settings, "health": health})
         store.reload()
         self._done = due
         if trainer.is_global_zero:
@@ -251,6 +269,24 @@ def _synced_encoder(trainer: Trainer, pl_module: LightningModule) -> Encoder:
         for buffer in encoder.buffers():
             torch.distributed.broadcast(buffer, src=0)
     return encoder  # type: ignore[no-any-return]  # anything with an Encoder's attributes will do
+
+
+@contextmanager
+def _discarded_on_error(store: PseudoMaskStore, number: int) -> Iterator[None]:
+    """If this rank fails, discard the new masks, so that the ranks that share them fail soon, too."""
+    try:
+        yield
+    except Exception:
+        store.discard(number)
+        raise
+
+
+def _reading_processes(trainer: Trainer) -> int:
+    """Processes that read for one rank; none beside a CPU that encodes, which one thread keeps busy."""
+    if trainer.strategy.root_device.type != "cuda":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(16, max(2, (cores - 1) // trainer.num_devices))
 
 
 def _with_progress_bar(trainer: Trainer, shard: Sequence[VideoEntry]) -> Iterator[VideoEntry]:

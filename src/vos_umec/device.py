@@ -1,8 +1,9 @@
-"""What the hardware multiplies in, asked without Lightning."""
+"""Which device to use, what it multiplies in, and how tensors get there, without Lightning."""
 
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vos_umec.errors import ConfigError
 
@@ -51,3 +52,18 @@ def pick_device(name: str = "auto") -> torch.device:
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:  # torch raises the latter where it is built without CUDA
         raise ConfigError(f"device '{name}' cannot be used here: {str(error).splitlines()[0]}") from error
+
+
+def send(x: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU to a device. A CUDA GPU is not waited for: it reads pinned memory in its own time.
+
+    Args:
+        x: A tensor on the CPU.
+        device: Where to copy it.
+
+    Returns:
+        The copy; where the device is the CPU, the tensor itself.
+    """
+    if device.type == "cuda":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)

@@ -1,3 +1,6 @@
+from contextlib import nullcontext
+from unittest import mock
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -137,3 +140,19 @@ def test_the_first_frame_fills_the_memory_as_if_it_were_repeated(frames, repeat_
     key = F.normalize(torch.randn(h, w, D), dim=-1)
     found = read_memory(memory, key, Readout(top_k=5, radius=3), 0.1, repeat_first).coarse()
     torch.testing.assert_close(found, read_memory(filled, key, Readout(top_k=5, radius=3), 0.1).coarse())
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_frame_is_read_without_a_wait_for_the_device(late):
+    # Tensors of the meta device have no values: whatever asks for one, as a wait for a GPU does, raises.
+    def empty(*shape):
+        return torch.empty(*shape, device="meta")
+
+    memory = ReferenceMemory(references=3)
+    for t in range(6):
+        K = 1 if late and t < 3 else 3
+        memory.add(empty(h, w, D), empty(h, w, K), empty(h, w, K, Dv), prompted=[0] if t in (0, 3) else [])
+    with mock.patch.object(torch, "autocast", return_value=nullcontext()):  # there is none for meta
+        found = read_memory(memory, empty(h, w, D), Readout(top_k=4, radius=3), 0.1, repeat_first=True)
+    assert found.coarse().shape == found.from_permanent().shape == (3, h, w)
+    assert found.values(2, Window(2, 3, 4, 5)).shape == (Dv, 4, 5)

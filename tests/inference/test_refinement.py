@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from vos_umec.inference import refinement
 from vos_umec.inference.refinement import FrameRefiner, Window, object_windows
+from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.models.factory import build_network
 
 
@@ -32,6 +33,14 @@ def test_an_object_seen_nowhere_has_a_window_where_it_is_likeliest():
     assert window.cut(mask[0], 20).sum() > 0
     (window,) = object_windows(torch.zeros(1, 20, 20), margin=1)  # not seen at all: no work for the whole frame
     assert (window.height, window.width) == (4, 4)
+
+
+@pytest.mark.parametrize(("device", "margin"), [("cpu", 4), ("meta", None)])
+def test_without_another_setting_windows_are_for_cpus(device, margin):
+    network = build_network("tiny").to(device)
+    assert VideoSegmenter(network).crop_margin == margin
+    assert VideoSegmenter(network, crop_margin=2).crop_margin == 2
+    assert VideoSegmenter(network, crop_margin=None).crop_margin is None
 
 
 @pytest.fixture(params=[0, 8], ids=["coarse decoder", "decoder that sees the frame"])

@@ -15,15 +15,17 @@ def check_settings(
     references: int,
     memory_masks: str,
     max_extent: float | None,
-    crop_margin: int | None,
+    crop_margin: int | str | None,
     fit: str | int,
 ) -> None:
     """Raise ConfigError if an argument of VideoSegmenter is out of range, or the network lacks what it takes."""
     if not isinstance(network, PropagationNetwork):
         raise ConfigError(f"{type(network).__name__} is no network; of a UMECModule, give its `.network`")
-    for name, value in (("rounds", rounds), ("references", references), ("crop_margin", crop_margin)):
-        if value is not None and value < 0:
+    for name, value in (("rounds", rounds), ("references", references)):
+        if value < 0:
             raise ConfigError(f"{name} must be 0 or more; found {value}")
+    if not (crop_margin in ("auto", None) or (isinstance(crop_margin, int) and crop_margin >= 0)):
+        raise ConfigError(f"crop_margin must be 0 or more, 'auto' or None; found {crop_margin!r}")
     if memory_masks not in ("final", "coarse", "coarse_vote"):
         raise ConfigError(f"memory_masks must be 'final', 'coarse' or 'coarse_vote'; found {memory_masks!r}")
     if max_extent is not None and max_extent <= 0:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vos_umec.device import send
 from vos_umec.inference.refinement import Window
 from vos_umec.matching.readout import Readout
 from vos_umec.matching.search import Scratch
@@ -36,7 +37,8 @@ class ReferenceMemory:
         self.scratch = Scratch()
         self._ring = 0  # frames ever written to the ring
         # "keys" (slots, h, w, D), "masks" (slots, h, w, K), "values" (slots, h, w, K, Dv); "known" and "prompted",
-        # whether a slot knows an object and whether it holds a prompt of it (slots, K) bool.
+        # whether a slot knows an object and whether it holds a prompt of it (slots, K) bool. These two are on the
+        # CPU, for decisions hang on them, and a GPU would have to be waited for.
         self._slots: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
@@ -59,23 +61,18 @@ class ReferenceMemory:
 
     @property
     def known(self) -> Tensor:
-        """(N, K) bool: whether a reference knows an object."""
+        """(N, K) bool on the CPU: whether a reference knows an object."""
         return self._held("known")
 
-    def groups(self) -> Iterator[tuple[slice | Tensor, int, slice | Tensor]]:
+    def groups(self) -> Iterator[tuple[Tensor, list[int]]]:
         """The objects, grouped by the references that know them; one group if none appeared later.
 
         Yields:
-            (references, how many of them are permanent, objects): two indices for the first and the last-but-one
-            axis of `values`, and for the first axis of `keys` and the last of `masks`.
+            (places of references among the N, int64 on the CPU; places of objects among the K)
         """
-        if bool(self.known.all()):
-            yield slice(None), self.permanent, slice(None)
-            return
         for pattern in self.known.T.unique(dim=0):  # (N,) bool
-            rows = pattern.nonzero()[:, 0]
             objects = (pattern == self.known.T).all(dim=1).nonzero()[:, 0]
-            yield rows, int(pattern[: self.permanent].sum()), objects
+            yield pattern.nonzero()[:, 0], objects.tolist()
 
     def _held(self, name: str) -> Tensor:
         if name not in self._slots:
@@ -94,7 +91,7 @@ class ReferenceMemory:
         permanent = len(prompted) > 0
         if not permanent and self.references == 0:
             return
-        known = torch.ones(masks.shape[-1], dtype=torch.bool, device=masks.device)
+        known = torch.ones(masks.shape[-1], dtype=torch.bool)
         frame = {"keys": key, "masks": masks, "known": known, "prompted": torch.zeros_like(known)}
         frame["prompted"][list(prompted)] = True
         if values is not None:
@@ -124,14 +121,15 @@ class ReferenceMemory:
         if not self._slots:
             return
         in_force = self._slots["prompted"] & self._slots["known"]  # (slots, K), without replaced prompts
-        kept = torch.tensor([k for k in range(in_force.shape[1]) if k not in objects], device=in_force.device)
-        rows = in_force[:, kept].any(dim=1)
-        rows[self.permanent :] = True  # the whole ring
-        self.permanent = int(rows[: self.permanent].sum())
-        self._slots = {name: slots[rows] for name, slots in self._slots.items()}
-        for name, axis in _OBJECTS.items():
-            if name in self._slots:
-                self._slots[name] = self._slots[name].index_select(axis, kept)  # contiguous, as read-outs want it
+        kept = torch.tensor([k for k in range(in_force.shape[1]) if k not in objects])
+        stays = in_force[:, kept].any(dim=1)
+        stays[self.permanent :] = True  # the whole ring
+        self.permanent = int(stays[: self.permanent].sum())
+        rows = stays.nonzero()[:, 0]
+        for name, slots in self._slots.items():
+            slots = slots.index_select(0, rows.to(slots.device))  # contiguous, as read-outs want it
+            axis = _OBJECTS.get(name)
+            self._slots[name] = slots if axis is None else slots.index_select(axis, kept.to(slots.device))
 
     def _fitted(self, slots: Tensor | None, row: Tensor, permanent: bool) -> Tensor:
         """Slots as wide as `row`, with a free one after the permanent references if one more is added."""
@@ -164,7 +162,8 @@ class MemoryReadout:
         """Ybar_q (K, h, w), fp32; of all objects together no more than 1 at a cell."""
         masks = self._read(self.parts)
         if len(self.parts) > 1:  # background is what all affinities leave, p_bg = prod (1 - p)
-            background = torch.stack([1 - masks[objects].sum(dim=0) for objects, _ in self.parts]).prod(dim=0)
+            taken = [torch.stack([masks[k] for k in objects]).sum(dim=0) for objects, _ in self.parts]
+            background = torch.stack([1 - part for part in taken]).prod(dim=0)
             masks = masks / (masks.sum(dim=0) + background.clamp(min=0))
         return masks
 
@@ -176,17 +175,20 @@ class MemoryReadout:
         masks = self.memory.masks
         read = masks.new_zeros(masks.shape[-1], *self.grid)
         for objects, best in parts:
-            read[objects] = gather_values(best, masks).T[objects].unflatten(1, self.grid)
+            found = gather_values(best, masks).T.unflatten(1, self.grid)  # (K, h, w)
+            for k in objects:  # a GPU would have to wait for a list of them
+                read[k] = found[k]
         return read
 
     def values(self, k: int, window: Window) -> Tensor:
         """V_q of object k inside a window (Dv, h', w'), channels last."""
         values = self.memory.values  # (N, h, w, K, Dv)
-        h, w = self.grid
         best = next(best for objects, best in self.parts if k in objects)
-        inside = window.cut(torch.arange(h * w, device=values.device).view(h, w), h).flatten()
+        index, weight = (
+            window.cut(x.T.unflatten(1, self.grid), self.grid[0]).flatten(1).T for x in (best.index, best.weight)
+        )  # (h'*w', top_k)
         # In the memory, an object's embedding of a cell lies K rows after its embedding of the cell before.
-        here = TopK(best.index[inside] * values.shape[3] + k, best.weight[inside])
+        here = TopK(index * values.shape[3] + k, weight)
         read = gather_values(here, values.reshape(-1, 1, 1, values.shape[4]))  # (h'*w', Dv)
         return read.view(window.height, window.width, -1).permute(2, 0, 1)
 
@@ -209,14 +211,16 @@ def read_memory(
     """
     h, w, _ = key.shape
     parts = []
-    for rows, permanent, objects in memory.groups():
-        keys = memory.keys[rows]
-        copies = max(0, 1 + memory.references - len(keys)) if repeat_first else 0
-        best = readout.search(key, keys, permanent, tau, copies, memory.scratch)
-        if isinstance(rows, Tensor):
-            best = _placed(best, rows, h * w)
-        every = torch.arange(memory.masks.shape[-1], device=key.device)
-        parts.append((every[objects].tolist(), best))
+    for rows, objects in memory.groups():
+        permanent = int((rows < memory.permanent).sum())
+        copies = max(0, 1 + memory.references - len(rows)) if repeat_first else 0
+        if len(rows) == len(memory):  # nothing to choose, nothing to copy
+            best = readout.search(key, memory.keys, permanent, tau, copies, memory.scratch)
+        else:
+            rows = send(rows, key.device)
+            keys = memory.keys.index_select(0, rows)
+            best = _placed(readout.search(key, keys, permanent, tau, copies, memory.scratch), rows, h * w)
+        parts.append((objects, best))
     return MemoryReadout(memory, (h, w), parts)
 
 

@@ -42,11 +42,11 @@ def _joined(near: Tensor, solid: Tensor) -> Tensor:
     joined = near & solid
     while True:
         around = F.max_pool2d(joined.float(), kernel_size=3, stride=1, padding=1) > 0
-        grown = _whole_runs(around & solid, solid)
-        grown = _whole_runs(grown.mT, solid.mT).mT
-        if torch.equal(grown, joined):
+        touched = around & solid
+        if torch.equal(touched, joined):  # mostly at once; a GPU is waited for here
             return around
-        joined = grown
+        joined = _whole_runs(touched, solid)
+        joined = _whole_runs(joined.mT, solid.mT).mT
 
 
 def _whole_runs(joined: Tensor, solid: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The search behind the read-out: the k best reference cells of every query cell, exact, in bounded memory.
+"""The search behind the read-out on CPUs: the k best reference cells of every query cell, exact, in bounded memory.
 
 It uses two ideas. First, cells are grouped: one position in all reference frames is a group. Each of a query's
 k best cells lies in one of the k groups whose best cell scores highest, so that only the groups' maxima are sorted
@@ -33,6 +33,17 @@ class Scratch:
         return block[:size]
 
 
+def window_reach(radius: float) -> int:
+    """The most rows or columns that a cell inside a window may be away."""
+    return ceil(radius) - 1
+
+
+def outside_window(dy: Tensor, dx: Tensor, radius: float, window: str) -> Tensor:
+    """Whether cells are outside a window, by their distances along rows and columns; its edge is outside."""
+    down, across = dy**2, dx**2
+    return (down + across if window == "disc" else torch.maximum(down, across)) >= radius**2
+
+
 _TILE = 8  # cells to a side of a query tile; its window at radius 12 is 30 cells wide, twice the disc's area
 _BAND = 72  # query rows that share one copy of the references' columns, a multiple of _TILE
 _COPY_BYTES = 48 * 2**20  # of references copied at a time; further ones are searched in turns
@@ -57,7 +68,7 @@ def search_window(
         n*h*w + y*w + x (h*w, k), int64.
     """
     N, h, w, D = keys.shape
-    halo = ceil(radius) - 1  # the largest offset strictly inside the window
+    halo = window_reach(radius)
     band_rows, window_columns = min(h, _BAND + 2 * halo), min(w, _TILE + 2 * halo)
     turns = ceil(N * band_rows * window_columns * D * keys.element_size() / _COPY_BYTES)
     if turns > 1 and N > 1:
@@ -149,12 +160,11 @@ def _spans(start: int, stop: int, step: int) -> Iterator[slice]:
 
 
 def _outside(halo: int, radius: float, window: str, device: torch.device) -> Tensor:
-    """-inf where a cell of a tile's window lies outside a query's own, else 0 (tile, tile, window, window)."""
+    """-inf where a cell of a tile's surroundings is outside a query's window, else 0 (tile, tile, seen, seen)."""
     offset = (
         torch.arange(_TILE + 2 * halo, device=device) - torch.arange(halo, halo + _TILE, device=device)[:, None]
     )
-    down, across = (offset**2)[:, None, :, None], (offset**2)[None, :, None, :]
-    outside = (down + across if window == "disc" else torch.maximum(down, across)) >= radius**2
+    outside = outside_window(offset[:, None, :, None], offset[None, :, None, :], radius, window)
     return torch.zeros(outside.shape, device=device).masked_fill_(outside, -torch.inf)
 
 

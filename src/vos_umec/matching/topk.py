@@ -7,7 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vos_umec.matching.bands import search_all_in_bands, search_window_in_bands
 from vos_umec.matching.search import Scratch, merge, search_all, search_window
+
+_TILED = ("cpu",)  # devices on which small products are quick; elsewhere the search goes by bands
+_HALF = ("cuda",)  # where its products of fp32 keys are in fp16, at many times the speed
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,11 @@ def top_k_affinity(
     """The affinity of inference: softmax over the k best cells of all references jointly.
 
     A cell of a reference frame counts if its distance from the query's position is strictly below the frame's
-    radius. Products are taken in the keys' own type, fp32 or bf16; scores are compared in fp32. The search
-    needs about 60 MiB beside its result at radius 12, whatever the size of the grid and the number of references.
+    radius. Products are taken in the keys' own type, fp32 or bf16; scores are compared in fp32. On CUDA products of
+    fp32 keys are first taken in fp16, to choose 2 k + 12 cells a query, and those of the chosen ones again in fp32;
+    see `matching/bands.py` for how exact this is. Beside its result the search needs about 60 MiB at radius 12 on a
+    CPU, whatever the size of the grid and the number of references; elsewhere 0.5 GiB and a copy of a part of the
+    keys.
 
     Args:
         key_q: Unit-norm key of the query (h, w, D).
@@ -54,7 +61,7 @@ def top_k_affinity(
         permanent_radius: The same for the permanent ones.
         copies: How many times the first permanent reference is repeated, within `radius`. Each of its cells then
             has so many more places among the best; nothing is computed or held more than once.
-        scratch: Working memory, to be used again by the next call.
+        scratch: Working memory of a CPU, to be used again by the next call.
         window: "disc" for Euclidean distance, "square" for the larger one of those along rows and columns.
 
     Returns:
@@ -62,12 +69,17 @@ def top_k_affinity(
     """
     N, h, w, _ = keys_r.shape
     scratch = Scratch() if scratch is None else scratch
+    tiled = key_q.device.type in _TILED
+    half = key_q.device.type in _HALF and key_q.dtype == torch.float32
 
     def search(first: int, last: int, k: int, reach: float | None) -> tuple[Tensor, Tensor]:
+        keys = keys_r[first:last]
         if reach is None or reach > hypot(h, w):
-            scores, index = search_all(key_q, keys_r[first:last], k)
+            scores, index = search_all(key_q, keys, k) if tiled else search_all_in_bands(key_q, keys, k, half)
+        elif tiled:
+            scores, index = search_window(key_q, keys, k, reach, scratch, window)
         else:
-            scores, index = search_window(key_q, keys_r[first:last], k, reach, scratch, window)
+            scores, index = search_window_in_bands(key_q, keys, k, reach, half, window)
         return scores, index + first * h * w
 
     found = []

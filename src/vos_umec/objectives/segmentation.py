@@ -122,9 +122,10 @@ def segmentation_loss(
     objects = logits[:, 1:].masked_fill(~exists, torch.finfo(logits.dtype).min)
     claimed = (masks > 0.5) & exists  # (B, K, H, W)
     ids = torch.arange(1, claimed.shape[1] + 1, device=claimed.device)[:, None, None]
-    target = (claimed * ids).sum(dim=1)  # (B, H, W)
+    target = (claimed * ids).sum(dim=1, keepdim=True)  # (B, 1, H, W)
     logits_of_all = torch.cat([logits[:, :1], objects], dim=1)  # (B, K+1, H, W)
-    loss = F.cross_entropy(logits_of_all, target, reduction="none")  # (B, H, W)
+    # Not by F.cross_entropy, which has no deterministic kernel for maps on CUDA.
+    loss = -F.log_softmax(logits_of_all, dim=1).gather(1, target)[:, 0]  # (B, H, W)
     counted = known & valid.any(dim=1)[:, None, None]
     loss = torch.where(counted, loss, 0.0).sum() / counted.sum().clamp(min=1)
     if iou_weight:

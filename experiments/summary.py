@@ -59,6 +59,7 @@ class Line:
         cell: Its name.
         seeds: The seeds that are finished.
         minutes: Minutes of training, mean over the seeds; None without a result.
+        speed: Frames a second of inference, mean over the seeds; None where none was measured.
         figures: By method and figure, as "umec J&F", and J&F of the whole model by sequence, as "umec J&F dog".
         failures: Reason of each seed that failed.
     """
@@ -66,6 +67,7 @@ class Line:
     cell: str
     seeds: list[int]
     minutes: float | None
+    speed: float | None
     figures: dict[str, Spread]
     failures: dict[int, str]
 
@@ -74,6 +76,12 @@ class Line:
         """J&F that the paper reports, in per cent, if it does."""
         figure: float | None = PUBLISHED["cells"].get(self.cell)
         return figure
+
+    @property
+    def paper_speed(self) -> float | None:
+        """Frames a second that the paper reports, on its own GPU, if it does."""
+        speed: float | None = PUBLISHED["frames_per_second"].get(self.cell)
+        return speed
 
 
 def write_summary(setting: Setting) -> None:
@@ -110,6 +118,7 @@ def make_lines(results: Sequence[Mapping[str, Any]], failures: Sequence[Mapping[
     for cell in sorted({each["cell"] for each in (*results, *failures)}, key=natural):
         figures: dict[str, list[float]] = defaultdict(list)
         finished = [each for each in results if each["cell"] == cell]
+        speeds = [each["frames_per_second"] for each in finished if "frames_per_second" in each]
         for each in finished:
             for method in METHODS:
                 for figure in FIGURES:
@@ -121,6 +130,7 @@ def make_lines(results: Sequence[Mapping[str, Any]], failures: Sequence[Mapping[
                 cell,
                 [each["seed"] for each in finished],
                 mean(each["minutes"] for each in finished) if finished else None,
+                mean(speeds) if speeds else None,
                 {name: Spread.of(values) for name, values in figures.items()},
                 {each["seed"]: each["reason"] for each in failures if each["cell"] == cell},
             )
@@ -129,16 +139,18 @@ def make_lines(results: Sequence[Mapping[str, Any]], failures: Sequence[Mapping[
 
 
 def markdown(lines: Sequence[Line]) -> str:
-    """The table as Markdown; each failed run has a row of its own."""
+    """The table as Markdown; each failed run has a row of its own. There are speeds where any was measured."""
     names = {f"{method} {figure}": f"{title}, {figure}" for method, title in METHODS.items() for figure in FIGURES}
-    rows = [["cell", "seeds", *names.values(), "minutes", "paper's J&F"]]
+    timed = any(line.speed is not None for line in lines)
+    speeds = ["frames a second", "paper's frames a second"] if timed else []
+    rows = [["cell", "seeds", *names.values(), "minutes", "paper's J&F", *speeds]]
     for line in lines:
         if line.seeds:
-            paper = "" if line.paper is None else f"{line.paper:.1f}"
             figures = [str(line.figures[name]) for name in names]
-            rows.append([line.cell, str(len(line.seeds)), *figures, f"{line.minutes:.1f}", paper])
+            row = [line.cell, str(len(line.seeds)), *figures, f"{line.minutes:.1f}", _number(line.paper, 1)]
+            rows.append(row + ([_number(line.speed, 2), _number(line.paper_speed, 2)] if timed else []))
         for seed, reason in sorted(line.failures.items()):
-            rows.append([f"{line.cell}, seed {seed}", f"failed: {reason}", *[""] * (len(names) + 2)])
+            rows.append([f"{line.cell}, seed {seed}", f"failed: {reason}", *[""] * (len(rows[0]) - 2)])
     head = "Per cent; mean ± sample standard deviation over the seeds, where there are several.\n\n"
     return head + markdown_table(rows)
 
@@ -155,12 +167,14 @@ def comma_separated(lines: Sequence[Line]) -> str:
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     pairs = [title for name in names for title in (name, f"{name} deviation")]
-    writer.writerow(["cell", "seeds", "minutes", "paper J&F", *pairs, "failed"])
+    facts = ["minutes", "frames a second", "paper J&F", "paper frames a second"]
+    writer.writerow(["cell", "seeds", *facts, *pairs, "failed"])
     for line in lines:
         spreads = [line.figures.get(name) for name in names]
         numbers = [value for each in spreads for value in ((each.mean, each.deviation) if each else (None, None))]
         failed = "; ".join(f"seed {seed}: {reason}" for seed, reason in sorted(line.failures.items()))
-        writer.writerow([line.cell, len(line.seeds), line.minutes, line.paper, *numbers, failed])
+        row = [line.cell, len(line.seeds), line.minutes, line.speed, line.paper, line.paper_speed]
+        writer.writerow([*row, *numbers, failed])
     return text.getvalue()
 
 
@@ -179,6 +193,10 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -39,7 +39,8 @@ _MEASURED = """
 ## Measured here, on small machines
 
 The paper's figures in these tables are of ResNet-18, trained on YouTube-VOS and scored on all of DAVIS 2017 val.
-Compare the differences between cells, not the figures.
+Compare the differences between cells, not the figures. Frames a second are those of segmenting alone, without
+reading and writing, on the machine of the set; the paper's are of its own machine.
 """
 
 
@@ -68,6 +69,8 @@ def make_page(path: Path) -> str:
         table = [["method", "trained", "backbone", "J&F"]]
         table += [[method, trained, backbone, f"{score:.1f}"] for method, trained, backbone, score in rows]
         parts.append(f"\n### {benchmark}\n\n{markdown_table(table)}")
+        if note := PUBLISHED["notes"].get(benchmark):
+            parts.append(f"\n{note}")
     parts.append(_MEASURED)
     for title, about, source in sections:
         body = set_section(source) if source.is_dir() else scores_section(source)

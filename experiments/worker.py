@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,17 @@ from plan import Config, fingerprint
 from summary import write_text
 from vos_umec.cli.main import main as vos_umec
 from vos_umec.data.davis import davis_sequences
+from vos_umec.data.sequences import VideoSequence
 from vos_umec.device import pick_device
 from vos_umec.errors import VosUmecError
+from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.metrics.sequence import Row, overall
+from vos_umec.models.umec import PropagationNetwork
 from vos_umec.training.checkpoint import load_module
 from vos_umec.training.evaluation import COPY, PROPAGATION, WHOLE, SequenceEvaluation
+
+_TIMED_FRAMES = 200
+"""Frames over which the speed is measured, at least: two or three sequences of DAVIS."""
 
 
 class RepeatableEpochs(Callback):
@@ -71,9 +77,10 @@ class RepeatableEpochs(Callback):
 def score_checkpoint(checkpoint: str, segmenter: Config, davis: str, split: str, device: str, out: str) -> None:
     """Score a checkpoint as `vos-umec test` does, and write `scores.json`.
 
-    It holds "minutes" of training, and under "scores" for each method ("umec", "label_propagation" and
-    "copy_first_mask") the fractions "J&F", "J", "F", and "sequences", which is J&F by sequence. The figures of the
-    two baselines are kept beside the checkpoint, for other runs of the same weights.
+    It holds "minutes" of training, "frames_per_second" of inference (see `measure_speed`), and under "scores" for
+    each method ("umec", "label_propagation" and "copy_first_mask") the fractions "J&F", "J", "F", and "sequences",
+    which is J&F by sequence. The figures of the two baselines are kept beside the checkpoint, for other runs of the
+    same weights.
 
     Args:
         checkpoint: File that a training with `RepeatableEpochs` wrote.
@@ -104,7 +111,39 @@ def score_checkpoint(checkpoint: str, segmenter: Config, davis: str, split: str,
     scores.setdefault(WHOLE, scores[PROPAGATION])  # without refinement the model is label propagation
     callbacks = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
     minutes = callbacks[RepeatableEpochs().state_key]["seconds"] / 60
-    write_text(Path(out) / "scores.json", json.dumps({"minutes": minutes, "scores": scores}))
+    speed = measure_speed(network, segmenter, davis_sequences(davis, split))
+    result = {"minutes": minutes, "frames_per_second": speed, "scores": scores}
+    write_text(Path(out) / "scores.json", json.dumps(result))
+
+
+def measure_speed(network: PropagationNetwork, segmenter: Config, sequences: Iterable[VideoSequence]) -> float:
+    """Frames a second of segmenting alone: frames are read before, and masks are not written.
+
+    Whole sequences count, in their order, until there are 200 frames. This is a pass of its own, since in scoring
+    the whole model and label propagation share the search for the best cells.
+
+    Args:
+        network: The network.
+        segmenter: Arguments of `VideoSegmenter`.
+        sequences: Sequences with their reference masks, at least one.
+    """
+    engine = VideoSegmenter.from_protocol(network, **segmenter)
+    frames, seconds = 0, 0.0
+    for sequence in sequences:
+        source, prompts = sequence.source(), sequence.prompt_masks()
+        if not frames:  # what is slow for the first time, such as loading kernels, does not count
+            for index in range(min(3, len(source))):
+                engine.step(source.read([index])[0], prompts.get(index))
+        engine.reset()
+        for index in range(len(source)):
+            frame = source.read([index])[0]  # (H, W, 3)
+            start = time.perf_counter()
+            engine.step(frame, prompts.get(index))  # its result is on the host, so the device has finished
+            seconds += time.perf_counter() - start
+        frames += len(source)
+        if frames >= _TIMED_FRAMES:
+            break
+    return frames / seconds
 
 
 def _figures(rows: list[Row]) -> dict[str, Any]:

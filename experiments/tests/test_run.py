@@ -3,11 +3,13 @@
 import fcntl
 import json
 
+import numpy as np
 import pytest
 import torch
 from toys import ROUNDS, make_runs, make_setting, scores, toy_command
 
 import run as running
+import worker
 from plan import Run
 from worker import RepeatableEpochs
 
@@ -112,3 +114,43 @@ def test_the_draws_of_an_epoch_do_not_depend_on_those_before_it():
             draws[seed, epochs, trainer.current_epoch] = torch.rand(3).tolist()
     assert draws[0, (0, 1, 2), 2] == draws[0, (2,), 2] != draws[1, (2,), 2]
     assert draws[0, (0, 1, 2), 1] != draws[0, (0, 1, 2), 2]
+
+
+class SlowSource(list):
+    def read(self, indices):
+        worker.time.sleep(0.05)
+        return np.stack([self[i] for i in indices])
+
+
+def test_the_speed_is_that_of_segmenting_alone(monkeypatch):
+    """A clock that only steps of the segmenter move: 0.5 s with a prompt, 0.1 s without."""
+    clock, seen = [0.0], []
+
+    class Engine:
+        @classmethod
+        def from_protocol(cls, network, **settings):
+            return cls()
+
+        def reset(self):
+            seen.append("reset")
+
+        def step(self, frame, mask):
+            seen.append(int(frame[0, 0, 0]))
+            clock[0] += 0.1 if mask is None else 0.5
+
+    class Sequence:
+        def __init__(self, first, frames):
+            self.frames = [np.full((4, 4, 3), first + t, np.uint8) for t in range(frames)]
+
+        def source(self):
+            return SlowSource(self.frames)
+
+        def prompt_masks(self):
+            return {0: np.ones((4, 4), np.uint8)}
+
+    monkeypatch.setattr(worker, "VideoSegmenter", Engine)
+    monkeypatch.setattr(worker.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(worker, "_TIMED_FRAMES", 7)
+    speed = worker.measure_speed(None, {}, [Sequence(0, 5), Sequence(10, 3), Sequence(20, 3)])
+    assert speed == pytest.approx(8 / (2 * 0.5 + 6 * 0.1))
+    assert seen == [0, 1, 2, "reset", 0, 1, 2, 3, 4, "reset", 10, 11, 12]  # the third one is not needed

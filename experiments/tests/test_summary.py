@@ -45,6 +45,7 @@ def test_mean_and_spread_are_numpys_and_the_papers_figure_stands_beside(setting)
     assert row["whole model, F"] == f"{values.mean() - 10:.1f} ± {values.std(ddof=1):.1f}"
     assert row["label propagation, J&F"] == f"{propagated.mean():.1f} ± {propagated.std(ddof=1):.1f}"
     assert row["paper's J&F"] == "74.5"
+    assert (row["frames a second"], row["paper's frames a second"]) == ("2.00", "1.77")
     assert cells[2][2] == "60.0"  # one seed: no spread
     assert cells[3][1] == "failed: no room / on the disk"
     assert all(len(row) == len(cells[0]) for row in cells)
@@ -61,6 +62,21 @@ def test_the_comma_separated_table_has_sequences_and_failures(setting):
     assert rows["4e_rounds_10"]["umec J&F cat"] == ""
     assert rows["4a_all"]["failed"] == "seed 1: no room | on the disk"
     assert "4a_both" not in rows  # of another base
+
+
+def test_speeds_are_in_the_table_only_where_they_were_measured(tmp_path):
+    setting = make_setting(tmp_path)
+    untimed = {name: value for name, value in scores(0.7).items() if name != "frames_per_second"}
+    put(setting, "4e_rounds_3", 0, untimed)
+    write_summary(setting)
+    assert "frames a second" not in (setting.out / "table.md").read_text()
+    put(setting, "4e_rounds_3", 1, {**untimed, "frames_per_second": 3.0})
+    put(setting, "4e_rounds_3", 2, {**untimed, "frames_per_second": 5.0})
+    put(setting, "4e_rounds_4", 0, untimed)
+    write_summary(setting)
+    table = (setting.out / "table.md").read_text()
+    assert "| 74.5 | 4.00 | 1.77 |\n" in table  # the mean of the seeds that have one
+    assert "| 74.3 |  | 1.73 |\n" in table
 
 
 def test_each_run_is_logged_once(setting):

@@ -60,4 +60,5 @@ def scores(whole: float, propagation: float = 0.5, **sequences: float) -> dict[s
     def figures(value: float) -> dict[str, Any]:
         return {"J&F": value, "J": value + 0.1, "F": value - 0.1, "sequences": sequences or {"dog": value}}
 
-    return {"minutes": 10.0, "scores": {"umec": figures(whole), "label_propagation": figures(propagation)}}
+    methods = {"umec": figures(whole), "label_propagation": figures(propagation)}
+    return {"minutes": 10.0, "frames_per_second": 2.0, "scores": methods}

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from vos_umec.constants import IGNORE
-from vos_umec.data.clips import ClipDataset, ClipSampler, clip_positions
+from vos_umec.data.clips import ClipDataset, ClipSampler, clip_loader, clip_positions, default_workers
 from vos_umec.data.index import VideoIndex, scan
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.frames import resized
+from vos_umec.io.video_writer import VideoWriter
 
 FrameFolder = Callable[..., Path]
 
@@ -61,6 +62,48 @@ def test_positions_keep_their_gap_where_they_can(frames: int, length: int, gap: 
         assert (np.abs(steps) == 1).all(), "to and fro"
 
 
+@given(
+    frames=st.integers(1, 150),
+    length=st.integers(1, 8),
+    gap=st.integers(1, 4),
+    run_length=st.integers(1, 9),
+    low=st.integers(1, 20),
+    more=st.integers(0, 20),
+    seed=st.integers(0, 99),
+)
+def test_runs_keep_their_distances_where_they_can(
+    frames: int, length: int, gap: int, run_length: int, low: int, more: int, seed: int
+) -> None:
+    high = low + more
+    positions = clip_positions(frames, length, gap, np.random.default_rng(seed), run_length, (low, high))
+    assert positions.shape == (length,)
+    assert positions.dtype == np.int64
+    assert 0 <= positions.min() <= positions.max() < frames
+    steps = np.diff(positions).tolist()
+    inner = [step for place, step in enumerate(steps, start=1) if place % run_length]
+    between = [step for place, step in enumerate(steps, start=1) if place % run_length == 0]
+    if frames < length:
+        return  # to and fro, as without runs
+    assert len(set(inner)) <= 1
+    assert all(1 <= step <= gap for step in inner)
+    assert all(1 <= step <= high for step in between)
+    if len(inner) * gap + len(between) * high < frames:
+        assert all(step == gap for step in inner)
+        assert all(low <= step for step in between)
+    elif between:  # what fits: with the largest distances there would be no room
+        used = inner[0] if inner else gap
+        assert used == gap or frames <= (length - 1) * (used + 1)
+        room = frames - 1 - len(inner) * used
+        assert all(step >= min(low, room // len(between)) for step in between)
+
+
+def test_every_distance_between_runs_is_drawn() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [np.diff(clip_positions(200, 5, 1, rng, run_length=3, run_gap=(10, 12))) for _ in range(600)]
+    assert all(steps[[0, 1, 3]].tolist() == [1, 1, 1] for steps in drawn)
+    assert np.bincount([steps[2] for steps in drawn])[10:].min() > 150
+
+
 def test_every_start_is_drawn() -> None:
     rng = np.random.default_rng(0)
     starts = [int(clip_positions(10, 4, 2, rng)[0]) for _ in range(400)]
@@ -92,6 +135,56 @@ def test_frame_indices_count_frames_that_were_left_out(tmp_path: Path, frame_fol
     clip = dataset(scan(tmp_path))[0]
     assert clip["frame_indices"].diff().tolist() == [10, 10, 10]
     assert clip["frames"][:, 0, 0, 0].diff().tolist() == [2, 2, 2]
+
+
+RUNS = {"clip_length": 5, "gap": 1, "run_length": 3, "run_gap": (10, 40), "clips_per_video": 30}
+
+
+@pytest.mark.parametrize("step", [1, 5])
+def test_runs_are_10_to_40_frames_of_the_video_apart_whatever_frames_exist(
+    tmp_path: Path, frame_folder: FrameFolder, step: int
+) -> None:
+    frame_folder(tmp_path / "003234408d", frames=60 if step == 1 else 30, step=step)
+    clips = dataset(scan(tmp_path), **RUNS)
+    steps = torch.stack([clips[number]["frame_indices"].diff() for number in range(len(clips))])  # (30, 4)
+    assert (steps[:, [0, 1, 3]] == step).all()
+    assert (steps[:, 2] >= 10).all()
+    assert (steps[:, 2] <= 40).all()
+    assert len(steps[:, 2].unique()) > 5
+
+
+def test_clips_of_runs_are_drawn_from_the_frames_that_have_segments(
+    tmp_path: Path, frame_folder: FrameFolder
+) -> None:
+    frame_folder(tmp_path / "videos" / "a", frames=100)
+    index, store = scan(tmp_path / "videos"), PseudoMaskStore(tmp_path / "store")
+    for generation, spacing in ((1, 1), (2, 2)):
+        window = list(range(20, 20 + 24 * spacing, spacing))
+        commit_generation(store, index, generation, frames=window)
+        clips = dataset(index, store=store, **RUNS)
+        for number in range(len(clips)):
+            numbers = clips[number]["frame_indices"]
+            assert set(numbers.tolist()) <= set(window)
+            steps = numbers.diff().tolist()
+            assert [steps[0], steps[1], steps[3]] == [spacing] * 3, "the nearest frames with segments"
+            assert 10 <= steps[2] <= (20 if spacing == 1 else 40), "what fits a window of 24 frames"
+
+
+@pytest.mark.parametrize(("fps", "steps"), [(None, [2, 2, 2]), (5.0, [4, 4, 4]), (25.0, [1, 1, 1])])
+def test_distances_in_time(tmp_path: Path, fps: float | None, steps: list[int]) -> None:
+    with VideoWriter(tmp_path / "clip.mp4", fps=10) as writer:
+        for t in range(20):
+            writer.write(np.full((32, 48, 3), 10 * t, np.uint8))
+    assert dataset(scan(tmp_path), fps=fps)[0]["frame_indices"].diff().tolist() == steps
+    runs = dataset(scan(tmp_path), gap=1, run_length=2, run_gap=(4, 4), fps=fps)[0]["frame_indices"].diff().tolist()
+    assert runs == {None: [1, 4, 1], 5.0: [2, 8, 2], 25.0: [1, 2, 1]}[fps]
+
+
+def test_distances_in_time_need_a_frame_rate(index: VideoIndex) -> None:
+    with pytest.raises(ConfigError, match=r"fps is 30, and 3 of 3 videos .*first v0.*vos-umec prepare"):
+        dataset(index, fps=30.0)
+    with pytest.raises(ConfigError, match=r"fps is 0\.0; expected a frame rate above 0"):
+        dataset(index, fps=0.0)
 
 
 def test_other_sizes(index: VideoIndex) -> None:
@@ -202,7 +295,13 @@ def test_when_no_video_is_left_it_is_an_error(index: VideoIndex) -> None:
         clips[0]
 
 
-@pytest.mark.parametrize("name", ["clip_length", "gap", "short_side", "clips_per_video"])
+@pytest.mark.parametrize("run_gap", [(0, 4), (5, 4)])
+def test_distances_between_runs_out_of_order_are_errors(index: VideoIndex, run_gap: tuple[int, int]) -> None:
+    with pytest.raises(ConfigError, match=r"run_gap is \[., 4\]"):
+        dataset(index, run_length=2, run_gap=run_gap)
+
+
+@pytest.mark.parametrize("name", ["clip_length", "gap", "run_length", "short_side", "clips_per_video"])
 def test_numbers_out_of_range_are_errors(index: VideoIndex, name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} is 0"):
         dataset(index, **{name: 0})
@@ -220,6 +319,17 @@ def test_the_sampler_splits_an_epoch_into_shards(index: VideoIndex) -> None:
         assert sorted(number for shard in shards for _, number in shard) == list(range(12))
         orders.append(shards)
     assert [n for _, n in orders[0][0]] != [n for _, n in orders[1][0]]
+
+
+def test_workers_share_the_cores_with_the_trainings_of_the_machine(
+    index: VideoIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = ClipSampler(dataset(index))
+    for cores, ranks, expected in ((1, 1, 1), (2, 1, 2), (2, 2, 2), (8, 1, 7), (8, 4, 2), (64, 1, 16), (64, 8, 7)):
+        assert default_workers(cores, ranks) == expected
+    monkeypatch.setattr("vos_umec.data.clips.available_cores", lambda: 5)
+    assert clip_loader(sampler, 2, local_ranks=2).num_workers == 2
+    assert clip_loader(sampler, 2, num_workers=1).num_workers == 1
 
 
 def _identity(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:

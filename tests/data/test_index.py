@@ -99,10 +99,14 @@ def test_scan_gives_facts_and_a_reader(tmp_path: Path, frame_folder: FrameFolder
     assert source.read([5])[0, 0, 0].tolist() == [5, 0, 0]
 
 
-def test_the_index_keeps_key_frames_and_time_stamps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with VideoWriter(tmp_path / "clip.mp4", fps=25, gop=10) as writer:
+def write_video(path: Path, fps: float) -> None:
+    with VideoWriter(path, fps=fps, gop=10) as writer:
         for t in range(24):
             writer.write(np.full((32, 48, 3), 10 * t, np.uint8))
+
+
+def test_the_index_keeps_key_frames_and_time_stamps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_video(tmp_path / "clip.mp4", fps=25)
     scan(tmp_path)
     monkeypatch.setattr("vos_umec.io.source.scan_video", lambda path: pytest.fail("decoded again"))
     (entry,) = scan(tmp_path)  # from the disk this time
@@ -111,6 +115,13 @@ def test_the_index_keeps_key_frames_and_time_stamps(tmp_path: Path, monkeypatch:
     assert sum(count for _, count in entry.facts.stamps) == 24
     shown = entry.source().read([13, 3, 22], (16, 24)).mean(axis=(1, 2, 3))
     assert np.abs(shown - [130, 30, 220]).max() < 4
+
+
+def test_a_video_file_has_a_frame_rate_and_a_folder_has_none(tmp_path: Path, frame_folder: FrameFolder) -> None:
+    write_video(tmp_path / "clip.mp4", fps=12.5)
+    frame_folder(tmp_path / "dog")
+    for _ in range(2):  # the second time from the disk
+        assert [(entry.id, entry.fps) for entry in scan(tmp_path)] == [("clip.mp4", 12.5), ("dog", None)]
 
 
 def test_a_frame_folder_may_be_the_root(tmp_path: Path, frame_folder: FrameFolder) -> None:
@@ -205,13 +216,14 @@ def test_an_error_in_one_request_leaves_the_others_answered(tmp_path: Path) -> N
 def test_a_cached_index_is_enough(tmp_path: Path, frame_folder: FrameFolder) -> None:
     folder = frame_folder(tmp_path / "dog")
     facts = {"reader": "folder", "frames": 9, "size": [20, 30], "fps": 24.0, "keys": [], "stamps": [], "step": 1}
+    facts["rate"] = None
     ((_, stamp),) = find_videos(folder)
-    kept = {"format": 3, "videos": {"dog": {"stamp": stamp, **facts}, "gone": {"stamp": [0, 0], **facts}}}
+    kept = {"format": 4, "videos": {"dog": {"stamp": stamp, **facts}, "gone": {"stamp": [0, 0], **facts}}}
     (tmp_path / ".vos_umec_index.json").write_text(json.dumps(kept))
     assert [entry.id for entry in scan(tmp_path)] == ["dog"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 3}', '{"format": 2, "videos": {}}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 4}', '{"format": 3, "videos": {}}'])
 def test_a_useless_cached_index_is_made_again(tmp_path: Path, frame_folder: FrameFolder, text: str) -> None:
     frame_folder(tmp_path / "dog")
     (tmp_path / ".vos_umec_index.json").write_text(text)

@@ -57,6 +57,7 @@ def test_the_copy_has_the_same_videos_frames_and_names(videos: Path, tmp_path: P
     assert (done.kept, done.broken) == ((), ())
     originals, copies = scan(videos), scan(tmp_path / "copy")
     assert [e.id for e in copies] == [e.id for e in originals]
+    assert [e.fps for e in copies] == [e.fps for e in originals] == [25.0, None, 25.0]
     assert [(e.facts.frames, e.step) for e in copies] == [(e.facts.frames, e.step) for e in originals]
     assert [e.facts.size for e in copies] == [(48, 40), (48, 64), (48, 64)]  # the first is no larger itself
     for original, copy in zip(originals, copies, strict=True):

@@ -6,7 +6,7 @@ from objective_toys import ConvEncoder, PooledEncoder, moving_clip, slow_info_nc
 from vos_umec.errors import ConfigError
 from vos_umec.objectives.base import EncodedClip
 from vos_umec.objectives.cells import random_cells
-from vos_umec.objectives.equivariance import EquivarianceObjective
+from vos_umec.objectives.equivariance import EquivarianceObjective, _choose_frames
 from vos_umec.transforms.geometric import GeometricTransform
 
 
@@ -14,7 +14,7 @@ def slow_equivariance(E, frames, indices, w_short, w_long, tau, samples, radius,
     """Eq. 7 to 10 cell by cell, with the same draws in the same order."""
     B, T, _, H, W = frames.shape
     dice = torch.rand(B, T, T)
-    moved, far, has_far, next_to = [], [], [], []
+    moved, far, has_far, next_to, has_near = [], [], [], [], []
     for b in range(B):
         times = indices[b].tolist()
         pairs = [(i, j) for i in range(T) for j in range(T) if abs(times[i] - times[j]) >= long_gap]
@@ -22,9 +22,9 @@ def slow_equivariance(E, frames, indices, w_short, w_long, tau, samples, radius,
         i, j = max(pairs or [(i, j) for i in range(T) for j in range(T)], key=lambda p: float(dice[b][p]))
         moved.append(i)
         far.append(j)
-        later = [k for k in range(T) if times[k] > times[i]]
-        earlier = [k for k in range(T) if k != i and times[k] <= times[i]]
-        next_to.append(min(later, key=times.__getitem__) if later else max(earlier, key=times.__getitem__))
+        others = [k for k in range(T) if times[k] != times[i]]
+        next_to.append(min(others, key=lambda k: (abs(times[k] - times[i]), times[k] < times[i])))
+        has_near.append(abs(times[next_to[-1]] - times[i]) <= long_gap)
     phi = GeometricTransform.sample(B, (H, W))
     alone = [GeometricTransform(phi.matrix[b : b + 1], (H, W), (H, W)) for b in range(B)]
 
@@ -34,7 +34,7 @@ def slow_equivariance(E, frames, indices, w_short, w_long, tau, samples, radius,
     seen = [E(alone[b].apply_image(frames[b, moved[b]][None])).key[0] for b in range(B)]
     h, w = seen[0].shape[1:]
 
-    cells, valid = random_cells(torch.ones(B, h, w, dtype=torch.bool), samples)
+    cells, valid = random_cells(torch.tensor(has_near)[:, None, None].expand(B, h, w), samples)
     x = torch.stack([torch.stack([seen[b][:, c // w, c % w] for c in cells[b].tolist()]) for b in range(B)])
     y = torch.stack(
         [torch.stack([warped(b, next_to[b])[:, c // w, c % w] for c in cells[b].tolist()]) for b in range(B)]
@@ -68,8 +68,9 @@ def slow_equivariance(E, frames, indices, w_short, w_long, tau, samples, radius,
 @pytest.mark.parametrize(("w_short", "w_long"), [(1.0, 0.0), (0.0, 1.0), (0.1, 1.0)])
 def test_equals_the_equations_with_gradients(w_short, w_long):
     E = PooledEncoder(dim=5)
-    frames = torch.rand(3, 3, 3, 16, 20, dtype=torch.float64)
-    indices = torch.tensor([[0, 3, 6], [9, 2, 5], [1, 2, 3]])  # the second is out of order, the last too short
+    frames = torch.rand(4, 3, 3, 16, 20, dtype=torch.float64)
+    # Out of order the second, too short for the long term the third, too far apart for the short term the last.
+    indices = torch.tensor([[0, 3, 6], [9, 2, 5], [1, 2, 3], [0, 20, 10]])
     settings = {"tau": 0.3, "samples": 7, "radius": 1.5, "long_gap": 5}
     objective = EquivarianceObjective(w_short, w_long, **settings)
     torch.manual_seed(11)
@@ -79,7 +80,7 @@ def test_equals_the_equations_with_gradients(w_short, w_long):
     # The affinity is fp32 whatever its input.
     torch.testing.assert_close(fast["loss"], slow, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(fast["loss"].detach(), w_short * fast["short"] + w_long * fast["long"])
-    assert float(fast["long_fraction"]) == pytest.approx(2 / 3)
+    assert float(fast["short_fraction"]) == float(fast["long_fraction"]) == 3 / 4
     weights = list(E.parameters())
     got, expected = (torch.autograd.grad(loss, weights) for loss in (fast["loss"], slow))
     for g, e in zip(got, expected, strict=True):
@@ -87,7 +88,56 @@ def test_equals_the_equations_with_gradients(w_short, w_long):
 
 
 def far_apart(B, T):
-    return (6 * torch.arange(T)).expand(B, T)
+    """Frames 5 apart, which both terms take."""
+    return (5 * torch.arange(T)).expand(B, T)
+
+
+def test_the_nearest_frame_is_that_of_the_same_run():
+    """Also for the last frame of a run, whose successor in the clip is far away."""
+    indices = torch.tensor([0, 1, 30, 31]).expand(64, 4)
+    moved, near, has_near, far, has_far = _choose_frames(indices, 5)
+    assert set(moved.tolist()) == {0, 1, 2, 3}
+    assert near.tolist() == [{0: 1, 1: 0, 2: 3, 3: 2}[place] for place in moved.tolist()]
+    assert ((moved < 2) != (far < 2)).all()
+    assert has_near.all()
+    assert has_far.all()
+    (middle, near, *_) = _choose_frames(torch.tensor([4, 5, 6, 40]).expand(64, 4), 5)
+    assert (near[middle == 1] == 2).all(), "the later of two neighbors, as in eq. 7"
+    _, _, has_near, _, has_far = _choose_frames(torch.tensor([[0, 1, 2], [0, 10, 20], [3, 3, 3]]), 5)
+    assert (has_near.tolist(), has_far.tolist()) == ([True, False, False], [False, True, False])
+
+
+@pytest.mark.parametrize(
+    ("indices", "weights", "message"),
+    [
+        (
+            [[0, 1, 2], [5, 6, 7]],
+            (1.0, 1.0),
+            r"long term \(at least 5 .*6 pairs 1 to 2 frames apart \(median 1\).*gap",
+        ),
+        ([[0, 10, 20]], (1.0, 1.0), r"short term \(at most 5 .*3 pairs 10 to 20 frames"),
+        ([[4, 4]], (1.0, 0.0), r"short term .*no pairs"),
+        ([[0, 1, 2]], (1.0, 0.0), None),
+        ([[0, 10, 20]], (0.0, 1.0), None),
+        ([[0, 1, 2], [0, 10, 20]], (1.0, 1.0), None),
+        ([[4, 4]], (0.0, 0.0), None),
+    ],
+)
+def test_a_term_without_a_pair_of_frames_is_refused(indices, weights, message):
+    objective, indices = EquivarianceObjective(*weights), torch.tensor(indices)
+    if message is None:
+        assert objective.describe_pairs(indices).startswith("EquivarianceObjective: ")
+        return
+    with pytest.raises(ConfigError, match=message) as refused:
+        objective.describe_pairs(indices)
+    assert "\n" not in str(refused.value)
+
+
+def test_pairs_are_counted_by_term():
+    told = EquivarianceObjective().describe_pairs(torch.tensor([[0, 1, 2, 30, 31], [7, 8, 9, 20, 21]]))
+    short, long = told.removeprefix("EquivarianceObjective: ").split("; ")
+    assert short == "8 pairs 1 to 2 frames apart (median 1), for the short term (at most 5 frames apart)"
+    assert long == "12 pairs 11 to 31 frames apart (median 14), for the long term (at least 5 frames apart)"
 
 
 class RollingEncoder(PooledEncoder):

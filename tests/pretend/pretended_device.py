@@ -127,6 +127,10 @@ class PretendedTensor(torch.Tensor):
     def __repr__(self, **kwargs):
         return f"pretended {self.held!r}"
 
+    def __format__(self, spec):
+        _wait("format")
+        return format(self.held, spec)
+
     def __deepcopy__(self, memo):
         if id(self) not in memo:
             copied = PretendedTensor(self.held.detach().clone(memory_format=torch.preserve_format))

@@ -57,11 +57,11 @@ def data(root: Path, **options: Any) -> SyntheticDataModule:
         str(root.parent / "videos"),  # for all trainings
         train_videos=4,
         val_videos=1,
-        frames=6,
+        frames=10,
         size=(80, 96),
         short_side=72,
         crop=64,
-        gap=1,
+        gap=2,
         batch_size=2,
         num_workers=0,
         store=str(root / "masks"),

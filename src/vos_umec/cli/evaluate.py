@@ -18,8 +18,8 @@ from rich.progress import track
 from vos_umec.data.sequences import read_names
 from vos_umec.errors import ConfigError
 from vos_umec.io.atomic import atomic_path
+from vos_umec.io.container import available_cores
 from vos_umec.metrics.results import evaluate, print_table
-from vos_umec.metrics.score_files import available_cores
 
 
 def run(

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 _CACHE_NAME = ".vos_umec_index.json"
 _FACTS = tuple(field.name for field in fields(SourceFacts))
-_CACHE_FORMAT = 3  # 2: key frames and time stamps; 3: mirrored videos are recognized
+_CACHE_FORMAT = 4  # 2: key frames and time stamps; 3: mirrored videos are recognized; 4: frame rate
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,14 @@ class VideoEntry:
         path: Video file or folder of frames.
         facts: Reader, number of frames (at least 2), size and what else opening it showed.
         step: Most frequent difference between the numbers in the frame names; 5 if only every fifth frame exists.
+        fps: Frames per second; None for a folder of frames, unless it is a copy of a video by `prepare`.
     """
 
     id: str
     path: Path
     facts: SourceFacts
     step: int
+    fps: float | None = None
 
     def source(self) -> FrameSource:
         """Open the frames, without decoding the whole video again to count them.
@@ -115,7 +117,8 @@ def _id(root: Path, path: Path) -> str:
 
 
 def _entry(id_: str, path: Path, item: Mapping[str, Any]) -> VideoEntry:
-    return VideoEntry(id_, path, SourceFacts(**{name: item[name] for name in _FACTS}), item["step"])
+    facts = SourceFacts(**{name: item[name] for name in _FACTS})
+    return VideoEntry(id_, path, facts, item["step"], item["rate"])
 
 
 def _described(root: Path, found: Mapping[str, tuple[Path, list[int]]]) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from vos_umec.data.index import VideoEntry, VideoIndex, scan
-from vos_umec.data.probe import find_videos
+from vos_umec.data.probe import COPY_MARK, find_videos
 from vos_umec.data.processes import ask_all, serve
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.atomic import atomic_folder
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 # hardly faster. Videos with key frames only (h264, MJPEG) took as little as a third of the space, and up to three
 # times as long to read.
 _QUALITY = 95
-_MARK = ".vos_umec_copy.json"  # in each copied video: what it was made from, and how
 _BATCH = 16  # frames that a process holds at a time
 _SECONDS, _SECONDS_PER_FRAME = 60.0, 1.0  # time limit of one video; a frame takes a few hundredths of a second
 
@@ -46,10 +45,10 @@ class Prepared:
 def prepare(root: str | Path, out: str | Path, short_side: int = 319, workers: int | None = None) -> Prepared:
     """Copy each video below a folder into a folder of JPEG frames, for training to use instead.
 
-    The copy has the same videos with the same ids, and the same frames with the same names in the same order; the
-    frame rate is not kept. A video smaller than `short_side` keeps its size. The JPEG quality is 95, about 43 dB.
-    At another short side than the copy's, the longer side of a clip may differ by a pixel from that of the video
-    itself.
+    The copy has the same videos with the same ids, and the same frames with the same names in the same order. The
+    frame rate of a video file is noted in its copy. A video smaller than `short_side` keeps its size. The JPEG
+    quality is 95, about 43 dB. At another short side than the copy's, the longer side of a clip may differ by a
+    pixel from that of the video itself.
 
     A video appears in the copy only when it is complete, and a second run copies only what is missing or has
     changed since: after an interruption, start it again. Do not run two at once. Only earlier copies are replaced.
@@ -75,7 +74,9 @@ def prepare(root: str | Path, out: str | Path, short_side: int = 319, workers: i
         )
     index = scan(root, warn=False)
     stamps = dict(find_videos(root))
-    marks = {entry.id: {"source": stamps.get(entry.path), "short_side": short_side} for entry in index}
+    marks = {
+        entry.id: {"source": stamps.get(entry.path), "short_side": short_side, "fps": entry.fps} for entry in index
+    }
     kept = tuple(entry.id for entry in index if _read_mark(out / entry.id) == marks[entry.id])
     missing = [entry for entry in index if entry.id not in set(kept)]
     for target in (out / entry.id for entry in missing):
@@ -124,7 +125,7 @@ def _copy(request: dict[str, Any]) -> dict[str, Any]:
                 indices = range(start, min(start + _BATCH, len(source)))
                 for i, frame in zip(indices, source.read(indices, size), strict=True):
                     Image.fromarray(frame).save(folder / f"{names[i]}.jpg", quality=_QUALITY)
-            (folder / _MARK).write_text(json.dumps(mark))
+            (folder / COPY_MARK).write_text(json.dumps(mark))
     except DataError as error:
         return {"reason": str(error).removeprefix(f"cannot read {path}: ")}
     except OSError as error:
@@ -135,7 +136,7 @@ def _copy(request: dict[str, Any]) -> dict[str, Any]:
 def _read_mark(folder: Path) -> Any:
     """What a copied video was made from, and how; None if there is no such copy."""
     try:
-        return json.loads((folder / _MARK).read_text())
+        return json.loads((folder / COPY_MARK).read_text())
     except (OSError, ValueError):
         return None
 

@@ -3,6 +3,7 @@
 `python -m vos_umec.data.probe` is that process; see `vos_umec.data.processes`.
 """
 
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,9 @@ from vos_umec.io.folder import PICTURE_SUFFIXES
 from vos_umec.io.source import open_source
 
 log = logging.getLogger(__name__)
+
+COPY_MARK = ".vos_umec_copy.json"
+"""File that `prepare` writes into each copy: what it was made from, how, and the frame rate of the video."""
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov",
@@ -83,9 +87,9 @@ def describe(path: str | Path) -> dict[str, Any]:
     """Open a video file or frame folder and list what an index keeps of it.
 
     Returns:
-        The fields of `SourceFacts`, and `step`, the most frequent difference between successive numbers in the
-        frame names (1 for video files). If the video cannot be used: `{"reason": str}`, with `"temporary": True`
-        if only the permission to read is missing.
+        The fields of `SourceFacts`; `step`, the most frequent difference between successive numbers in the frame
+        names (1 for video files); and `rate`, the frames per second, None where nothing tells them. If the video
+        cannot be used: `{"reason": str}`, with `"temporary": True` if only the permission to read is missing.
     """
     try:
         source = open_source(path)
@@ -97,7 +101,9 @@ def describe(path: str | Path) -> dict[str, Any]:
     except DataError as error:
         reason = {"reason": str(error).removeprefix(f"cannot read {path}: ")}
         return {**reason, "temporary": True} if isinstance(error.__cause__, PermissionError) else reason
-    return {**asdict(source.facts), "step": _usual_step(source.names)}
+    facts = source.facts
+    rate = _copied_rate(source.path) if facts.reader == "folder" else facts.fps
+    return {**asdict(facts), "step": _usual_step(source.names), "rate": rate}
 
 
 def describe_all(paths: Sequence[Path], processes: int, seconds: float = _SECONDS) -> Iterator[dict[str, Any]]:
@@ -115,6 +121,15 @@ def _usual_step(names: Sequence[str]) -> int:
         return 1
     steps = [min(max(b - a, 0), 1000) for a, b in pairwise(map(int, names))]  # numbers may exceed an int64
     return max(1, int(np.bincount(steps).argmax()))
+
+
+def _copied_rate(folder: Path) -> float | None:
+    """Frames per second of the video that a folder is a copy of; None for other folders and for copies of such."""
+    try:
+        rate: float | None = json.loads((folder / COPY_MARK).read_text())["fps"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return rate
 
 
 if __name__ == "__main__":

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 _MOST_THREADS = 5  # each keeps a few frames in memory, in every open video
 
 
+def available_cores() -> int:
+    """Number of cores that this process may use, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def decoding_threads() -> int:
     """Number of threads that decode an undamaged video in this process.
 
@@ -31,7 +36,7 @@ def decoding_threads() -> int:
     """
     if multiprocessing.parent_process() is not None:
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     return 1 if cores == 1 else min(cores + 1, _MOST_THREADS)
 
 

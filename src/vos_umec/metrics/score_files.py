@@ -1,7 +1,6 @@
 """Scores of mask files on disk, in one process or several. It imports little, because every process imports it."""
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -79,13 +78,6 @@ def require_results(results: Path, scored: Mapping[str, Sequence[Path]]) -> None
                 f"{results / name} lacks {len(missing)} of the {len(targets)} scored frames ({_few(missing)}): "
                 "expected one indexed PNG per frame, with the name of the frame; segment the whole sequence again"
             )
-
-
-def available_cores() -> int:
-    """Number of cores that this process may use, at least 1."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def useful_processes(workers: int, frames: Sequence[int]) -> int:

@@ -6,6 +6,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from vos_umec.distributed import on_any_rank
 from vos_umec.errors import ConfigError
 from vos_umec.models.encoder import Features
 
@@ -82,3 +83,50 @@ class CorrespondenceObjective(nn.Module, ABC):
         Returns:
             "loss", the scalar to minimize, and further named scalars to log, which may be detached.
         """
+
+    def pair_gaps(self, frame_indices: Tensor) -> dict[str, Tensor]:
+        """Distances of the pairs of frames that each term can learn from. Override it where not all pairs will do.
+
+        Args:
+            frame_indices: Number of each frame in its video (B, T).
+
+        Returns:
+            By the name of the term, |t - t'| of its pairs in frames of the video (n,). Here all pairs of two
+            different frames of a clip, as one term.
+        """
+        gaps = (frame_indices[:, :, None] - frame_indices[:, None, :]).abs().triu()  # (B, T, T), each pair once
+        return {"all terms": gaps[gaps > 0]}
+
+    def describe_pairs(self, frame_indices: Tensor) -> str:
+        """How far apart the frames are that each term pairs, in one line; refuses a term without a pair.
+
+        Every rank calls it with its clips (B, T), before the first step of a training.
+
+        Raises:
+            ConfigError: A term has no pair in the clips of any rank, so it would be 0.
+        """
+        terms = self.pair_gaps(frame_indices)
+        every = CorrespondenceObjective.pair_gaps(self, frame_indices)["all terms"]
+        for term, gaps in terms.items():
+            if not on_any_rank(len(gaps) > 0, frame_indices.device):
+                raise ConfigError(
+                    f"{type(self).__name__}: the first batch has no pair of frames for {term}: its clips have "
+                    f"{_spread(every)}. Sample other clips (data.gap, data.run_length, data.run_gap), or give the "
+                    "term weight 0"
+                )
+        return f"{type(self).__name__}: " + "; ".join(
+            f"{_spread(gaps)}, for {term}" for term, gaps in terms.items()
+        )
+
+
+def _spread(gaps: Tensor) -> str:
+    """What a message says of pairs at distances (n,).
+
+    Example:
+        >>> import torch
+        >>> _spread(torch.tensor([1, 1, 30]))
+        '3 pairs 1 to 30 frames apart (median 1)'
+    """
+    if not len(gaps):
+        return "no pairs"
+    return f"{len(gaps)} pairs {gaps.min():g} to {gaps.max():g} frames apart (median {gaps.median():g})"

@@ -15,13 +15,15 @@ from vos_umec.transforms.geometric import GeometricTransform
 class EquivarianceObjective(CorrespondenceObjective):
     """L_corr = w_short L_short + w_long L_long, with Phi a random crop and flip.
 
-    * Short term (eq. 7): E(Phi(I_t)) should equal Phi(E(I_t+1)), for neighboring frames of the clip.
+    * Short term (eq. 7): E(Phi(I_t)) should equal Phi(E(I_t+1)), for a frame and the nearest one of the clip, at
+      most `long_gap` apart.
     * Long term (eq. 8 to 10): E(I_t) should equal A^T Phi(E(I_t')), for frames at least `long_gap` apart. A is the
       affinity from E(Phi(I_t')) to E(I_t).
 
-    "Equal" is measured on random cells by InfoNCE. One transformed frame of each clip serves both terms, as I_t of
-    the first and I_t' of the second. The long term leaves out the cells of I_t that Phi crops away, and clips
-    without two frames far enough apart.
+    "Equal" is measured on random cells by InfoNCE, whose negatives come from the clips of all processes. One
+    transformed frame of each clip serves both terms, as I_t of the first and I_t' of the second. The long term
+    leaves out the cells of I_t that Phi crops away. Each term leaves out clips without two frames near or far
+    enough. Clips of a few short runs far apart suit both terms.
 
     Source: UMEC, Li et al., CVPR 2023, arXiv 2303.10100.
 
@@ -31,7 +33,7 @@ class EquivarianceObjective(CorrespondenceObjective):
         tau: Temperature of the affinity and of InfoNCE.
         samples: Cells of each clip in each term.
         radius: Distance in cells up to which other cells of a clip are no negatives.
-        long_gap: Smallest |t - t'| in frames of the video.
+        long_gap: Smallest |t - t'| of the long term and largest of the short one, in frames of the video.
         phi_scale: Smallest and largest side of Phi's crop, as a fraction of the frame's.
         flip: Probability that Phi flips.
 
@@ -70,19 +72,19 @@ class EquivarianceObjective(CorrespondenceObjective):
 
         Returns:
             "loss"; its parts "short" and "long", 0 where no cell can be matched; the fraction of cells that find
-            their match, "short_accuracy" and "long_accuracy"; and the fraction of clips in the long term,
-            "long_fraction". All but the loss are detached.
+            their match, "short_accuracy" and "long_accuracy"; and the fraction of clips in each term,
+            "short_fraction" and "long_fraction". All but the loss are detached.
         """
         B, _ = clip.require_frames(2, "equivariance")
         device = clip.frames.device
         size = (int(clip.frames.shape[-2]), int(clip.frames.shape[-1]))
         rows = torch.arange(B, device=device)
-        moved, neighbor, far, has_far = _choose_frames(clip.frame_indices, self.long_gap)
+        moved, near, has_near, far, has_far = _choose_frames(clip.frame_indices, self.long_gap)
         phi = GeometricTransform.sample(B, size, scale=self.phi_scale, flip=self.flip, device=device)
         transformed = clip.encode(phi.apply_image(clip.frames[rows, moved])).key  # (B, D, h, w)
         keys = clip.keys
 
-        short, short_accuracy = self._short(transformed, keys[rows, neighbor], phi)
+        short, short_accuracy = self._short(transformed, keys[rows, near], phi, has_near)
         long, long_accuracy = self._long(transformed, keys[rows, moved], keys[rows, far], phi, has_far)
         return {
             "loss": self.w_short * short + self.w_long * long,
@@ -90,13 +92,27 @@ class EquivarianceObjective(CorrespondenceObjective):
             "long": long.detach(),
             "short_accuracy": short_accuracy,
             "long_accuracy": long_accuracy,
+            "short_fraction": has_near.float().mean(),
             "long_fraction": has_far.float().mean(),
         }
 
-    def _short(self, transformed: Tensor, keys: Tensor, phi: GeometricTransform) -> tuple[Tensor, Tensor]:
+    def pair_gaps(self, frame_indices: Tensor) -> dict[str, Tensor]:
+        """Distances of the near and of the far pairs, for the terms that have a weight."""
+        (every,) = super().pair_gaps(frame_indices).values()
+        gaps = {}
+        if self.w_short:
+            gaps[f"the short term (at most {self.long_gap} frames apart)"] = every[every <= self.long_gap]
+        if self.w_long:
+            gaps[f"the long term (at least {self.long_gap} frames apart)"] = every[every >= self.long_gap]
+        return gaps
+
+    def _short(
+        self, transformed: Tensor, keys: Tensor, phi: GeometricTransform, has_near: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Eq. 7: E(Phi(I_t)) against Phi(E(I_t+1)), `keys` being E(I_t+1); (B, D, h, w) each."""
         warped = F.normalize(phi.apply_features(keys), dim=1).detach()
-        cells, valid = random_cells(phi.valid_mask((keys.shape[-2], keys.shape[-1])), self.samples)
+        seen = phi.valid_mask((keys.shape[-2], keys.shape[-1]))  # (B, h, w)
+        cells, valid = random_cells(seen & has_near[:, None, None], self.samples)
         x, y = read_cells(transformed, cells), read_cells(warped, cells)  # (B, S, D)
         return info_nce(x, y, cells, valid, keys.shape[-1], self.tau, self.radius)
 
@@ -114,11 +130,11 @@ class EquivarianceObjective(CorrespondenceObjective):
         return info_nce(read, x, cells, valid, keys.shape[-1], self.tau, self.radius)
 
 
-def _choose_frames(indices: Tensor, gap: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Places in the clip of t', of its neighbor and of t, and whether t and t' are far apart: (B,) each.
+def _choose_frames(indices: Tensor, gap: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Places in the clip of t', of the frame nearest to it, whether it is near, of t, whether it is far: (B,) each.
 
-    t' and t are a random pair at least `gap` frames of the video apart, where the clip has one. The neighbor of t'
-    is the frame that follows it in time, or the one before where t' is the last.
+    t' and t are a random pair at least `gap` frames of the video apart, where the clip has one. Of two frames
+    equally near to t', the later one is taken; near is at most `gap` frames away.
     """
     B, T = indices.shape
     rows = torch.arange(B, device=indices.device)
@@ -126,7 +142,7 @@ def _choose_frames(indices: Tensor, gap: int) -> tuple[Tensor, Tensor, Tensor, T
     pair = (torch.rand(B, T, T, device=indices.device) + (apart.abs() >= gap)).flatten(1).argmax(dim=1)
     moved, far = pair // T, pair % T
     ahead = apart[rows, moved]  # (B, T) frames from t'
-    past = ahead.abs() + indices.abs().amax() + 1  # farther than all that lies ahead
-    distance = torch.where(ahead > 0, ahead, past)
-    distance[rows, moved] = torch.iinfo(distance.dtype).max
-    return moved, distance.argmin(dim=1), far, ahead[rows, far].abs() >= gap
+    halves = 2 * ahead.abs() - (ahead > 0).long()  # the later of two equally near frames comes first
+    near = halves.masked_fill(ahead == 0, torch.iinfo(halves.dtype).max).argmin(dim=1)
+    distance = ahead[rows, near].abs()  # 0 where all frames are the same one
+    return moved, near, (distance > 0) & (distance <= gap), far, ahead[rows, far].abs() >= gap

@@ -8,7 +8,7 @@ import pytest
 import pretend
 
 TRAINING_WAITS = 3
-"""Most waits of a training step: clips that have objects, the loss in the progress bar; in fp16 the scaler's one."""
+"""Most waits of a training step: clips with objects, the progress bar's loss, in fp16 the gradient scaler's."""
 FRAME_WAITS, FRAME_LAUNCHES = 15, 6400
 """Most of both for a 480p frame of resnet18."""
 SHIPPED_WAITS, SHIPPED_LAUNCHES = 26, 15000

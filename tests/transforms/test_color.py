@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kornia.color import rgb_to_lab
 
 from vos_umec.transforms.augment import normalize
 from vos_umec.transforms.color import from_lab, to_lab
@@ -29,6 +30,13 @@ def test_equals_cie_s_definition(rgb):
     frame = normalize(torch.tensor(rgb, dtype=torch.uint8).view(3, 1, 1))
     found = to_lab(frame).flatten() * torch.tensor([50.0, 127, 127]) + torch.tensor([50.0, 0, 0])
     assert found.tolist() == pytest.approx(cie_lab([c / 255 for c in rgb]), abs=0.05)
+
+
+def test_equals_kornia():
+    frames = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    scale, shift = torch.tensor([[50.0, 127, 127], [50.0, 0, 0]])[:, :, None, None]
+    found = to_lab(normalize(frames)) * scale + shift
+    torch.testing.assert_close(found, rgb_to_lab(frames / 255), atol=2e-4, rtol=0)
 
 
 @settings(max_examples=60, deadline=None)

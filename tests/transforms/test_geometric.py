@@ -146,6 +146,15 @@ def test_out_of_view_cells_are_marked_and_read_zero():
     assert (phi.apply_image(torch.ones(1, 3, 32, 64))[..., :16] == 0).all()
 
 
+def test_equals_kornia_s_warp():
+    from kornia.geometry.transform import warp_affine
+
+    x = torch.rand(3, 2, 20, 30)
+    phi = GeometricTransform.sample(3, (20, 30), output_size=(24, 24))
+    warped = warp_affine(x, phi.matrix[:, :2], (24, 24), padding_mode="border", align_corners=True)
+    torch.testing.assert_close(phi.apply_image(x), warped, atol=1e-4, rtol=0)
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     low=st.floats(0.2, 1.0),

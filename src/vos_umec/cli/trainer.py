@@ -133,9 +133,14 @@ class _SaveConfig(SaveConfigCallback):
 
 
 def best_precision(accelerator: str = "auto") -> str:
-    """The precision of a Trainer: "bf16-mixed" where CUDA or the CPU multiplies in bf16, else "32-true"."""
+    """The precision of a Trainer: "bf16-mixed" where CUDA or the CPU multiplies in bf16.
+
+    Elsewhere "16-mixed" on CUDA, whose GPUs all multiply in fp16 (V100, T4), and "32-true" on other devices.
+    """
     device = pick_device().type if accelerator in ("auto", "gpu") else accelerator
-    return "bf16-mixed" if device in ("cuda", "cpu") and multiplies_bf16(device) else "32-true"
+    if device in ("cuda", "cpu") and multiplies_bf16(device):
+        return "bf16-mixed"
+    return "16-mixed" if device == "cuda" else "32-true"
 
 
 def run(arguments: Sequence[str]) -> None:

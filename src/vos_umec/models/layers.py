@@ -1,8 +1,38 @@
 """The residual block of the frame-mask encoder and the decoder, convs by parts, and soft aggregation."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+_prepared: dict[Any, tuple[Tensor, ...]] | None = None  # inside `weights_prepared_once`
+
+
+@contextmanager
+def weights_prepared_once() -> Iterator[None]:
+    """Within it, what is made of a weight (a cut, a cast) is made once, however often V and D are called.
+
+    Autocast keeps its casts of whole weights, but neither of parts nor of what a layer casts itself. Use it around
+    calls that share one backward pass, without changes of weights and of gradient mode in between.
+    """
+    global _prepared
+    before, _prepared = _prepared, {}
+    try:
+        yield
+    finally:
+        _prepared = before
+
+
+def prepared(key: Any, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """What `make` makes of a weight; within `weights_prepared_once`, it is called once for each key."""
+    if _prepared is None:
+        return make()
+    if key not in _prepared:
+        _prepared[key] = make()
+    return _prepared[key]
 
 
 def conv_part(conv: nn.Conv2d, x: Tensor, start: int) -> Tensor:
@@ -29,7 +59,9 @@ def conv_part(conv: nn.Conv2d, x: Tensor, start: int) -> Tensor:
     if x.shape[1] == conv.in_channels:
         whole: Tensor = conv(x)
         return whole
-    weight = conv.weight[:, start : start + x.shape[1]]
+    stop, kind = start + x.shape[1], x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else conv.weight.dtype
+    (weight,) = prepared((conv, start, stop, dtype), lambda: (conv.weight[:, start:stop].to(dtype),))
     bias = conv.bias if start == 0 else None
     return F.conv2d(x, weight, bias, conv.stride, conv.padding)
 

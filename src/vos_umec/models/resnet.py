@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from vos_umec.errors import ConfigError
+from vos_umec.models.layers import prepared
 
 
 class ResNetTrunk(nn.Module):
@@ -109,7 +110,9 @@ class ScaleAndShift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, channels, h, w) to the same shape."""
-        weight, bias = (p.view(-1, 1, 1).to(x.dtype) for p in (self.weight, self.bias))
+        weight, bias = prepared(
+            (self, x.dtype), lambda: tuple(p.view(-1, 1, 1).to(x.dtype) for p in (self.weight, self.bias))
+        )
         return torch.addcmul(bias, x, weight)
 
 

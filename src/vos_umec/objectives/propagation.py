@@ -5,11 +5,13 @@ from torch import Tensor
 
 from vos_umec.matching.readout import Readout
 from vos_umec.models.encoder import Features
+from vos_umec.models.layers import weights_prepared_once
 from vos_umec.models.umec import UMEC
 
 ALL_CELLS = Readout(top_k=None)
 
 
+@weights_prepared_once()
 def propagate_masks(
     network: UMEC,
     frames: Tensor,

@@ -30,7 +30,9 @@ def normalize(frames: Tensor) -> Tensor:
     """
     if frames.dtype != torch.uint8 or frames.dim() < 3 or frames.shape[-3] != 3:
         raise ConfigError(f"frames are {tuple(frames.shape)} {frames.dtype}; expected (..., 3, H, W) uint8 RGB")
-    mean, std = (torch.tensor(v, device=frames.device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (  # sent without waiting for the device
+        torch.tensor(v)[:, None, None].to(frames.device, non_blocking=True) for v in (IMAGENET_MEAN, IMAGENET_STD)
+    )
     return frames.float().sub_(255 * mean).div_(255 * std)  # in place, because a batch is large
 
 

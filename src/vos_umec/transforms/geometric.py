@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from kornia.augmentation import RandomHorizontalFlip, RandomResizedCrop
-from kornia.geometry.transform import warp_affine
 from torch import Tensor
 
 from vos_umec.constants import IGNORE
 from vos_umec.errors import ConfigError
 
 _CANVAS = 1 << 16  # kornia draws boxes in whole pixels; on this canvas they are fractions of a side
+_ROUNDING = 1e-5  # of a side: what lies outside by no more than this is inside
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,10 +24,14 @@ class GeometricTransform:
     transforming its feature map at every stride. A tensor of another batch or size raises
     a `ConfigError`.
 
+    The matrix lies on the CPU, where it is made and inverted. What is transformed may lie on any device; the few
+    numbers that are needed there are sent without waiting for it.
+
     Attributes:
         matrix: (B, 3, 3) float, affine; maps (x, y, 1) of the source to the output, in pixels.
         size: (H, W) of the source image in pixels.
         output_size: (H, W) of the output image in pixels.
+        device: Where `valid_mask` makes its masks.
 
     Raises:
         ConfigError: The matrix is not (B, 3, 3) floating point, or a size is not positive.
@@ -40,6 +45,7 @@ class GeometricTransform:
     matrix: Tensor
     size: tuple[int, int]
     output_size: tuple[int, int]
+    device: torch.device | str = "cpu"
 
     def __post_init__(self) -> None:
         if self.matrix.dim() != 3 or self.matrix.shape[1:] != (3, 3) or not self.matrix.is_floating_point():
@@ -47,6 +53,7 @@ class GeometricTransform:
                 f"matrix of a GeometricTransform is {tuple(self.matrix.shape)} {self.matrix.dtype}; "
                 "expected (B, 3, 3) floating point"
             )
+        object.__setattr__(self, "matrix", self.matrix.cpu())
         if min(*self.size, *self.output_size) < 1:
             raise ConfigError(
                 f"sizes of a GeometricTransform are {self.size} and {self.output_size}; expected (H, W) above 0"
@@ -74,7 +81,7 @@ class GeometricTransform:
             output_size: (H, W) of the output in pixels, `size` if None. Another aspect stretches the image.
             scale: Smallest and largest crop as a fraction of the side, within (0, 1].
             flip: Probability of a horizontal flip, 0 to 1.
-            device: Device of the matrix, which is float32.
+            device: Where `valid_mask` makes its masks; None for the CPU.
 
         Raises:
             ConfigError: `scale` or `flip` is out of range.
@@ -104,7 +111,7 @@ class GeometricTransform:
         matrix[:, :2, 2] = shift
         matrix[mirrored, 0] *= -1.0
         matrix[mirrored, 0, 2] += output_size[1] - 1
-        return cls(matrix.to(device=device, dtype=torch.float32), size, output_size)
+        return cls(matrix.float(), size, output_size, device or "cpu")
 
     def apply_image(self, image: Tensor) -> Tensor:
         """Transform images (B, ..., C, H, W) to (B, ..., C, H', W') bilinearly; pixels from outside are zero.
@@ -112,10 +119,10 @@ class GeometricTransform:
         There is no low-pass filter: reduce by at most 2.
         """
         self._check(image, self.size)
-        return self._warp(image, self.matrix, self.output_size, "bilinear")
+        return self._warp(image, self.output_size, "bilinear")
 
     def apply_features(self, features: Tensor) -> Tensor:
-        """Transform feature maps bilinearly, by the image's matrix conjugated to their grid.
+        """Transform feature maps bilinearly, as the image that they are a grid over.
 
         Cell u of a map at stride s lies at pixel s u + (s - 1) / 2. Interpolation changes the length of vectors:
         normalise unit vectors again.
@@ -127,9 +134,8 @@ class GeometricTransform:
             (B, ..., C, h', w') over the output image at the same stride (rounded to whole cells).
         """
         self._check(features, None)
-        grid = (int(features.shape[-2]), int(features.shape[-1]))
-        output = self._output_grid(grid)
-        return self._warp(features, self._conjugated(grid, output), output, "bilinear")
+        output = self._output_grid((int(features.shape[-2]), int(features.shape[-1])))
+        return self._warp(features, output, "bilinear")
 
     def apply_mask(self, mask: Tensor, fill: int = IGNORE) -> Tensor:
         """Transform maps of ids (B, ..., H, W) to (B, ..., H', W') with the nearest pixel, which makes no new ids.
@@ -139,15 +145,12 @@ class GeometricTransform:
         if mask.is_floating_point():
             raise ConfigError(f"apply_mask got {mask.dtype}; expected integer ids (use apply_image for soft masks)")
         self._check(mask, self.size)
-        ids = self._warp(mask.unsqueeze(-3).float(), self.matrix, self.output_size, "nearest").squeeze(-3)
-        seen = self._valid(self.matrix, self.size, self.output_size)
-        seen = seen.reshape(seen.shape[0], *[1] * (mask.dim() - 3), *seen.shape[1:])
-        return ids.round().to(mask.dtype).masked_fill(~seen, fill)
+        shifted = mask.unsqueeze(-3).float() - fill  # outside the source, a warp gives 0
+        return (self._warp(shifted, self.output_size, "nearest").squeeze(-3) + fill).to(mask.dtype)
 
     def valid_mask(self, grid: tuple[int, int]) -> Tensor:
         """Which cells (B, h', w') bool come from inside the source, after a map of `grid` (h, w) is transformed."""
-        output = self._output_grid(grid)
-        return self._valid(self._conjugated(grid, output), grid, output)
+        return _inside(self._sources(self._output_grid(grid), self.device, torch.float32))
 
     def inverse(self) -> "GeometricTransform":
         """The transformation from the output back to the source; its `valid_mask` shows what Phi kept.
@@ -157,7 +160,7 @@ class GeometricTransform:
             >>> int(phi.inverse().valid_mask((16, 16)).sum())  # a quarter of the source's cells
             64
         """
-        return GeometricTransform(torch.linalg.inv(self.matrix), self.output_size, self.size)
+        return GeometricTransform(torch.linalg.inv(self.matrix), self.output_size, self.size, self.device)
 
     def _check(self, x: Tensor, size: tuple[int, int] | None) -> None:
         if x.shape[0] != self.matrix.shape[0] or (size is not None and tuple(x.shape[-2:]) != size):
@@ -172,43 +175,34 @@ class GeometricTransform:
         )
         return rows, columns
 
-    def _conjugated(self, grid: tuple[int, int], output: tuple[int, int]) -> Tensor:
-        """The matrix between the cells of two grids, (B, 3, 3): S'^-1 M S with S: u -> s u + (s - 1) / 2."""
-        (sy, sx), (ty, tx) = (
-            (n[0] / g[0], n[1] / g[1]) for n, g in ((self.size, grid), (self.output_size, output))
-        )
-        to_pixels = self.matrix.new_tensor([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]])
-        to_cells = self.matrix.new_tensor([[1 / tx, 0, (1 / tx - 1) / 2], [0, 1 / ty, (1 / ty - 1) / 2], [0, 0, 1]])
-        return _product(to_cells, _product(self.matrix, to_pixels))
+    def _sources(self, output: tuple[int, int], device: torch.device | str, dtype: torch.dtype) -> Tensor:
+        """Where the cells of a grid over the output come from, (B, *output, 2): x and y, -1 and 1 at its edges.
 
-    @staticmethod
-    def _valid(matrix: Tensor, size: tuple[int, int], output: tuple[int, int]) -> Tensor:
-        """(B, h', w') bool: output positions that come from inside the outer edges of the source."""
-        back = torch.linalg.inv(matrix)[..., None, None]  # (B, 3, 3, 1, 1)
-        v = torch.arange(output[0], device=matrix.device, dtype=matrix.dtype)[:, None]
-        u = torch.arange(output[1], device=matrix.device, dtype=matrix.dtype)
-        x = back[:, 0, 0] * u + back[:, 0, 1] * v + back[:, 0, 2]  # (B, h', w')
-        y = back[:, 1, 0] * u + back[:, 1, 1] * v + back[:, 1, 2]
-        edge = 0.5 + 1e-3  # a thousandth of a cell for rounding
-        seen: Tensor = (x >= -edge) & (x <= size[1] - 1 + edge) & (y >= -edge) & (y <= size[0] - 1 + edge)
-        return seen
+        In coordinates that are -1 and 1 at the edges, Phi is the same for an image and for any grid over it.
+        """
+        phi = torch.linalg.inv(_from_edges(self.output_size)) @ self.matrix.double() @ _from_edges(self.size)
+        back = torch.linalg.inv(phi)[:, None, None, :2].to(dtype)  # (B, 1, 1, 2, 3)
+        back = back.to(device, non_blocking=True)
+        v, u = (torch.linspace(1 / n - 1, 1 - 1 / n, n, device=device, dtype=dtype)[:, None] for n in output)
+        return torch.addcmul(torch.addcmul(back[..., 2], back[..., 1], v[:, None]), back[..., 0], u)
 
-    def _warp(self, x: Tensor, matrix: Tensor, output: tuple[int, int], mode: str) -> Tensor:
-        """Warp (B, ..., C, H, W) by pixel-centre matrices (B, 3, 3), zero outside the source."""
-        batch, (rows, columns) = x.shape[0], x.shape[-2:]
-        flat = x.reshape(batch, -1, rows, columns)  # frames become channels: one matrix per clip
+    def _warp(self, x: Tensor, output: tuple[int, int], mode: str) -> Tensor:
+        """Warp (B, ..., C, H, W) to (B, ..., C, *output), zero outside the source."""
+        flat = x.reshape(x.shape[0], -1, *x.shape[-2:])  # frames become channels: one matrix per clip
         dtype = torch.promote_types(x.dtype, torch.float32)
-        # Without autocast, because bfloat16 cannot hold coordinates of several hundred pixels. align_corners=True:
-        # kornia then normalises by the outermost pixel centres, as the matrix here does. The half pixel between
-        # these and the edge repeats the outermost pixel, as F.interpolate does.
-        with torch.autocast(x.device.type, enabled=False):
-            warped: Tensor = warp_affine(
-                flat.to(dtype), matrix[:, :2].to(dtype), output, mode, padding_mode="border", align_corners=True
-            )
-        warped = warped * self._valid(matrix, (rows, columns), output).unsqueeze(1)
+        sources = self._sources(output, x.device, dtype)  # (B, h', w', 2)
+        # Between the outermost pixel centres and the edge the outermost pixel is repeated, as F.interpolate does.
+        warped = F.grid_sample(flat.to(dtype), sources, mode, padding_mode="border", align_corners=False)
+        warped = warped * _inside(sources).unsqueeze(1)
         return warped.reshape(*x.shape[:-2], *output).to(x.dtype)
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """Matrix product of (..., 3, 3) that autocast and TF32 do not change."""
-    return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2)
+def _from_edges(size: tuple[int, int]) -> Tensor:
+    """The matrix (3, 3) from coordinates that are -1 and 1 at the edges to those of pixel centres."""
+    H, W = size
+    return torch.tensor([[W / 2, 0, (W - 1) / 2], [0, H / 2, (H - 1) / 2], [0, 0, 1]], dtype=torch.float64)
+
+
+def _inside(sources: Tensor) -> Tensor:
+    """Which of the places (..., 2) lie inside the source: bool (...)."""
+    return (sources.abs() <= 1 + _ROUNDING).all(dim=-1)

@@ -5,6 +5,7 @@ from collections import deque
 from time import perf_counter
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class DataWait(Callback):
         if not self._spans:
             return
         fraction = sum(w for w, _ in self._spans) / sum(t for _, t in self._spans)
-        pl_module.log("train/data_wait", fraction, rank_zero_only=True)
+        # A tensor of the CPU stays there. Of a number, Lightning would make one on the device, and wait for it.
+        pl_module.log("train/data_wait", torch.tensor(fraction), rank_zero_only=True)
         if fraction > MUCH and len(self._spans) >= min(20, self.steps) and not self._warned:
             self._warned = True
             log.warning(

@@ -1,0 +1,76 @@
+"""The package on a pretended CUDA device: all of it runs there, and how often the host waits and what it launches.
+
+`python tests/pretend/pretend.py --places` prints what is counted here, with the lines that cause it.
+"""
+
+import pytest
+
+import pretend
+
+TRAINING_WAITS = 3
+"""Most waits of a training step: clips with objects, the progress bar's loss, in fp16 the gradient scaler's."""
+FRAME_WAITS, FRAME_LAUNCHES = 15, 6400
+"""Most of both for a 480p frame of resnet18."""
+SHIPPED_WAITS, SHIPPED_LAUNCHES = 26, 15000
+"""Most of both for a 480p frame of the shipped model, which also removes outliers."""
+PART_WAITS = {"VideoSegmenter": 40, "SegmentationObjective": 6, "encode_frames": 12, "DavisScore": 12}
+"""Most waits of parts, by the start of their names; others have none."""
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(pretend.why_not() is not None, reason=pretend.why_not() or ""),
+]
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory):
+    return pretend.build(tmp_path_factory.mktemp("pretend"))
+
+
+def failures(rows):
+    return "\n".join(f"{row['name']}: {row['error']}" for row in rows if row["error"])
+
+
+def held(row, waits, launches=None):
+    """What is wrong with the counts of a row; None if nothing is."""
+    if row["waits"] <= waits and (launches is None or row["launches"] <= launches):
+        return None
+    places = "; ".join(f"{count} x {place}" for place, count in row["waited"])
+    counts = f"{row['waits']} waits (most {waits}), {row['launches']} launches (most {launches})"
+    return f"{row['name']}: {counts}: {places}"
+
+
+def test_the_device_counts_and_refuses_what_cuda_does(libraries):
+    rows = {row["name"]: row for row in pretend.run("rules", libraries)}
+    for name, row in rows.items():
+        kind, _, what = name.partition(": ")
+        assert row["error"] == (what if kind == "refused" else None), name
+        assert (row["waits"] > 0) == (kind == "waits"), name
+    assert rows["free: slice"]["launches"] == 0
+    assert rows["free: masked by where"]["launches"] == 2  # it makes a tensor of the number
+
+
+def test_every_part_runs_and_waits_no_more_than_it_must(libraries):
+    rows = pretend.run("parts", libraries)
+    assert not failures(rows)
+    for row in rows:
+        most = max((most for start, most in PART_WAITS.items() if row["name"].startswith(start)), default=0)
+        most = PART_WAITS["VideoSegmenter"] if row["name"].endswith("VideoSegmenter") else most
+        assert (wrong := held(row, most)) is None, wrong
+
+
+def test_a_life_cycle_runs_and_a_training_step_hardly_waits(libraries):
+    """Fit with refreshes, resume, validate, test and predict; deterministic; on a GPU without bf16."""
+    rows = pretend.run("training", libraries)
+    assert not failures(rows)
+    assert len(rows) == 8  # each training with and without L_seg
+    for row in rows:
+        assert (wrong := held(row, TRAINING_WAITS)) is None, wrong
+
+
+def test_a_frame_of_video_is_few_launches(libraries):
+    rows = pretend.run("frames", libraries)
+    assert not failures(rows)
+    for row in rows:
+        most = (SHIPPED_WAITS, SHIPPED_LAUNCHES) if "shipped" in row["name"] else (FRAME_WAITS, FRAME_LAUNCHES)
+        assert (wrong := held(row, *most)) is None, wrong

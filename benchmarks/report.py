@@ -43,6 +43,8 @@ def write(results_folder: Path = RESULTS, page: Path = PAGE) -> None:
         text += part_table(parts)
     text += ["## How time and memory grow", ""]
     text += curve_table([r for r in results if isinstance(r, Curve)], page.with_suffix(""))
+    if (gpu := page.with_suffix("") / "gpu_check.md").is_file():
+        text += ["", "## On one GPU", "", "Written by `make gpu-check`.", "", gpu.read_text()]
     page.write_text("\n".join(text).rstrip() + "\n")
 
 

@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from vos_umec.data.synthetic import SyntheticVOS
 from vos_umec.inference.segmenter import VideoSegmenter
@@ -118,3 +119,20 @@ def annotated_windows(segmenter: VideoSegmenter, K: int) -> VideoSegmenter:
 
     segmenter._readout = patched
     return segmenter
+
+
+def video(frames: int, size: tuple[int, int]) -> list[NDArray[np.uint8]]:
+    """A picture of colored squares that moves by a pixel a frame."""
+    H, W = size
+    squares = np.random.default_rng(0).integers(0, 255, (H // 8 + 9, W // 8 + 9, 3))
+    picture = np.kron(squares, np.ones((8, 8, 1))).astype(np.uint8)
+    return [np.ascontiguousarray(picture[t % 40 : t % 40 + H, t % 40 : t % 40 + W]) for t in range(frames)]
+
+
+def bars(size: tuple[int, int], objects: int) -> NDArray[np.uint8]:
+    """A mask of objects side by side."""
+    H, W = size
+    mask = np.zeros(size, np.uint8)
+    for k in range(objects):
+        mask[H // 5 : H // 2, k * W // (objects + 1) + 9 : (k + 1) * W // (objects + 1) - 9] = k + 1
+    return mask

@@ -1,12 +1,14 @@
 """The benchmarks' own harness: what it measures and what it makes of it."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -85,3 +87,33 @@ def test_results_become_one_page(load, tmp_path):
     assert "**1.00**" in page
     assert "| backward | 700 ms | 70 % |" in page
     assert (tmp_path / "page" / "sorting-points.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_the_gpu_check_runs_on_a_cpu(tmp_path):
+    command = [sys.executable, str(FOLDER / "gpu_check.py"), "--device", "cpu", "--quick", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    rows = json.loads((tmp_path / "gpu_check.json").read_text())["rows"]
+    parts = {"equality", "clustering", "training", "processes", "inference_speed", "training_speed"}
+    assert {row["part"] for row in rows} == parts
+    assert "| equality |" in (tmp_path / "gpu_check.md").read_text()
+
+
+def test_the_gpu_check_says_where_there_is_no_gpu():
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "gpu_check.py")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "--device cpu --quick" in done.stderr
+
+
+def test_a_missed_gate_is_named(load, tmp_path):
+    report = load("gpu_check").Report(tmp_path, "a GPU", part="speed")
+    report.add("read-out", "9 ms", "under 5 ms", holds=False)
+    report.add("refresh", "3 s")
+    page = (tmp_path / "gpu_check.md").read_text()
+    assert "| speed | read-out | 9 ms | under 5 ms | **missed** |" in page
+    assert "| speed | refresh | 3 s |  |  |" in page

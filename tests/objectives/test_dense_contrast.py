@@ -6,13 +6,14 @@ from objective_toys import ConvEncoder, PooledEncoder, moving_clip, slow_info_nc
 from vos_umec.errors import ConfigError
 from vos_umec.objectives.base import EncodedClip
 from vos_umec.objectives.cells import jittered_grid
-from vos_umec.objectives.dense_contrast import DenseContrastObjective
+from vos_umec.objectives.dense_contrast import DenseContrastObjective, _choose_frames
 from vos_umec.transforms.geometric import GeometricTransform
 
 
 def slow_dense_contrast(E, frames, anchors, cross_anchors, tau, cross_tau, w_cross, **phi_settings):
     """The definition, cell by cell, with the same draws in the same order."""
     B, T, _, H, W = frames.shape
+    a = torch.randint(T, (B, 1)).flatten().tolist()
     phi = GeometricTransform.sample(B, (H, W), **phi_settings)
     keys = [[E(frames[b, t][None]).key[0] for t in range(T)] for b in range(B)]
     views = phi.apply_image(frames)
@@ -28,10 +29,10 @@ def slow_dense_contrast(E, frames, anchors, cross_anchors, tau, cross_tau, w_cro
         for b in range(B)
     ]
     lattice = jittered_grid(B, (h, w), anchors)
-    every = [(b, keys[b][0][:, c // w, c % w]) for b in range(B) for c in lattice[b].tolist()]
+    every = [(b, keys[b][a[b]][:, c // w, c % w]) for b in range(B) for c in lattice[b].tolist()]
     total, count, agree = 0.0, 0, 0
     for b in range(B):
-        for t in range(1, T):
+        for t in set(range(T)) - {a[b]}:
             for y in range(h):
                 for x in range(w):
                     teacher = seen[b][t][:, y, x].detach()
@@ -43,8 +44,8 @@ def slow_dense_contrast(E, frames, anchors, cross_anchors, tau, cross_tau, w_cro
                     count += 1
     lattice = jittered_grid(B, (h, w), cross_anchors)
     pick = [[(c // w, c % w) for c in lattice[b].tolist()] for b in range(B)]
-    x = torch.stack([torch.stack([warped[b][0][:, i, j] for i, j in pick[b]]) for b in range(B)])
-    y = torch.stack([torch.stack([seen[b][0][:, i, j] for i, j in pick[b]]) for b in range(B)])
+    x = torch.stack([torch.stack([warped[b][a[b]][:, i, j] for i, j in pick[b]]) for b in range(B)])
+    y = torch.stack([torch.stack([seen[b][a[b]][:, i, j] for i, j in pick[b]]) for b in range(B)])
     cross, _ = slow_info_nce(x, y, lattice, torch.ones_like(lattice, dtype=torch.bool), w, cross_tau, 0.0)
     return total / count + w_cross * cross, agree / count
 
@@ -74,6 +75,14 @@ def test_still_clips_agree_with_their_labels_under_flips():
     assert float(parts["dense_accuracy"]) == 1  # 8 x 8 anchors on an 8 x 8 grid: every cell is an anchor
     assert float(parts["loss"].detach()) < 1e-5
     assert float(parts["cross_accuracy"]) == 1
+
+
+def test_any_frame_of_a_clip_gives_its_anchors():
+    chosen, others = _choose_frames(300, 4, torch.device("cpu"))
+    others = others.view(300, 3)
+    for b in range(300):
+        assert {int(chosen[b]), *others[b].tolist()} == set(range(4 * b, 4 * b + 4))
+    assert torch.bincount(chosen % 4).min() > 50
 
 
 def test_autocast_and_one_cell_grids_stay_finite():

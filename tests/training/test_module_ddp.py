@@ -22,6 +22,9 @@ class Clips(Dataset):
         return clip
 
 
+OBJECTIVES = [{"class_path": f"vos_umec.{name}Objective"} for name in ("Equivariance", "DenseContrast")]
+
+
 class Watched(UMECModule):
     """Fails where another part has moved than expected, or the processes' weights are no longer the same."""
 
@@ -52,7 +55,10 @@ class Watched(UMECModule):
     ("options", "moves"),
     [
         ({"segmentation": {"max_objects": 1}, "freeze_encoder": True}, {"mask_encoder", "decoder"}),
-        ({"segmentation": {"max_objects": 1, "rounds": 0}}, {"encoder", "mask_encoder"}),  # D takes no part
+        (
+            {"segmentation": {"max_objects": 1, "rounds": 0}, "objectives": OBJECTIVES},
+            {"encoder", "mask_encoder"},  # D takes no part
+        ),
     ],
 )
 def test_two_processes_move_the_same_parts_alike(options, moves, tmp_path):

@@ -61,6 +61,20 @@ def test_one_crop_for_all_frames_and_segments_of_a_clip(batch: dict[str, object]
     assert len(side.round(decimals=2).unique()) > 1, "another crop for each clip"
 
 
+def test_each_frame_is_cropped_anew_with_its_segments_and_flipped_as_its_clip(batch: dict[str, object]) -> None:
+    augmented = ClipAugment(crop=64, scale=(0.5, 0.8), each_frame=True)(batch)
+    frames, segments = pixels(augmented["frames"]), augmented["segments"]
+    assert frames.shape == (4, 3, 3, 64, 64)
+    for t in range(3):
+        torch.testing.assert_close(frames[:, t, 0], torch.full((4, 64, 64), 10.0 * t), rtol=0, atol=1e-2)
+    row, column = frames[:, :, 1] / 2, frames[:, :, 2] / 2  # where each pixel comes from
+    nearest = (row.round() // 8 + 16 * (column.round() // 8)).to(torch.uint8)
+    assert (segments == nearest).float().mean() > 0.97  # rounding apart, the same pixels
+    across = column[..., 0, -1] - column[..., 0, 0]  # (4, 3), negative where flipped
+    assert (across.sign() == across[:, :1].sign()).all()
+    assert len(across.abs().round(decimals=2).unique()) == 12, "another crop for each frame"
+
+
 def test_flips_about_half_of_the_clips() -> None:
     ramp = torch.arange(32, dtype=torch.uint8).expand(200, 1, 3, 32, 32)
     augmented = ClipAugment(crop=32, scale=(1.0, 1.0))({"frames": ramp})

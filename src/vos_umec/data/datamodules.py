@@ -41,6 +41,8 @@ class ClipDataModule(EvaluationDataModule):
         short_side: Short side in pixels to which frames are decoded.
         crop: Side of the training square in pixels.
         crop_scale: Smallest and largest part of the decoded square's side that is cut out for it.
+        crop_each_frame: Crop each frame of a clip anew, its pseudo masks with it. For objectives that do not
+            compare places in frames: cycle consistency and frame similarity.
         copy_paste: Probability that a clip becomes a copy-paste composite, see `CopyPaste`.
         batch_size: B, clips per batch on each device.
         clips_per_video: Clips drawn from each video in an epoch.
@@ -70,6 +72,7 @@ class ClipDataModule(EvaluationDataModule):
         short_side: int = 319,
         crop: int = 256,
         crop_scale: tuple[float, float] = (0.8, 1.0),
+        crop_each_frame: bool = False,
         copy_paste: float = 0.0,
         batch_size: int = 12,
         clips_per_video: int = 1,
@@ -83,7 +86,7 @@ class ClipDataModule(EvaluationDataModule):
             raise ConfigError(f"batch_size is {batch_size} and crop is {crop}; expected at least 1")
         self.gap = gap
         self.short_side = short_side
-        self.augment = ClipAugment(crop, crop_scale)
+        self.augment = ClipAugment(crop, crop_scale, crop_each_frame)
         self.copy_paste = CopyPaste(copy_paste)
 
     def train_root(self) -> Path:

@@ -112,7 +112,9 @@ def color_clusters(colors: Tensor, count: int, iterations: int = 10) -> Tensor:
     centers = colors[first]  # (1, C)
     apart = (colors - centers).square().sum(dim=1)  # (n,) to the nearest center
     for _ in range(1, count):
-        drawn = torch.multinomial(apart + 1e-12, 1)  # possible even where every color is a center
+        # One point, with a probability in proportion to `apart`: the least of exponential draws of these rates.
+        # For torch.multinomial the host waits for the device.
+        drawn = (torch.empty_like(apart).exponential_() / (apart + 1e-12)).argmin()[None]
         centers = torch.cat((centers, colors[drawn]))
         apart = torch.minimum(apart, (colors - colors[drawn]).square().sum(dim=1))
     for _ in range(iterations):

@@ -20,7 +20,9 @@ class CycleConsistencyObjective(CorrespondenceObjective):
         W_k = A_0 ... A_{k-1} A'_{k-1} ... A'_0,   L = - mean over k = 2..T-1 and i of log W_k[i, i].
 
     Source: "Space-Time Correspondence as a Contrastive Random Walk", Jabri et al., NeurIPS 2020, arXiv 2006.14613.
-    Unlike there, nodes are pooled keys, which are matched later, and not the output of a separate head. The
+    Unlike there, nodes are pooled keys, which are matched later, and not the output of a separate head. Edges are
+    dropped separately each way; its code drops them in place, so that the way back also lacks those of the way
+    forth, 19 % in all. It crops each frame anew: for that give the data module `crop_each_frame: true`. The
     features of `EncodedClip` are not used; with the defaults the patches of a frame have three times its pixels.
 
     Args:

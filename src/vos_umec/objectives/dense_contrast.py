@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vos_umec.distributed import gather_batch
 from vos_umec.errors import ConfigError
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 from vos_umec.objectives.cells import jittered_grid, read_cells
@@ -12,13 +13,13 @@ from vos_umec.transforms.geometric import GeometricTransform
 
 
 class DenseContrastObjective(CorrespondenceObjective):
-    """Classify every cell of the later frames among anchors from the first frames of all clips.
+    """Classify every cell of a clip among anchors from one frame of each clip.
 
-    Anchors are keys of the first frames on a jittered lattice. With Phi a random crop and flip, the teacher
-    E(Phi(I_t)), without gradient, labels each cell with the anchor of its own clip that is most similar. The
-    student Phi(E(I_t)) learns that label among the anchors of all clips, by cross-entropy. The cross-view term
-    matches Phi(E(I_0)) with E(Phi(I_0)) on a coarser lattice by InfoNCE, with gradients into both. Each step
-    encodes every frame twice.
+    Anchors are keys on a jittered lattice of frame a, which is drawn at random for each clip. With Phi a random
+    crop and flip, the teacher E(Phi(I_t)), without gradient, labels each cell of the other frames with the anchor
+    of its own clip that is most similar. The student Phi(E(I_t)) learns that label among the anchors of all clips,
+    by cross-entropy. The cross-view term matches Phi(E(I_a)) with E(Phi(I_a)) on a coarser lattice by InfoNCE, with
+    gradients into both. "All clips" are those of all processes. Each step encodes every frame twice.
 
     Source: "Dense Unsupervised Learning for Video Segmentation", Araslanov et al., NeurIPS 2021, arXiv 2111.06265.
 
@@ -71,22 +72,26 @@ class DenseContrastObjective(CorrespondenceObjective):
         B, T = clip.require_frames(2, "dense contrast")
         device = clip.frames.device
         size = (int(clip.frames.shape[-2]), int(clip.frames.shape[-1]))
+        chosen, others = _choose_frames(B, T, device)
         phi = GeometricTransform.sample(B, size, scale=self.phi_scale, flip=self.flip, device=device)
-        views = phi.apply_image(clip.frames)  # (B, T, 3, H, W)
+        views = phi.apply_image(clip.frames).flatten(0, 1)  # (B*T, 3, H, W)
         keys = clip.keys  # (B, T, D, h, w)
         with torch.no_grad():  # after the keys: older torch reuses the weights that autocast cast first
-            teacher = clip.encode(views[:, 1:].flatten(0, 1)).key.unflatten(0, (B, T - 1))
+            teacher = clip.encode(views[others]).key.unflatten(0, (B, T - 1))
         grid = (int(keys.shape[-2]), int(keys.shape[-1]))
-        student = F.normalize(phi.apply_features(keys), dim=2)
+        student = F.normalize(phi.apply_features(keys), dim=2).flatten(0, 1)  # (B*T, D, h, w)
 
-        anchors = read_cells(keys[:, 0], jittered_grid(B, grid, self.anchors, device))  # (B, A, D)
-        dense, dense_accuracy = self._classify(student[:, 1:], teacher, anchors)
+        anchors = read_cells(
+            keys.flatten(0, 1).index_select(0, chosen), jittered_grid(B, grid, self.anchors, device)
+        )  # (B, A, D)
+        rows = student.permute(0, 2, 3, 1).index_select(0, others).flatten(0, 2)  # (B*(T-1)*h*w, D)
+        dense, dense_accuracy = self._classify(rows, teacher, anchors)
 
         cells = jittered_grid(B, grid, self.cross_anchors, device)
-        first_view = clip.encode(views[:, 0]).key
+        view = clip.encode(views[chosen]).key  # (B, D, h, w)
         cross, cross_accuracy = info_nce(
-            read_cells(student[:, 0], cells),
-            read_cells(first_view, cells),
+            read_cells(student.index_select(0, chosen), cells),
+            read_cells(view, cells),
             cells,
             phi.valid_mask(grid).flatten(1).gather(1, cells),
             width=grid[1],
@@ -101,11 +106,22 @@ class DenseContrastObjective(CorrespondenceObjective):
             "cross_accuracy": cross_accuracy,
         }
 
-    def _classify(self, student: Tensor, teacher: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of student cells (B, T-1, D, h, w) among all anchors (B, A, D), and its accuracy."""
+    def _classify(self, rows: Tensor, teacher: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of the student's cells among the anchors of all processes, and its accuracy.
+
+        Cells are (B*(T-1)*h*w, D) of the student, (B, T-1, D, h, w) of the teacher; own anchors are (B, A, D).
+        """
         B, A = anchors.shape[:2]
+        all_anchors, first = gather_batch(anchors)  # (R*B, A, D)
         with torch.no_grad():
             own = torch.einsum("btdhw,bad->bthwa", teacher, anchors).argmax(dim=-1)  # (B, T-1, h, w)
-            labels = own + A * torch.arange(B, device=own.device).view(B, 1, 1, 1)
-        cells = student.permute(0, 1, 3, 4, 2).flatten(0, 3)  # (B*(T-1)*h*w, D)
-        return matching_cross_entropy(cells, anchors.flatten(0, 1), labels.flatten(), self.tau)
+            labels = own + A * torch.arange(first, first + B, device=own.device).view(B, 1, 1, 1)
+        return matching_cross_entropy(rows, all_anchors.flatten(0, 1), labels.flatten(), self.tau)
+
+
+def _choose_frames(B: int, T: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Draw one frame of each clip: its place (B,) among the B*T frames of the batch, and those of the others."""
+    drawn = torch.randint(T, (B, 1), device=device)
+    in_clip = (drawn + torch.arange(T, device=device)) % T  # (B, T), the drawn one first
+    places = torch.arange(0, B * T, T, device=device)[:, None] + in_clip
+    return places[:, 0], places[:, 1:].flatten()

@@ -20,9 +20,10 @@ class EquivarianceObjective(CorrespondenceObjective):
     * Long term (eq. 8 to 10): E(I_t) should equal A^T Phi(E(I_t')), for frames at least `long_gap` apart. A is the
       affinity from E(Phi(I_t')) to E(I_t).
 
-    "Equal" is measured on random cells by InfoNCE. One transformed frame of each clip serves both terms, as I_t of
-    the first and I_t' of the second. The long term leaves out the cells of I_t that Phi crops away. Each term
-    leaves out clips without two frames near or far enough. Clips of a few short runs far apart suit both terms.
+    "Equal" is measured on random cells by InfoNCE, whose negatives come from the clips of all processes. One
+    transformed frame of each clip serves both terms, as I_t of the first and I_t' of the second. The long term
+    leaves out the cells of I_t that Phi crops away. Each term leaves out clips without two frames near or far
+    enough. Clips of a few short runs far apart suit both terms.
 
     Source: UMEC, Li et al., CVPR 2023, arXiv 2303.10100.
 

@@ -21,8 +21,8 @@ class FrameSimilarityObjective(CorrespondenceObjective):
 
     Source: "Rethinking Self-supervised Correspondence Learning: A Video Frame-level Similarity Perspective", Xu and
     Wang, ICCV 2021, arXiv 2103.17263, without negatives as in SimSiam, Chen and He, CVPR 2021, arXiv 2011.10566.
-    Unlike there, z pools the keys, which are matched later, and not projected trunk features; and frames are not
-    augmented on their own.
+    Unlike there, z pools the keys, which are matched later, and not projected trunk features; and the colors of
+    frames are not altered. It crops each frame anew: give the data module `crop_each_frame: true`.
 
     Args:
         key_dim: D, the width of E's keys; `UMECModule` fills it in.

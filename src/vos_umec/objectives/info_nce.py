@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from vos_umec.distributed import gather_batch
+
 CPU_SCORES, OTHER_SCORES = 2**20, 2**26
 """Similarities held at once: what fits the cache of a CPU core; 256 MiB in fp32 elsewhere."""
 
@@ -20,8 +22,9 @@ def info_nce(
     """Cross-entropy of finding each query's own target among the targets of all clips.
 
     L = - mean_i log( exp(x_i y_i / tau) / sum_j exp(x_i y_j / tau) ), where j runs over i, the cells of other clips
-    and the cells of the same clip farther than `radius` from i: nearer cells may show the same thing. Products
-    follow autocast, the rest is fp32. Source: InfoNCE, van den Oord et al. 2018, arXiv 1807.03748.
+    and the cells of the same clip farther than `radius` from i: nearer cells may show the same thing. The other
+    clips are those of all processes, which call this together, each with as many clips. Products follow autocast,
+    the rest is fp32. Source: InfoNCE, van den Oord et al. 2018, arXiv 1807.03748.
 
     Args:
         queries: Unit vectors x (B, S, D).
@@ -33,23 +36,29 @@ def info_nce(
         radius: Euclidean distance in cells up to which other cells of the clip are no negatives.
 
     Returns:
-        The loss, 0 when no pair is valid, and the fraction of queries whose own target is the most similar.
+        The loss, 0 when no pair is valid, and the fraction of queries whose own target is the most similar. Their
+        mean over the processes is that over all valid pairs, and the same holds for gradients.
     """
     B, S = valid.shape
-    scores = torch.einsum("iad,jbd->iajb", queries, targets)  # (B, S, B, S)
+    targets, first = gather_batch(targets)  # (R*B, S, D)
+    valid_targets, _ = gather_batch(valid)  # (R*B, S)
+    clips = len(targets)
+    scores = torch.einsum("iad,jbd->iajb", queries, targets)  # (B, S, R*B, S)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) / tau
     row, column = torch.div(cells, width, rounding_mode="floor"), cells % width
     apart = (row[:, :, None] - row[:, None, :]).square() + (column[:, :, None] - column[:, None, :]).square()
     near = apart <= radius**2  # (B, S, S)
     near &= ~torch.eye(S, dtype=torch.bool, device=near.device)
-    own = torch.eye(B, dtype=torch.bool, device=near.device)[:, None, :, None]  # (B, 1, B, 1)
-    left_out = (own & near[:, :, None, :]) | ~valid
+    clip = torch.arange(clips, device=near.device)
+    own = (clip[first : first + B, None] == clip)[:, None, :, None]  # (B, 1, R*B, 1)
+    left_out = (own & near[:, :, None, :]) | ~valid_targets
     # Finite instead of -inf: without a valid pair, everything in a row is left out.
-    scores = scores.masked_fill(left_out, torch.finfo(scores.dtype).min).flatten(2).flatten(0, 1)  # (B*S, B*S)
-    matched = scores.diagonal()
+    scores = scores.masked_fill(left_out, torch.finfo(scores.dtype).min).flatten(2).flatten(0, 1)  # (B*S, R*B*S)
+    matched = scores.diagonal(offset=first * S)  # (B*S,)
     loss = torch.where(valid.flatten(), scores.logsumexp(dim=1) - matched, 0.0)
-    count = valid.sum().clamp(min=1)
-    right = (scores.detach().argmax(dim=1) == torch.arange(B * S, device=scores.device)) & valid.flatten()
+    count = valid_targets.sum().clamp(min=1) / (clips // B)  # mean over processes
+    best = scores.detach().argmax(dim=1) - first * S
+    right = (best == torch.arange(B * S, device=scores.device)) & valid.flatten()
     return loss.sum() / count, right.sum() / count
 
 

@@ -24,8 +24,9 @@ class PhotometricObjective(CorrespondenceObjective):
         L = mean_q smooth-L1( 20 A^T c_r, 20 c_q )
 
     Source: "MAST: A Memory-Augmented Self-supervised Tracker", Lai et al., CVPR 2020, arXiv 2002.07793. Unlike
-    there, keys have unit norm and a temperature, as elsewhere in UMEC, and the loss is taken on E's grid. The
-    features of `EncodedClip` are not used.
+    there, keys have unit norm and a temperature, as elsewhere in UMEC, and the loss is taken on E's grid. Colors
+    are averaged over each cell, where the source takes one pixel of it. Cells of the window outside the frame take
+    no part, where in the source they have score 0 and color 0. The features of `EncodedClip` are not used.
 
     Args:
         references: Largest number of earlier frames that a frame is rebuilt from.

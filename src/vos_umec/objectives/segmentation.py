@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vos_umec.constants import IGNORE
-from vos_umec.distributed import on_any_rank
+from vos_umec.distributed import count_per_process, sum_over_processes
 from vos_umec.errors import ConfigError
 from vos_umec.matching.readout import Readout
 from vos_umec.models.umec import UMEC
@@ -20,13 +20,15 @@ class SegmentationObjective:
     """L_seg of a batch of clips: some segments of each clip are propagated, and compared with the pseudo masks.
 
     The clip's first frame is the first reference. Query frames are drawn from the later ones and segmented in
-    their order; each may serve as a reference for the next.
+    their order; each may serve as a reference for the next. The loss is taken after each round of refinement. Round
+    0, the coarse mask of label propagation, learns through the rounds that refine it. It has a loss of its own only
+    where there are no rounds. The paper leaves this open.
 
     Attributes:
         max_objects: K, the most segments of a clip that are drawn as objects.
         queries: Query frames of a clip.
         references: N at most: the first frame and the query frames before; so never more than `queries`.
-        rounds: R, refinement rounds that are unrolled.
+        rounds: R, refinement rounds that are unrolled; with 0, L_seg teaches label propagation alone.
         own_mask_probability: Probability that a query frame serves as a reference with the network's own mask,
             without gradient, rather than with its pseudo mask (scheduled sampling).
         iou_weight: Weight of 1 - IoU beside the cross-entropy.
@@ -66,25 +68,27 @@ class SegmentationObjective:
             segments: Pseudo masks (B, T, H, W) uint8, 255 where nothing is known.
 
         Returns:
-            The mean over query frames and rounds, or None where no clip of any process has a segment of a size
-            fit to be an object.
+            The mean over query frames and rounds of `segmentation_loss`, or None where no clip of any process has a
+            segment of a size fit to be an object.
         """
         T, device = segments.shape[1], segments.device
-        later = torch.randperm(T - 1)[: self.queries].sort().values + 1
-        chosen = [0, *later.tolist()]
+        later = torch.rand(T - 1, device=device).argsort()[: self.queries].sort().values + 1
         masks, valid = choose_targets(segments, self.max_objects)  # (B, T, K, H, W), (B, K)
-        rows = valid.any(dim=1).nonzero()[:, 0]  # clips with an object
-        if not on_any_rank(len(rows) > 0, device):
+        fits = valid.any(dim=1)
+        here = fits.sum()
+        # The host waits for the device here, and nowhere else in L_seg: what runs depends on the numbers.
+        fitting, of_all = torch.stack((here, sum_over_processes(here))).tolist()
+        if of_all == 0:
             return None
-        if len(rows) == 0:  # synchronised batch norms of other ranks wait for this one: a loss of 0
-            rows = rows.new_zeros(1)
-        cells = (rows[:, None] * T + torch.tensor(chosen, device=device)).flatten()
-        masks, valid = masks[rows][:, chosen].float(), valid[rows]
-        known = segments[rows][:, chosen] != IGNORE  # (B', T', H, W)
+        # Clips with an object. A process that has none takes part with a loss of 0: others await its batch norms.
+        rows = fits.int().argsort(descending=True, stable=True)[: max(fitting, 1)]  # (B',)
+        chosen = rows[:, None] * T + F.pad(later, (1, 0))  # (B', T') frames, from the first of the batch on
+        masks, valid = masks.flatten(0, 1)[chosen], valid[rows]  # (B', T', K, H, W), (B', K)
+        known = segments.flatten(0, 1)[chosen] != IGNORE  # (B', T', H, W)
         outputs = propagate_masks(
             network,
-            clip.frames[rows][:, chosen],
-            clip.features[cells],
+            clip.frames.flatten(0, 1)[chosen],
+            clip.features[chosen.flatten()],
             masks,
             valid,
             self.rounds,
@@ -95,7 +99,7 @@ class SegmentationObjective:
         losses = [
             segmentation_loss(logits, masks[:, q], valid, known[:, q], self.iou_weight)
             for q, rounds in enumerate(outputs, start=1)
-            for logits in rounds
+            for logits in rounds[1:] or rounds
         ]
         return torch.stack(losses).mean()
 
@@ -115,24 +119,26 @@ def segmentation_loss(
 
     Returns:
         The mean over known pixels of clips with an object, and over objects for the IoU; 0, with its graph
-        intact, when there is none.
+        intact, when there is none. On several processes, which call this together, the sums of each are divided by
+        the mean count of all: the loss that DDP averages is that of one process with all clips.
     """
     exists = valid[:, :, None, None]  # (B, K, 1, 1)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     objects = logits[:, 1:].masked_fill(~exists, torch.finfo(logits.dtype).min)
     claimed = (masks > 0.5) & exists  # (B, K, H, W)
     ids = torch.arange(1, claimed.shape[1] + 1, device=claimed.device)[:, None, None]
-    target = (claimed * ids).sum(dim=1)  # (B, H, W)
+    target = (claimed * ids).sum(dim=1, keepdim=True)  # (B, 1, H, W)
     logits_of_all = torch.cat([logits[:, :1], objects], dim=1)  # (B, K+1, H, W)
-    loss = F.cross_entropy(logits_of_all, target, reduction="none")  # (B, H, W)
+    # Not by F.cross_entropy, which has no deterministic kernel for maps on CUDA.
+    loss = -F.log_softmax(logits_of_all, dim=1).gather(1, target)[:, 0]  # (B, H, W)
     counted = known & valid.any(dim=1)[:, None, None]
-    loss = torch.where(counted, loss, 0.0).sum() / counted.sum().clamp(min=1)
+    loss = torch.where(counted, loss, 0.0).sum() / count_per_process(counted.sum())
     if iou_weight:
         p = logits_of_all.softmax(dim=1)[:, 1:] * known[:, None]  # (B, K, H, W)
         y = claimed * known[:, None]
         inter, total = (p * y).sum(dim=(2, 3)), (p + y).sum(dim=(2, 3))  # (B, K)
         misses = 1 - (inter + 1) / (total - inter + 1)  # 1 pixel on both sides: nothing found of nothing is right
-        loss = loss + iou_weight * torch.where(valid, misses, 0.0).sum() / valid.sum().clamp(min=1)
+        loss = loss + iou_weight * torch.where(valid, misses, 0.0).sum() / count_per_process(valid.sum())
     return loss
 
 

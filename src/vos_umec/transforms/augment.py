@@ -40,11 +40,13 @@ class ClipAugment:
     Args:
         crop: Side of the result in pixels.
         scale: Smallest and largest part of the side that is cut out, within (0, 1].
+        each_frame: Crop each frame anew, its segments with it; the flip is still that of the clip.
     """
 
-    def __init__(self, crop: int = 256, scale: Sequence[float] = (0.8, 1.0)) -> None:
+    def __init__(self, crop: int = 256, scale: Sequence[float] = (0.8, 1.0), each_frame: bool = False) -> None:
         self.crop = crop
         self.scale = scale
+        self.each_frame = each_frame
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Augment one batch on its device, and return a new dictionary.
@@ -53,9 +55,18 @@ class ClipAugment:
         uint8, if any, become (B, T, crop, crop) with the nearest pixel. Other entries stay as they are.
         """
         frames = batch["frames"]  # (B, T, 3, S, S)
-        B, _, _, S, _ = frames.shape
-        phi = GeometricTransform.sample(B, (S, S), (self.crop, self.crop), self.scale, device=frames.device)
-        augmented = {**batch, "frames": phi.apply_image(normalize(frames))}  # (B, T, 3, crop, crop)
+        B, T, _, S, _ = frames.shape
+        size, output = (S, S), (self.crop, self.crop)
+        if self.each_frame:  # a clip of one frame for each
+            crops = GeometricTransform.sample(B * T, size, output, self.scale, flip=0.0).matrix
+            flips = GeometricTransform.sample(B, output, scale=(1.0, 1.0)).matrix.repeat_interleave(T, dim=0)
+            phi = GeometricTransform((flips @ crops).to(frames.device), size, output)
+        else:
+            phi = GeometricTransform.sample(B, size, output, self.scale, device=frames.device)
+        clips = phi.matrix.shape[0]
+        cut = phi.apply_image(normalize(frames).view(clips, -1, 3, S, S))
+        augmented = {**batch, "frames": cut.view(B, T, 3, *output)}
         if "segments" in batch:
-            augmented["segments"] = phi.apply_mask(batch["segments"])  # (B, T, crop, crop)
+            cut = phi.apply_mask(batch["segments"].view(clips, -1, S, S))
+            augmented["segments"] = cut.view(B, T, *output)
         return augmented

@@ -1,0 +1,44 @@
+"""L_seg of a batch: which clips, frames and rounds it is taken from."""
+
+import pytest
+import torch
+
+from vos_umec.models.factory import build_network
+from vos_umec.objectives import segmentation
+from vos_umec.objectives.base import EncodedClip
+from vos_umec.objectives.propagation import propagate_masks
+from vos_umec.objectives.segmentation import SegmentationObjective, segmentation_loss
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 2])
+def test_the_coarse_mask_has_a_loss_of_its_own_only_where_no_round_refines_it(rounds, monkeypatch):
+    """The mean over queries and rounds 1 to R, of the one clip with an object; of round 0 where R = 0."""
+    calls = []
+
+    def recorded(*arguments):
+        calls.append((*arguments[:4], propagate_masks(*arguments)))
+        return calls[-1][-1]
+
+    monkeypatch.setattr(segmentation, "propagate_masks", recorded)
+    network = build_network("tiny")
+    frames = torch.rand(2, 4, 3, 32, 32)
+    frames[:, :, 0, 0, 0] = torch.arange(4.0)  # tells the frames of a clip apart
+    segments = torch.full((2, 4, 32, 32), 255, dtype=torch.uint8)
+    segments[1] = 0
+    for t in range(4):
+        segments[1, t, 4:20, 2 * t : 2 * t + 12] = 7
+    clip = EncodedClip(network.encoder, frames, torch.arange(4).expand(2, 4))
+    loss = SegmentationObjective(max_objects=1, queries=2, rounds=rounds)(network, clip, segments)
+
+    ((_, used, features, masks, outputs),) = calls
+    chosen = used[0, :, 0, 0, 0].long().tolist()
+    assert chosen in ([0, 1, 2], [0, 1, 3], [0, 2, 3])
+    assert torch.equal(used, frames[1:, chosen])
+    assert torch.equal(features.key, clip.keys[1, chosen])
+    assert torch.equal(masks[0, :, 0] == 1, segments[1, chosen] == 7)
+    charged = range(1, rounds + 1) if rounds else [0]
+    exists, known = torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 32, 32, dtype=torch.bool)
+    losses = [segmentation_loss(outputs[q][r], masks[:, q + 1], exists, known) for q in range(2) for r in charged]
+    torch.testing.assert_close(loss, sum(losses) / len(losses))
+    loss.backward()
+    assert all(p.grad.abs().sum() > 0 for p in network.encoder.parameters())  # through the affinity

@@ -69,6 +69,8 @@ def make_page(path: Path) -> str:
         table = [["method", "trained", "backbone", "J&F"]]
         table += [[method, trained, backbone, f"{score:.1f}"] for method, trained, backbone, score in rows]
         parts.append(f"\n### {benchmark}\n\n{markdown_table(table)}")
+        if note := PUBLISHED["notes"].get(benchmark):
+            parts.append(f"\n{note}")
     parts.append(_MEASURED)
     for title, about, source in sections:
         body = set_section(source) if source.is_dir() else scores_section(source)

@@ -109,6 +109,7 @@ def test_every_configuration_runs(name, request, tmp_path, capsys):
         arguments += ["fit", *SMALL, f"--data.root={getattr(source, 'train_root', source)}"]
         if name.startswith("ytvos"):
             arguments.append(f"--data.val_root={request.getfixturevalue('davis')}")
+            arguments.append("--data.mask_phase_batch_size=1")
         if name == "two_cores.yaml":
             arguments.append("--refresh.at=[0.0]")  # a share of half an hour would not be reached
             arguments.append("--trainer.check_val_every_n_epoch=null")  # as it has it: it validates by steps
@@ -132,6 +133,13 @@ def test_every_configuration_runs(name, request, tmp_path, capsys):
         assert list((run / "pseudo_masks" / "pictures").glob("*.png"))
         assert "train/seg" in (run / "metrics.csv").read_text()  # the joint phase was reached
         assert (run / "validation.png").is_file() == name.startswith(("quickstart", "ytvos"))
+    if command == "fit" and name.startswith("ytvos"):
+        (best,) = (run / "checkpoints").glob("best-epoch=1.ckpt")
+        assert re.search(rf"^best by val/J&F, [0-9.]+: {best}$", told, flags=re.MULTILINE)
+        last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+        (optimizer,) = last["optimizer_states"]
+        assert [group["lr"] for group in optimizer["param_groups"]] == pytest.approx([1e-5] * 2)  # a tenth
+        assert last["global_step"] == 3 + 6  # of six clips an epoch, two a step, then one
 
 
 @pytest.mark.slow
@@ -244,13 +252,14 @@ def test_the_subclass_in_readme_trains_from_yaml(videos, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_processes_score_as_one_does_and_train_together(checkpoint, videos, davis, tmp_path):
+def test_two_processes_score_as_one_does_and_train_together(checkpoint, youtube, davis, tmp_path):
     """J&F does not depend on the number of processes, every mask is written, V and D may be unused in warm-up."""
 
-    def run(*arguments: str) -> None:
+    def run(*arguments: str) -> str:
         command = [str(Path(sys.executable).parent / "vos-umec"), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=110, cwd=ROOT)
         assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
 
     two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
     common = ["--config", "configs/davis17.yaml", f"--data.root={davis}", f"--ckpt_path={checkpoint}"]
@@ -268,9 +277,11 @@ def test_two_processes_score_as_one_does_and_train_together(checkpoint, videos, 
     run("predict", *common, *two, f"--trainer.logger.save_dir={tmp_path / 'two'}")  # of 3 sequences: 2 and 1
     assert len(list((tmp_path / "two").glob("davis17/*/predictions/*/*.png"))) == 3 * VIDEOS["frames"]
 
-    arguments = ["fit", "--config", "configs/folder.yaml", f"--data.root={videos.train_root}", *SMALL, *two]
-    run(*arguments, "--data.batch_size=1", f"--trainer.logger.save_dir={tmp_path}")
-    assert "train/seg" in next(tmp_path.glob("folder/version_0/metrics.csv")).read_text()
+    arguments = ["fit", "--config", "configs/ytvos_resnet18.yaml", f"--data.root={youtube}", *SMALL, *two]
+    arguments += [f"--data.val_root={davis}", "--data.mask_phase_batch_size=2"]
+    told = run(*arguments, f"--trainer.logger.save_dir={tmp_path}")
+    assert "train/seg" in next(tmp_path.glob("ytvos_resnet18/version_0/metrics.csv")).read_text()
+    assert told.count("best by val/J&F") == 1  # the callback found the figure on both ranks
 
 
 @pytest.mark.slow

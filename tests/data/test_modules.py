@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -147,6 +148,67 @@ def test_persistent_workers_deliver_a_new_generation_in_the_epoch_it_was_made_in
     assert all(set(numbers) <= {0, 2, 4, 6} for _, numbers in model.clips[4])
 
 
+class Refreshed(Recorder):
+    """Has pseudo masks at the end of an epoch, as the callback makes them."""
+
+    def on_train_epoch_start(self) -> None:
+        pass
+
+    def on_train_epoch_end(self) -> None:
+        if self.current_epoch in self.refresh_in:
+            commit_generation(self.trainer)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_mask_phase_has_its_own_batch_size(videos: Path, tmp_path: Path, workers: int) -> None:
+    def fit(epochs: int, ckpt_path: Path | None = None) -> tuple[Trainer, Refreshed, VideoFolderDataModule]:
+        sizes = {"mask_phase_batch_size": 3, "num_workers": workers, "store": str(tmp_path / f"store{epochs}")}
+        module = VideoFolderDataModule(str(videos), **TINY, **sizes)
+        model, run = Refreshed(refresh_in=(1,)), trainer(tmp_path, max_epochs=epochs)
+        run.fit(model, datamodule=module, ckpt_path=ckpt_path)
+        return run, model, module
+
+    run, whole, module = fit(4)
+    assert [len(batch["frames"]) for batch in whole.batches] == [2] * 6 + [3] * 4
+    assert all(sorted(name for name, _ in clips) == [f"v{n}" for n in range(6)] for clips in whole.clips.values())
+    loader = module.trainer.train_dataloader
+    assert loader is not None
+    assert run.reload_dataloaders_every_n_epochs == 0  # no more new loaders
+    run, first, _ = fit(2)
+    run.save_checkpoint(tmp_path / "half.ckpt")
+    _, resumed, _ = fit(4, tmp_path / "half.ckpt")
+    assert whole.clips == {**first.clips, **resumed.clips}
+
+
+@pytest.mark.parametrize(
+    ("batch", "devices", "told"),
+    [
+        (12, 8, "give 8 or 16"),
+        (2, 4, "give 4 or 8"),
+        (16, 5, "give 15 or 20"),
+        (8, 2, ""),
+        (6, 2, "3 clips on each"),
+    ],
+)
+def test_a_batch_is_of_all_devices_together(
+    batch: int, devices: int, told: str, videos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {**TINY, "batch_size": batch, "clips_per_video": 4, "store": str(tmp_path / "store")}
+    module = VideoFolderDataModule(str(videos), num_workers=0, **options)
+    progress = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=0)))
+    module.trainer = SimpleNamespace(  # type: ignore[assignment]
+        world_size=devices, num_devices=devices, global_rank=1, is_global_zero=True, fit_loop=progress
+    )
+    if batch % devices:
+        with pytest.raises(ConfigError, match=f"batch_size is {batch}, .* all {devices} devices .*{told}"):
+            module.setup("fit")
+        return
+    with caplog.at_level(logging.WARNING, logger="vos_umec"):
+        module.setup("fit")
+    assert [told in record.getMessage() for record in caplog.records] == ([True] if told else [])
+    assert len(next(iter(module.train_dataloader()))["frames"]) == batch // devices
+
+
 def test_a_resumed_run_takes_over_the_pseudo_masks(videos: Path, tmp_path: Path) -> None:
     def fit(model: Recorder, epochs: int, **options: Any) -> tuple[Trainer, VideoFolderDataModule]:
         module = VideoFolderDataModule(str(videos), num_workers=0, **TINY)
@@ -228,8 +290,8 @@ def test_a_module_works_without_a_trainer(
 
 
 def test_wrong_settings_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="batch_size is 0"):
-        VideoFolderDataModule("videos", batch_size=0)
+    with pytest.raises(ConfigError, match=r"^batch_size is 0 and crop is -8; "):
+        VideoFolderDataModule("videos", batch_size=0, crop=-8)
     with pytest.raises(DataError, match="is missing"):
         VideoFolderDataModule(str(tmp_path / "nowhere")).prepare_data()
 
@@ -275,7 +337,7 @@ def test_two_processes_share_clips_and_pseudo_masks(videos: Path, davis: Path, t
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from test_modules import TINY, CSVLogger, Recorder, VideoFolderDataModule, trainer\n"
         "videos, davis, root = map(Path, sys.argv[1:])\n"
-        "options = {**TINY, 'batch_size': 3}\n"
+        "options = {**TINY, 'batch_size': 6}\n"
         "module = VideoFolderDataModule(str(videos), val_root=str(davis), num_workers=1, **options)\n"
         "model = Recorder(refresh_in=(1,))\n"
         "run = trainer(root, max_epochs=2, devices=2, strategy='ddp', logger=CSVLogger(root),\n"

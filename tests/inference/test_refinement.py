@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,7 +50,8 @@ def test_over_the_whole_grid_it_is_what_the_network_does(scene, monkeypatch, obj
     windows = object_windows(coarse[0], margin=None)
     with torch.inference_mode():
         refiner = FrameRefiner(network, frame, features)
-        p = refiner.refine(coarse[0], windows, lambda k, window: V_q[0, k], rounds=2)
+        enlarged = F.interpolate(coarse, size=(64, 96), mode="bilinear")
+        p = refiner.refine(enlarged[0], windows, lambda k, window: V_q[0, k], rounds=2).softmax(dim=0)[1:]
         values = refiner.embed(p, windows)
         expected = network.decode(frame, features, V_q, coarse, rounds=2)[-1].softmax(dim=1)[:, 1:]
         expected_values = network.embed(frame, features, expected)
@@ -68,9 +70,8 @@ def test_deep_inside_a_window_nothing_changes_and_outside_there_is_nothing(scene
         refiner = FrameRefiner(network, frame, features)
         values = refiner.embed(masks, windows)
         whole = refiner.embed(masks, object_windows(network.to_grid(masks), None))
-        p = refiner.refine(
-            network.to_grid(masks), windows, lambda k, w: w.cut(whole[:, :, k].permute(2, 0, 1), 16), 1
-        )
+        logits = refiner.refine(masks, windows, lambda k, w: w.cut(whole[:, :, k].permute(2, 0, 1), 16), 1)
+        p = logits.softmax(dim=0)[1:]
     error = (values - whole)[:, :, 0].norm(dim=-1) / whole[:, :, 0].norm(dim=-1)  # (16, 24)
     assert error[6:10, 10:14].max() < 0.05
     for k, window in enumerate(windows):

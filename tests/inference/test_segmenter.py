@@ -141,6 +141,23 @@ def test_odd_sizes_and_a_smaller_working_size_give_masks_at_the_videos_own_size(
         assert iou(result == 3, truth == 3) > 0.8
 
 
+@pytest.mark.parametrize("sampling", ["area", "bilinear", "aligned", "nearest"])
+@pytest.mark.parametrize("fit", ["pad", 8, 12])
+@pytest.mark.parametrize("short_side", [None, 44])
+def test_however_sizes_are_met_masks_have_the_videos_own(network, fit, sampling, short_side):
+    segmenter = VideoSegmenter(
+        network, 0, readout={"radius": 4}, short_side=short_side, fit=fit, mask_sampling=sampling
+    )
+    for t in range(3):
+        frame, truth = (x[:47, :61] for x in scene({3: (8, 8 + 4 * t), 200: (28, 40)}))
+        ids, p = segmenter.step(frame, truth if t == 0 else None, return_probabilities=True)
+        assert ids.shape == (47, 61)
+        assert p.shape == (3, 47, 61)
+        np.testing.assert_allclose(p.sum(axis=0), 1, atol=1e-5)
+        assert iou(ids == 3, truth == 3) > 0.7
+        assert iou(ids == 200, truth == 200) > 0.7
+
+
 @pytest.mark.parametrize("size", [(45, 61), (46, 63), (48, 64)])
 def test_an_object_that_touches_the_border_is_whole_in_memory(network, size):
     # Frames are padded to whole cells; a mask that were not padded alike would deny what the padding shows.
@@ -219,6 +236,11 @@ def test_segment_yields_frame_by_frame_and_reads_one_batch_ahead(network):
         ({"max_extent": 0}, "max_extent"),
         ({"crop_margin": -1}, "crop_margin.*-1"),
         ({"references": -1}, "references.*-1"),
+        ({"fit": 3}, "at least the stride 4; found 3"),
+        ({"fit": "crop"}, "fit must be 'pad', 'native' or a number"),
+        ({"fit": "native"}, "whole cells; give fit='pad', or rounds=0"),
+        ({"mask_sampling": "linear"}, "one of area, bilinear, aligned, nearest; found 'linear'"),
+        ({"readout": {"window": "round"}}, "window must be 'disc' or 'square'; found 'round'"),
     ],
 )
 def test_a_wrong_setting_is_named(network, settings, words):
@@ -228,6 +250,10 @@ def test_a_wrong_setting_is_named(network, settings, words):
 
 def test_wrong_input_says_what_is_wrong(network):
     frame, truth = scene({3: (8, 8)})
+    with pytest.raises(
+        ConfigError, match=r"11 x 15 cells where a frame of 47 x 61 pixels has 12 x 16; give fit='pad'"
+    ):
+        VideoSegmenter(network, rounds=0, fit="native").step(frame[:47, :61], truth[:47, :61])
     with pytest.raises(MaskError, match=r"\(20, 64\).*\(48, 64\)"):
         VideoSegmenter(network).step(frame, truth[:20])
     with pytest.raises(MaskError, match=r"1 to 254.*300"):
@@ -260,13 +286,16 @@ def test_coarse_masks_may_be_remembered_in_place_of_the_refined_ones():
     network.encoder = ColorEncoder()
     plain = VideoSegmenter(network, rounds=0, bf16=False)
     coarse = VideoSegmenter(network, rounds=1, bf16=False, memory_masks="coarse")
+    vote = VideoSegmenter(network, rounds=1, bf16=False, memory_masks="coarse_vote")
     refined = VideoSegmenter(network, rounds=1, bf16=False)
     for t in range(3):
         frame, truth = scene({3: (4 * t, 0)})
-        for segmenter in (plain, coarse, refined):
+        for segmenter in (plain, coarse, vote, refined):
             segmenter.step(frame, truth if t == 0 else None)
         torch.testing.assert_close(coarse.memory.masks, plain.memory.masks)
+        torch.testing.assert_close(vote.memory.masks, plain.memory.masks)
     assert not torch.allclose(refined.memory.masks, plain.memory.masks)
+    assert not torch.allclose(vote.memory.values, coarse.memory.values)  # V is given the refined masks
 
 
 @pytest.mark.parametrize("rounds", [0, 2])

@@ -1,3 +1,5 @@
+from math import hypot
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from vos_umec.matching.search import Scratch
 from vos_umec.matching.topk import TopK, gather_values, top_k_affinity
 
 
-def slow_top_k(key_q, keys_r, permanent, top_k, tau, radius, permanent_radius):
+def slow_top_k(key_q, keys_r, permanent, top_k, tau, radius, permanent_radius, window="disc"):
     """Every query cell against every reference cell, one at a time."""
     N, h, w, _ = keys_r.shape
     out = []
@@ -20,7 +22,8 @@ def slow_top_k(key_q, keys_r, permanent, top_k, tau, radius, permanent_radius):
                 reach = permanent_radius if n < permanent else radius
                 for y in range(h):
                     for x in range(w):
-                        if reach is None or (y - qy) ** 2 + (x - qx) ** 2 < reach**2:
+                        away = max(abs(y - qy), abs(x - qx)) if window == "square" else hypot(y - qy, x - qx)
+                        if reach is None or away < reach:
                             scores[n, y, x] = keys_r[n, y, x] @ key_q[qy, qx]
             best, cells = scores.flatten().topk(min(top_k, scores.numel()))
             out.append(torch.zeros(N * h * w).scatter(0, cells, torch.softmax(best / tau, dim=0)))
@@ -34,11 +37,13 @@ def dense(best: TopK, cells: int) -> torch.Tensor:
 @pytest.mark.parametrize("radius", [None, 1, 2.5, 4])
 @pytest.mark.parametrize("permanent_radius", [None, 3])
 @pytest.mark.parametrize("permanent", [0, 1, 3])
-def test_tiles_equal_the_slow_loop(radius, permanent_radius, permanent):
+@pytest.mark.parametrize("window", ["disc", "square"])
+def test_tiles_equal_the_slow_loop(radius, permanent_radius, permanent, window):
     torch.manual_seed(3)
     keys = F.normalize(torch.randn(4, 9, 11, 6), dim=-1)  # more than one tile each way, none of them whole
     arguments = (keys[3], keys[:3], permanent, 5, 0.05, radius, permanent_radius)
-    torch.testing.assert_close(dense(top_k_affinity(*arguments), 3 * 99), slow_top_k(*arguments))
+    found = top_k_affinity(*arguments, window=window)
+    torch.testing.assert_close(dense(found, 3 * 99), slow_top_k(*arguments, window))
 
 
 @settings(max_examples=25, deadline=None)

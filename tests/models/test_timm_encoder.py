@@ -70,6 +70,25 @@ def test_frames_are_brought_to_the_backbones_own_mean_and_deviation():
     torch.testing.assert_close(grey.view(3, 1, 1) * E.scale + E.shift, torch.zeros(3, 1, 1), atol=1e-6, rtol=0)
 
 
+def test_dinos_own_are_prepared_as_its_evaluation_does():
+    """Position embeddings of another size are a little off the plain bicubic ones; red has its own deviation."""
+    scales = [
+        TimmEncoder(name).scale.flatten() for name in ("vit_small_patch16_224.dino", "vit_small_patch14_dinov2")
+    ]
+    torch.testing.assert_close(torch.stack(scales), torch.tensor([[0.229 / 0.228, 1, 1], [1, 1, 1]]))
+    E = TimmEncoder("test_vit", as_dino=True).eval()
+    net = E.net.net
+    with torch.no_grad():
+        net.cls_token.zero_()
+        same = net._pos_embed(torch.zeros(1, 10, 10, 64))
+        larger = net._pos_embed(torch.zeros(2, 12, 17, 64))
+    torch.testing.assert_close(same, net.pos_embed)  # the size that it was made for
+    assert larger.shape == (2, 1 + 12 * 17, 64)
+    grid = net.pos_embed[:, 1:].unflatten(1, (10, 10)).permute(0, 3, 1, 2)
+    plain = F.interpolate(grid, size=(12, 17), mode="bicubic").flatten(2).mT
+    assert 0 < (larger[:1, 1:] - plain).abs().max() < 0.05
+
+
 def test_overlapping_patches_are_centred_on_their_cells():
     """At half the stride, a patch embedding that averages gives what an average around each cell's centre is."""
     E = TimmEncoder(SMALL, stride=8, layer=0).eval()
@@ -123,6 +142,11 @@ def test_weights_of_a_file_fill_all_of_it_and_are_named(name, tmp_path, caplog):
         ({"name": "resnet18", "stride": 5}, "cannot be built with .*'output_stride': 5"),
         ({"name": SMALL, "layer": 12}, "has 12 blocks, 0 to 11; found layer 12"),
         ({"name": "resnet18", "layer": -7}, "has 5 stages"),
+        ({"name": "resnet18", "as_dino": True}, "as_dino is for DINO's ViTs, and timm's 'resnet18' is none"),
+        (
+            {"name": "vit_small_patch14_reg4_dinov2", "as_dino": True},
+            "as_dino is for DINO's ViTs, with a class token",
+        ),
     ],
 )
 def test_what_cannot_be_an_encoder_is_one_clear_line(arguments, words):

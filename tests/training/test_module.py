@@ -2,10 +2,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning import Callback, LightningDataModule, Trainer
 from pytorch_lightning.callbacks import StochasticWeightAveraging
 
-from vos_umec import CorrespondenceObjective, EncodedClip, SyntheticDataModule, UMECModule, load_network
+from vos_umec import (
+    CorrespondenceObjective,
+    EncodedClip,
+    SyntheticDataModule,
+    TimeBudget,
+    UMECModule,
+    load_network,
+)
 from vos_umec.errors import CheckpointError, ConfigError
 from vos_umec.models.factory import NetworkSettings, instantiate
 from vos_umec.objectives import SegmentationObjective
@@ -107,6 +114,21 @@ def test_decay_spares_biases_and_norms():
     assert [group["weight_decay"] for group in groups] == [5e-4, 0.0]
     assert all(p.dim() <= 1 for p in groups[1]["params"])
     assert sum(len(group["params"]) for group in groups) == len(list(module.parameters()))
+
+
+@pytest.mark.parametrize("decoupled", [True, False])
+def test_decay_is_decoupled_or_an_l2_penalty(decoupled):
+    """Without a gradient, decoupled decay takes a fraction of a weight, and an L2 penalty the whole rate."""
+    settings = {"learning_rate": 1e-3, "weight_decay": 0.1, "betas": (0.5, 0.9), "decoupled_decay": decoupled}
+    module = UMECModule("tiny", **settings)
+    optimizer = module.configure_optimizers()["optimizer"]
+    assert all(group["betas"] == (0.5, 0.9) for group in optimizer.param_groups)
+    weight = optimizer.param_groups[0]["params"][0]
+    torch.nn.init.constant_(weight, 0.5)
+    weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    expected = 0.5 * (1 - 1e-3 * 0.1) if decoupled else 0.5 - 1e-3
+    torch.testing.assert_close(weight.detach(), torch.full_like(weight, expected))
 
 
 class Store:
@@ -274,6 +296,60 @@ def test_without_a_store_the_encoder_learns_until_a_batch_has_masks_and_again_in
     assert moved(masks=False) == {"encoder"}
     assert moved(masks=True) == {"mask_encoder", "decoder"}
     assert moved(masks=False) == {"encoder"}
+
+
+class Phases(Callback):
+    """Puts pseudo masks in force after two epochs, as a refresh does, and notes the rate of each step."""
+
+    def __init__(self):
+        self.rates = []
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        trainer.datamodule.store.generation = int(trainer.current_epoch >= 1)
+
+    def on_before_zero_grad(self, trainer, pl_module, optimizer):  # after the step
+        self.rates.append(optimizer.param_groups[1]["lr"])
+
+
+class Warming(UMECModule):
+    """A schedule that starts from its own rates at every epoch."""
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=1.0)
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(()))]})
+        return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.5 ** (epoch // 3))]
+
+
+def fit_phases(tmp_path, module, epochs, ckpt_path=None, callbacks=(), generation=0):
+    data, phases = OwnData(masks=True), Phases()
+    data.store = Store()
+    data.store.generation = generation
+    trainer = Trainer(
+        accelerator="cpu", logger=False, max_epochs=epochs, callbacks=[phases, *callbacks],
+        default_root_dir=tmp_path, enable_progress_bar=False, enable_checkpointing=False,
+    )  # fmt: skip
+    trainer.fit(module, data, ckpt_path=ckpt_path)
+    return trainer, phases.rates
+
+
+@pytest.mark.parametrize("cls", [UMECModule, Warming])
+def test_the_mask_phase_has_its_rate_in_a_resumed_run_too(cls, tmp_path):
+    settings = {"objectives": [STILL], "segmentation": {"max_objects": 1, "queries": 1, "rounds": 1}}
+    settings |= {"learning_rate": 1.0, "halve_every": 3, "mask_phase_rate": 0.1}
+    expected = [1.0, 1.0, 0.1, 0.05, 0.05, 0.05]  # lower from the third epoch on, halved after the third
+    _, rates = fit_phases(tmp_path, cls("tiny", **settings), 6)
+    assert rates == pytest.approx(expected)
+    for epochs in (2, 4):  # stopped just before the phase begins, and in it
+        trainer, _ = fit_phases(tmp_path, cls("tiny", **settings), epochs)
+        trainer.save_checkpoint(tmp_path / "half.ckpt")
+        _, rates = fit_phases(tmp_path, cls("tiny", **settings), 6, tmp_path / "half.ckpt", generation=1)
+        assert rates == pytest.approx(expected[epochs:])
+
+
+def test_the_rate_of_the_mask_phase_holds_within_a_budget_of_time(tmp_path):
+    module = UMECModule("tiny", objectives=[STILL], segmentation={"max_objects": 1}, mask_phase_rate=0.1)
+    _, rates = fit_phases(tmp_path, module, 4, callbacks=[TimeBudget(minutes=1000, warmup=0.0)])
+    assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-5], rel=1e-3)
 
 
 def test_an_objective_without_a_loss_is_named():

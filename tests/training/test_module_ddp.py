@@ -39,15 +39,43 @@ class Watched(UMECModule):
     def on_train_start(self):
         self.before = {name: p.clone() for name, p in self.network.named_parameters()}
 
-    def on_train_end(self):
+    def check_moves(self):
         after = dict(self.network.named_parameters())
         moved = {name.split(".")[0] for name, p in self.before.items() if not torch.equal(p, after[name])}
         assert moved == self.moves
-        for p in after.values():
+
+    def on_train_end(self):
+        self.check_moves()
+        for p in self.network.parameters():
             first, second = self.all_gather(p.detach())
             torch.testing.assert_close(first, second, rtol=0, atol=0)
         first, second = self.all_gather(torch.rand(9, device=self.device))
         assert not torch.equal(first, second), "both processes crop and warp alike"
+
+
+class Alone(Watched):
+    """Two batches without pseudo masks, then two with them."""
+
+    def train_dataloader(self):
+        clips = [Clips()[index] for index in (0, 2, 4, 6)]
+        plain = [{name: clip[name] for name in ("frames", "frame_indices")} for clip in clips]
+        return DataLoader(Steps([plain[:2], plain[2:], clips[:2], clips[2:]]), batch_size=None)
+
+    def on_train_end(self):
+        self.check_moves()
+
+
+class Steps(Dataset):
+    """Ready batches."""
+
+    def __init__(self, batches) -> None:
+        self.batches = [torch.utils.data.default_collate(batch) for batch in batches]
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches[index]
 
 
 @pytest.mark.slow
@@ -68,3 +96,17 @@ def test_two_processes_move_the_same_parts_alike(options, moves, tmp_path):
         default_root_dir=tmp_path,
     )  # fmt: skip
     trainer.fit(Watched(moves, **options))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("freeze", [True, False])
+def test_one_process_trains_by_ddp_too(freeze, tmp_path):
+    """DDP wraps it like any other; the first two steps are without pseudo masks."""
+    moves = {"encoder", "mask_encoder", "decoder"}
+    module = Alone(moves, segmentation={"max_objects": 1}, freeze_encoder=freeze)
+    trainer = Trainer(
+        accelerator="cpu", devices=1, strategy="ddp_spawn", max_epochs=1, use_distributed_sampler=False,
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(module)

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, cast
 import torch
 from jsonargparse import set_parsing_settings
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
@@ -142,11 +143,19 @@ def run(arguments: Sequence[str]) -> None:
     cli = run_cli(arguments)
     if not cli.trainer.is_global_zero:  # other ranks may be gone already
         return
-    last = getattr(cli.trainer.checkpoint_callback, "last_model_path", "")
-    if cli.subcommand == "fit" and last:
-        print(f"checkpoint in {last}")
+    if cli.subcommand == "fit":
+        _print_checkpoints(cli.trainer)
     if cli.model.written is not None:
         print(f"{'picture' if cli.subcommand == 'test' else 'masks'} in {cli.model.written}")
+
+
+def _print_checkpoints(trainer: Trainer) -> None:
+    """Say where the last checkpoint is, and the best by each figure that a ModelCheckpoint monitors."""
+    if last := getattr(trainer.checkpoint_callback, "last_model_path", ""):
+        print(f"checkpoint in {last}")
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_score is not None:
+            print(f"best by {callback.monitor}, {callback.best_model_score:.4g}: {callback.best_model_path}")
 
 
 def run_cli(arguments: Sequence[str]) -> UMECCLI:
@@ -164,7 +173,10 @@ def run_cli(arguments: Sequence[str]) -> UMECCLI:
         save_config_callback=_SaveConfig,
         save_config_kwargs={"overwrite": True},  # W&B runs share one log_dir
         seed_everything_default=0,
-        trainer_defaults={"callbacks": DataWait()},  # besides those of the configuration
+        trainer_defaults={
+            "callbacks": DataWait(),  # besides those of the configuration
+            "sync_batchnorm": True,  # where there are several GPUs
+        },
         parser_class=_Parser,
         parser_kwargs={name: {"description": text} for name, text in _EXAMPLES.items()},
         args=_with_configs(arguments),

@@ -22,6 +22,9 @@ from vos_umec.transforms.copy_paste import CopyPaste
 
 log = logging.getLogger(__name__)
 
+FEW_CLIPS = 4
+"""Clips on one of several devices below which a warning is due."""
+
 
 class ClipDataModule(EvaluationDataModule):
     """Base of the data modules that train: clips of all videos below `train_root`, with their pseudo masks.
@@ -44,7 +47,8 @@ class ClipDataModule(EvaluationDataModule):
         crop_each_frame: Crop each frame of a clip anew, its pseudo masks with it. For objectives that do not
             compare places in frames: cycle consistency and frame similarity.
         copy_paste: Probability that a clip becomes a copy-paste composite, see `CopyPaste`.
-        batch_size: B, clips per batch on each device.
+        batch_size: Clips per batch, on all devices together: each gets B = batch_size / devices.
+        mask_phase_batch_size: The same from the first pseudo masks on; None for `batch_size`.
         clips_per_video: Clips drawn from each video in an epoch.
         num_workers: Processes that read clips; None for one per core but one, at most 16, divided among the
             processes that train on this machine.
@@ -56,7 +60,8 @@ class ClipDataModule(EvaluationDataModule):
         store: Their pseudo masks, after `setup("fit")`.
 
     Raises:
-        ConfigError: A number is out of range, or `fps` is given and a training video has no frame rate.
+        ConfigError: A number is out of range, a batch cannot be divided among the devices, or `fps` is given and a
+            training video has no frame rate.
     """
 
     index: VideoIndex
@@ -75,6 +80,7 @@ class ClipDataModule(EvaluationDataModule):
         crop_each_frame: bool = False,
         copy_paste: float = 0.0,
         batch_size: int = 12,
+        mask_phase_batch_size: int | None = None,
         clips_per_video: int = 1,
         num_workers: int | None = None,
         store: str | None = None,
@@ -82,8 +88,11 @@ class ClipDataModule(EvaluationDataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()  # those of the subclass too
-        if batch_size < 1 or crop < 1:
-            raise ConfigError(f"batch_size is {batch_size} and crop is {crop}; expected at least 1")
+        numbers = {"batch_size": batch_size, "mask_phase_batch_size": mask_phase_batch_size, "crop": crop}
+        if wrong := [
+            f"{name} is {number}" for name, number in numbers.items() if number is not None and number < 1
+        ]:
+            raise ConfigError(f"{' and '.join(wrong)}; expected at least 1")
         self.gap = gap
         self.short_side = short_side
         self.augment = ClipAugment(crop, crop_scale, crop_each_frame)
@@ -106,6 +115,7 @@ class ClipDataModule(EvaluationDataModule):
         super().setup(stage)
         if stage != "fit":
             return
+        self._check_batches()
         self.index = self.find_videos()
         log.info("training on %d videos of %s", len(self.index), self.index.root)
         self.store = PseudoMaskStore(self.hparams["store"] or _run_folder(self.trainer) / "pseudo_masks")
@@ -122,8 +132,39 @@ class ClipDataModule(EvaluationDataModule):
         progress: Any = trainer.fit_loop.epoch_progress.current if trainer else None
         epoch = progress.processed if progress else 0
         sampler = ClipSampler(clips, *shard, seed=hp["seed"], epoch=epoch)
+        batch, later = hp["batch_size"], hp["mask_phase_batch_size"]
+        if later is not None:
+            warming_up = self.store.generation == 0
+            batch = batch if warming_up else later
+            if trainer:
+                # Until the batches have their last size, each epoch asks for a new loader.
+                trainer.reload_dataloaders_every_n_epochs = int(warming_up)  # type: ignore[attr-defined]
         local_ranks = trainer.num_devices if trainer else 1
-        return clip_loader(sampler, hp["batch_size"], hp["num_workers"], local_ranks)
+        return clip_loader(sampler, batch // shard[0], hp["num_workers"], local_ranks)
+
+    def _check_batches(self) -> None:
+        """Refuse a batch that the devices cannot share evenly; warn where a device gets few clips."""
+        trainer = self.trainer
+        if trainer is None or trainer.world_size == 1:
+            return
+        devices = trainer.world_size
+        for name in ("batch_size", "mask_phase_batch_size"):
+            batch = self.hparams[name]
+            if batch is None:
+                continue
+            if batch % devices:
+                below = max(batch // devices, 1) * devices
+                raise ConfigError(
+                    f"{name} is {batch}, which counts the clips of all {devices} devices together; expected a "
+                    f"multiple of {devices}: give {below} or {below + devices}"
+                )
+            if batch // devices < FEW_CLIPS and trainer.is_global_zero:
+                log.warning(
+                    "%s %d leaves %d clips on each of %d devices: batch norms that are not synchronised have noisy "
+                    "statistics, and an objective that contrasts the clips of one device has few negatives, so the "
+                    "network learns worse; give %d or more, or fewer devices",
+                    name, batch, batch // devices, devices, FEW_CLIPS * devices,
+                )  # fmt: skip
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment training clips on the device; validation batches stay as they are."""
@@ -161,18 +202,17 @@ class VideoFolderDataModule(ClipDataModule):
     Args:
         root: Folder of videos, searched at any depth.
         val_root: DAVIS folder to validate and test on; None to train without validation.
-        val_split: Its list of sequences.
+        val_split: Its list of sequences. Scores are logged as "val/...", whatever the list is called.
         **clip_options: Options of the clips, see `ClipDataModule`.
     """
 
     def __init__(self, root: str, val_root: str | None = None, val_split: str = "val", **clip_options: Any) -> None:
         super().__init__(**clip_options)
-        self.split_name = val_split
 
     def find_sequences(self) -> list[VideoSequence]:
         """The DAVIS sequences of `val_root`."""
-        val_root = self.hparams["val_root"]
-        return [] if val_root is None else davis_sequences(val_root, self.split_name)
+        val_root, val_split = self.hparams["val_root"], self.hparams["val_split"]
+        return [] if val_root is None else davis_sequences(val_root, val_split)
 
 
 class YouTubeVOSDataModule(VideoFolderDataModule):

@@ -1,4 +1,4 @@
-"""Checks of a segmenter's inputs: frames and prompts."""
+"""Checks of what a segmenter is given: settings, frames and prompts."""
 
 from collections.abc import Collection
 
@@ -6,6 +6,35 @@ import numpy as np
 
 from vos_umec.constants import IGNORE
 from vos_umec.errors import ConfigError, MaskError
+from vos_umec.models.umec import UMEC, PropagationNetwork
+
+
+def check_settings(
+    network: object,
+    rounds: int,
+    references: int,
+    memory_masks: str,
+    max_extent: float | None,
+    crop_margin: int | None,
+    fit: str | int,
+) -> None:
+    """Raise ConfigError if an argument of VideoSegmenter is out of range, or the network lacks what it takes."""
+    if not isinstance(network, PropagationNetwork):
+        raise ConfigError(f"{type(network).__name__} is no network; of a UMECModule, give its `.network`")
+    for name, value in (("rounds", rounds), ("references", references), ("crop_margin", crop_margin)):
+        if value is not None and value < 0:
+            raise ConfigError(f"{name} must be 0 or more; found {value}")
+    if memory_masks not in ("final", "coarse", "coarse_vote"):
+        raise ConfigError(f"memory_masks must be 'final', 'coarse' or 'coarse_vote'; found {memory_masks!r}")
+    if max_extent is not None and max_extent <= 0:
+        raise ConfigError(f"max_extent must be above 0, or None to drop nothing; found {max_extent}")
+    if rounds and not isinstance(network, UMEC):
+        raise ConfigError(
+            f"{rounds} rounds of refinement need a frame-mask encoder and a decoder, and this network is an "
+            "encoder alone; give rounds=0 for label propagation, or a protocol of it (crw, dino)"
+        )
+    if rounds and fit == "native":
+        raise ConfigError("V and D need frames of whole cells; give fit='pad', or rounds=0 for label propagation")
 
 
 def check_frame(frame: object) -> None:

@@ -1,4 +1,4 @@
-"""Outliers: regions too far from an object to be a part of it."""
+"""From masks to ids: outliers, regions too far from an object to be a part of it; and which object wins a pixel."""
 
 import torch
 import torch.nn.functional as F
@@ -64,3 +64,31 @@ def _near(weight: Tensor, max_extent: float) -> Tensor:
     at_distance = torch.zeros_like(weight).scatter_add_(1, distance, weight)
     size = (at_distance.cumsum(dim=1) < half).sum(dim=1, keepdim=True)
     return (distance <= max_extent * (size + 2)) | (half == 0)
+
+
+def label_pixels(masks: Tensor, background: Tensor, stretch: bool = False) -> Tensor:
+    """The object that wins each pixel.
+
+    Args:
+        masks: Soft masks (K, H, W), K at least 1.
+        background: What they leave (H, W).
+        stretch: First bring the least value of each mask and of the background to 0 and the greatest to 1.
+
+    Returns:
+        The place of the object among the K, from 1, or 0 where none is above the background, (H, W) uint8.
+
+    Example:
+        >>> faint = torch.tensor([[[0.0, 0.3, 0.0, 0.0]]])
+        >>> label_pixels(faint, 1 - faint[0]).tolist(), label_pixels(faint, 1 - faint[0], stretch=True).tolist()
+        ([[0, 0, 0, 0]], [[0, 1, 0, 0]])
+    """
+    if stretch:
+        masks, background = _stretched(masks), _stretched(background[None])[0]
+    likeliest, object_ = masks.max(dim=0)  # (H, W) each
+    return torch.where(likeliest > background, object_ + 1, 0).to(torch.uint8)
+
+
+def _stretched(masks: Tensor) -> Tensor:
+    """Masks (n, H, W), each from 0 to 1; one that is 0 everywhere stays so."""
+    low, high = masks.amin(dim=(1, 2), keepdim=True), masks.amax(dim=(1, 2), keepdim=True)
+    return torch.where(high > 0, (masks - low) / (high - low).clamp(min=1e-12), masks)

@@ -6,36 +6,66 @@ from typing import Any
 Settings = dict[str, Any]
 
 PROTOCOLS: dict[str, Settings] = {
-    # Label propagation as CRW measures it (Jabri et al., NeurIPS 2020), and after it DUL, UVC, SCR and others; from
-    # CRW's code and the command it gives. Native 480p, stride 8. While fewer than 20 frames have passed, the first
-    # frame replaces the missing ones, windowed as they would be: CRW's code puts 20 copies of it before the
-    # video, DUL's clamps indices to it. Not repeated: masks come down to the grid by averages over cells (there:
-    # bilinear, corners aligned), and frames are padded to whole cells.
+    # Label propagation as CRW measures it (Jabri et al., NeurIPS 2020), by its code and the command it gives
+    # (ajabri/videowalk 047f3f4): native 480p into ceil(H / 8) x ceil(W / 8) cells, masks resized bilinearly between
+    # the centers of pixels and cells. While fewer than 20 frames have passed, the first frame replaces the missing
+    # ones, windowed as they would be. CRW's own networks pad by reflection (TrunkEncoder's `padding`). DUL, UVC,
+    # SCR and others measure in the same way but for details: DUL's code aligns corners (mask_sampling: aligned).
     "crw": {
         "rounds": 0,
         "references": 20,
         "readout": {"top_k": 10, "radius": 12, "permanent_radius": None, "tau": 0.05},
         "repeat_first": True,
+        "fit": "native",
+        "mask_sampling": "bilinear",
+        "bf16": False,
     },
-    # Label propagation as DINO measures it (Caron et al., ICCV 2021), in its code for DAVIS 2017, 480p. The grid is
-    # that of the ViT's patches (stride 16, or 8 for the 71.4 of ViT-B/8); keys are the last block's after the final
-    # norm. Not repeated: the code's window is a square of 25 x 25 cells where ours is a disc. It scales the width
-    # to a multiple of 64 where ours is padded. It stretches each object's mask to 0 to 1 before the largest wins.
+    # Label propagation as DINO measures it (Caron et al., ICCV 2021), by its code for DAVIS 2017
+    # (facebookresearch/dino 7c446df, eval_video_segmentation.py). The grid is that of the ViT's patches (stride 16,
+    # or 8 for the 71.4 of ViT-B/8); keys are the last block's after the final norm; a window is 25 x 25 cells, on
+    # the first frame too. What concerns the network alone, position embeddings and the deviation of red, is the
+    # encoder's: TimmEncoder with `as_dino`.
     "dino": {
         "rounds": 0,
         "references": 7,
-        "readout": {"top_k": 5, "radius": 12, "permanent_radius": 12, "tau": 0.1},
+        "readout": {"top_k": 5, "radius": 13, "permanent_radius": 13, "tau": 0.1, "window": "square"},
+        "short_side": 480,
+        "fit": 64,
+        "mask_sampling": "nearest",
+        "stretch_masks": True,
+        "bf16": False,
     },
-    # The whole model as UMEC measures it (section 4, tables 4d and 4e), over whole frames, at the tau with which V
-    # and D were trained (0.05 in the paper). The first frame is not repeated; whether the paper's was is open, and
-    # repeat_first gives that reading.
+    # The whole model as the paper measures it (UMEC section 4, tables 4d and 4e), over whole frames, at the tau
+    # with which V and D were trained (0.05 in the paper). The first frame is not repeated; whether the paper's was
+    # is open, and repeat_first gives that reading.
     "umec": {
         "rounds": 3,
         "references": 20,
         "readout": {"top_k": 10, "radius": 12, "permanent_radius": None},
         "crop_margin": None,
+        "bf16": False,
+    },
+    # The whole model as the code that its authors released infers (0liliulei/Mask-VOS 6276e91, infer_mask.py). It
+    # differs from the paper: the last 5 frames, the first one in place of those that are missing; one round; masks
+    # for the vote carried by label propagation alone; the result is the mean of D's logits and of the coarse masks,
+    # and V is given this mean, unbounded, to remember. Not repeated: frames are padded with zeros on both sides,
+    # where ours are at the right and at the bottom; frames 960 wide and more are halved; and after a second prompt
+    # its lists of keys and masks are one frame apart. That code trains in another way, too: E by DUL's dense
+    # contrast; V and D, with E frozen, from true pseudo masks of all references, which are 7 clusters of a video
+    # found once, without a position code; and V of ResNet-18 starts from supervised ImageNet weights.
+    "umec_code": {
+        "rounds": 1,
+        "references": 5,
+        "readout": {"top_k": 10, "radius": 12, "permanent_radius": None},
+        "repeat_first": True,
+        "memory_masks": "coarse_vote",
+        "blend_coarse": True,
+        "mask_sampling": "aligned",
+        "crop_margin": None,
+        "bf16": False,
     },
 }
+"""All are in fp32, as their sources are."""
 
 
 def change_settings(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> Settings:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vos_umec.models.encoder import Features
@@ -119,7 +118,7 @@ class FrameRefiner:
 
     def refine(
         self,
-        coarse: Tensor,
+        masks: Tensor,
         windows: Sequence[Window],
         values: Callable[[int, Window], Tensor],
         rounds: int,
@@ -127,17 +126,16 @@ class FrameRefiner:
         """Yhat^R from the coarse masks.
 
         Args:
-            coarse: Ybar_q, the coarse masks (K, h, w) in [0, 1].
+            masks: Ybar_q, the coarse masks, at the frame's size (K, H, W) in [0, 1].
             windows: K windows.
             values: Gives V_q of one object inside its window, (Dv, h', w').
             rounds: R, 1 or more.
 
         Returns:
-            Aggregated masks (K, H, W), fp32; zero outside the windows.
+            Aggregated logits (K+1, H, W), fp32, channel 0 the background; an object is nowhere outside its window.
         """
         h, D = self.grid[0], self.network.decoder
-        masks = F.interpolate(coarse[None].float(), size=self.size, mode="bilinear", align_corners=False)
-        masks = masks[0].clamp(0, 1)
+        masks = masks.float().clamp(0, 1)
         skips = D.precompute(self.skips, self.image)
         fixed = []  # the same in every round
         for k in _groups(windows, self.most):
@@ -150,15 +148,17 @@ class FrameRefiner:
                     D.precompute_object(V_q),
                 )
             )
-        for _ in range(rounds):
+        for r in range(rounds):
             p = torch.zeros_like(masks)
             for k, frame, skip, first in fixed:
                 mask = self._masks(masks, windows, k)
-                logits = D(first, self.network.mask_encoder.embed(frame, mask), skip, mask)  # (n, 1, H', W')
-                for i, one in zip(k, logits.sigmoid(), strict=True):
+                found = D(first, self.network.mask_encoder.embed(frame, mask), skip, mask)  # (n, 1, H', W')
+                for i, one in zip(k, found.sigmoid(), strict=True):
                     windows[i].cut(p[i], h).copy_(one[0])
-            masks = soft_aggregate(p[None]).softmax(dim=1)[0, 1:]
-        return masks
+            logits = soft_aggregate(p[None])[0]  # (K+1, H, W)
+            if r < rounds - 1:
+                masks = logits.softmax(dim=0)[1:]
+        return logits
 
     def _masks(self, masks: Tensor, windows: Sequence[Window], k: Sequence[int]) -> Tensor:
         return torch.stack([windows[i].cut(masks[i : i + 1], self.grid[0]) for i in k])  # (n, 1, H', W')

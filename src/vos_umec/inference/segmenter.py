@@ -14,19 +14,18 @@ from vos_umec.constants import IGNORE
 from vos_umec.device import multiplies_bf16
 from vos_umec.errors import ConfigError
 from vos_umec.inference.fusion import fuse_for_inference
-from vos_umec.inference.inputs import check_frame, prompted_objects
+from vos_umec.inference.inputs import check_frame, check_settings, prompted_objects
 from vos_umec.inference.memory import MemoryReadout, ReferenceMemory, read_memory
-from vos_umec.inference.postprocess import remove_outliers
+from vos_umec.inference.postprocess import label_pixels, remove_outliers
 from vos_umec.inference.protocols import PROTOCOLS, change_settings
 from vos_umec.inference.refinement import FrameRefiner, object_windows
-from vos_umec.io.frames import resized
+from vos_umec.inference.resizing import Fit, MaskSampling, Resizing, resize_nearest
 from vos_umec.io.masks import read_mask
 from vos_umec.io.pipeline import read_ahead
 from vos_umec.io.source import FrameSource
 from vos_umec.matching.readout import Readout
 from vos_umec.models.encoder import Features
 from vos_umec.models.umec import UMEC, PropagationNetwork
-from vos_umec.transforms.augment import normalize
 
 
 class VideoSegmenter:
@@ -41,7 +40,8 @@ class VideoSegmenter:
         rounds: R, refinement rounds.
         references: The last frames kept in memory beside the permanent ones, which are the frames with a prompt.
         readout: How the memory is read: a `Readout`, or a mapping of its settings, such as {"radius": 18}.
-        memory_masks: "final" remembers the refined masks, "coarse" those before refinement.
+        memory_masks: "final" remembers the refined masks, "coarse" those before refinement; "coarse_vote" remembers
+            coarse masks for the vote, which label propagation alone then carries on, and the refined ones for V.
         max_extent: Drop what is farther from an object's place than so many times its size, as `remove_outliers`
             does; None to keep it.
         repeat_first: Until `references` frames have passed, repeat the first frame that knows an object in place of
@@ -52,6 +52,18 @@ class VideoSegmenter:
             sequences: 66.6 on the whole frame, 67.0 with a margin of 2, 4 or 8 cells).
         bf16: Run the networks in bf16; keys, affinity and masks are fp32 in any case. None for wherever the
             hardware multiplies in bf16.
+        fit: What is done about sides that are no multiples of the stride. "pad" repeats the last row and column up
+            to whole cells. "native" takes the frame as it is, into ceil(H / s) x ceil(W / s) cells, as ResNets do;
+            for `rounds=0`. A number scales the frame to fit, the longer side down to a multiple of so many pixels
+            and the shorter one to a multiple of the stride.
+        mask_sampling: How masks are brought to the grid: "area", means over cells; "bilinear", between the pixels
+            around a cell's center; "aligned", the same with the centers of the corner cells on the corner pixels;
+            "nearest", one pixel of each cell, with which ids at the working size become those of the video's own
+            size by nearest pixels, too. From the grid, masks are always enlarged bilinearly.
+        stretch_masks: Stretch each object's mask and the background to 0 to 1 before the largest wins a pixel, so
+            that a small object, whose mask is faint, is not lost. Acts on ids alone.
+        blend_coarse: Take the mean of the decoder's logits and the coarse masks for the logits of the result. Where
+            V remembers refined masks, it is given this mean as it is.
 
     Attributes:
         ids: The objects that are followed, in the order of their first prompts.
@@ -77,27 +89,18 @@ class VideoSegmenter:
         rounds: int = 3,
         references: int = 20,
         readout: Readout | Mapping[str, Any] | None = None,
-        memory_masks: Literal["final", "coarse"] = "final",
+        memory_masks: Literal["final", "coarse", "coarse_vote"] = "final",
         max_extent: float | None = None,
         repeat_first: bool = False,
         short_side: int | None = None,
         crop_margin: int | None = 4,
         bf16: bool | None = None,
+        fit: Fit = "pad",
+        mask_sampling: MaskSampling = "area",
+        stretch_masks: bool = False,
+        blend_coarse: bool = False,
     ) -> None:
-        if not isinstance(network, PropagationNetwork):
-            raise ConfigError(f"{type(network).__name__} is no network; of a UMECModule, give its `.network`")
-        for name, value in (("rounds", rounds), ("references", references), ("crop_margin", crop_margin)):
-            if value is not None and value < 0:
-                raise ConfigError(f"{name} must be 0 or more; found {value}")
-        if memory_masks not in ("final", "coarse"):
-            raise ConfigError(f"memory_masks must be 'final' or 'coarse'; found {memory_masks!r}")
-        if max_extent is not None and max_extent <= 0:
-            raise ConfigError(f"max_extent must be above 0, or None to drop nothing; found {max_extent}")
-        if rounds and not isinstance(network, UMEC):
-            raise ConfigError(
-                f"{rounds} rounds of refinement need a frame-mask encoder and a decoder, and this network is an "
-                "encoder alone; give rounds=0 for label propagation, or a protocol of it (crw, dino)"
-            )
+        check_settings(network, rounds, references, memory_masks, max_extent, crop_margin, fit)
         self.readout = Readout.of(readout)
         if self.readout.top_k is None:
             raise ConfigError(
@@ -113,7 +116,10 @@ class VideoSegmenter:
         self.max_extent = max_extent
         self.repeat_first = repeat_first
         self.short_side = short_side
+        self.resizing = Resizing(self.network.stride, short_side, fit, mask_sampling)
         self.crop_margin = crop_margin
+        self.stretch_masks = stretch_masks
+        self.blend_coarse = blend_coarse
         self.reset()
 
     @classmethod
@@ -122,7 +128,8 @@ class VideoSegmenter:
 
         Args:
             network: The network.
-            protocol: "crw", "dino" or "umec", see inference/protocols.py; None for the defaults of this class.
+            protocol: "crw", "dino", "umec" or "umec_code", see inference/protocols.py; None for the defaults of
+                this class.
             **changes: Arguments of this class that differ from the protocol's; of `readout`, the settings that do.
 
         Raises:
@@ -237,26 +244,14 @@ class VideoSegmenter:
             return (nothing, np.ones((1, *size), np.float32)) if return_probabilities else nothing
         features = self._encode(image)
         key = features.key[0].permute(1, 2, 0)  # (h, w, D); no copy where E works in channels-last layout
+        self.resizing.require_cells((key.shape[0], key.shape[1]), image)
         refiner = self._refiner(image, features) if self.rounds else None
-        p = plain = image.new_zeros(len(self.ids), *image.shape[-2:])  # (K, H', W')
-        masks = None  # (K, h, w), where they are not those of p
-        if len(self.memory):
-            found = self._readout(key)
-            coarse = self._remove_outliers(found.coarse(), found)  # (K', h, w), of the objects known before
-            propagated = plain = _enlarged(coarse, image)  # (K', H', W')
-            if refiner is not None:
-                propagated = self._remove_outliers(self._refine(refiner, found, coarse), found)
-            if refiner is None or self.memory_masks == "coarse":
-                # Remembered as they were read: through the image and back, every frame would blur them.
-                masks = coarse
-            p = torch.cat([propagated, p[len(propagated) :]])  # objects that are new in this frame come last
+        p, given, vote = self._propagate(image, key, refiner)
         if mask is not None:
-            p, masks = self._overwrite(p, mask, prompted), None
-        remembered = p if masks is None else plain
-        masks = self.network.to_grid(p) if masks is None else masks
-        values = None if refiner is None else self._embed(refiner, remembered, masks, whole=bool(prompted))
+            p, given, vote = self._overwrite(mask, prompted, p, given, vote)
+        values = None if refiner is None else self._embed(refiner, given, vote, whole=bool(prompted))
         self.memory.forget([k for k in prompted if k < before])
-        self.memory.add(key, masks.permute(1, 2, 0), values, prompted)
+        self.memory.add(key, vote.permute(1, 2, 0), values, prompted)
         return self._result(p, mask, return_probabilities)
 
     def segment(
@@ -291,21 +286,9 @@ class VideoSegmenter:
         return [self.ids.index(i) for i in objects]
 
     def _prepare(self, frame: np.ndarray) -> Tensor:
-        """The frame as E takes it: resized, normalised, padded to whole cells (1, 3, H', W')."""
+        """The frame as E takes it (1, 3, H', W')."""
         pixels = torch.from_numpy(np.require(frame, requirements=["C", "W"]))  # (H, W, 3)
-        image = pixels.to(self.device).permute(2, 0, 1)[None]  # (1, 3, H, W)
-        return self._pad(self._shrink(normalize(image)))
-
-    def _pad(self, x: Tensor) -> Tensor:
-        """Up to whole cells. Frames and masks alike, or a frame would show an object where its mask has none."""
-        s = self.network.stride
-        return F.pad(x, (0, -x.shape[-1] % s, 0, -x.shape[-2] % s), mode="replicate")
-
-    def _shrink(self, x: Tensor) -> Tensor:
-        size = resized((x.shape[-2], x.shape[-1]), self.short_side)
-        if size == tuple(x.shape[-2:]):
-            return x
-        return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
+        return self.resizing.frame(pixels.to(self.device).permute(2, 0, 1)[None])
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
@@ -318,15 +301,37 @@ class VideoSegmenter:
     def _readout(self, key: Tensor) -> MemoryReadout:
         return read_memory(self.memory, key, self.readout, self.tau, self.repeat_first)
 
-    def _refine(self, refiner: FrameRefiner, found: MemoryReadout, coarse: Tensor) -> Tensor:
-        """Masks of all objects propagated from the memory, at image size (K, H', W')."""
+    def _propagate(self, image: Tensor, key: Tensor, refiner: FrameRefiner | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The masks that memory gives: of the result and for V (K, H', W'), and for the vote (K, h, w)."""
+        if not len(self.memory):
+            p = image.new_zeros(len(self.ids), *image.shape[-2:])
+            return p, p, image.new_zeros(len(self.ids), *key.shape[:2])
+        found = self._readout(key)
+        vote = coarse = self._remove_outliers(found.coarse(), found)  # (K', h, w), of the objects known before
+        p = given = self.resizing.enlarge(coarse, (image.shape[-2], image.shape[-1]))  # (K', H', W')
+        # Coarse masks are remembered as they were read: through the image and back, every frame would blur them.
+        if refiner is not None:
+            logits = self._refine(refiner, found, coarse, p)  # (K'+1, H', W')
+            if self.blend_coarse:
+                logits = (logits + torch.cat([1 - p.sum(dim=0, keepdim=True), p])) / 2
+            p = self._remove_outliers(logits.softmax(dim=0)[1:], found)
+            if self.memory_masks != "coarse":
+                given = logits[1:] if self.blend_coarse else p
+            if self.memory_masks == "final":
+                vote = self.resizing.to_grid(p, (key.shape[0], key.shape[1]))
+        new = (0, 0, 0, 0, 0, len(self.ids) - len(p))  # objects that are new in this frame come last
+        return F.pad(p, new), F.pad(given, new), F.pad(vote, new)
+
+    def _refine(self, refiner: FrameRefiner, found: MemoryReadout, coarse: Tensor, enlarged: Tensor) -> Tensor:
+        """Logits of the background and of all objects propagated from the memory, at image size (K+1, H', W')."""
         with self._autocast():
-            return refiner.refine(coarse, object_windows(coarse, self.crop_margin), found.values, self.rounds)
+            return refiner.refine(enlarged, object_windows(coarse, self.crop_margin), found.values, self.rounds)
 
     def _remove_outliers(self, masks: Tensor, found: MemoryReadout) -> Tensor:
         if self.max_extent is None:
             return masks
-        return remove_outliers(masks, self.max_extent, _enlarged(found.from_permanent(), masks))
+        permanent = self.resizing.enlarge(found.from_permanent(), (masks.shape[-2], masks.shape[-1]))
+        return remove_outliers(masks, self.max_extent, permanent)
 
     def _refiner(self, image: Tensor, features: Features) -> FrameRefiner:
         with self._autocast():
@@ -336,38 +341,40 @@ class VideoSegmenter:
         with self._autocast():
             return refiner.embed(p, object_windows(masks, None if whole else self.crop_margin))
 
-    def _overwrite(self, p: Tensor, mask: np.ndarray, prompted: list[int]) -> Tensor:
+    def _overwrite(
+        self, mask: np.ndarray, prompted: list[int], p: Tensor, given: Tensor, vote: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The prompt replaces the masks of its objects; the others give way to it."""
-        prompt = torch.from_numpy(np.stack([mask == i for i in self.ids])).to(p.device).float()  # (K, H, W)
-        prompt = self._pad(self._shrink(prompt[None]))[0]  # (K, H', W')
-        room = (1 - prompt.sum(dim=0)).clamp(min=0)  # (H', W')
+        shown = torch.from_numpy(np.stack([mask == i for i in self.ids])).to(p.device).float()  # (K, H, W)
+        prompt, prompt_vote = self.resizing.prompt(shown, (vote.shape[-2], vote.shape[-1]))
         replaced = torch.zeros(len(p), 1, 1, dtype=torch.bool, device=p.device)
         replaced[prompted] = True
-        return torch.where(replaced, prompt, p * room)
+
+        def over(masks: Tensor, prompt: Tensor) -> Tensor:
+            room = (1 - prompt.sum(dim=0)).clamp(min=0)
+            return torch.where(replaced, prompt, masks * room)
+
+        return over(p, prompt), over(given, prompt), over(vote, prompt_vote)
 
     def _result(
         self, p: Tensor, mask: np.ndarray | None, return_probabilities: bool
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        H, W = self._size or (0, 0)
-        small = resized((H, W), self.short_side)
-        p = p[:, : small[0], : small[1]]
-        if small != (H, W):
-            p = F.interpolate(p[None], size=(H, W), mode="bilinear", align_corners=False)[0]
-        background = 1 - p.sum(dim=0)  # (H, W)
-        likeliest, object_ = p.max(dim=0)  # (H, W) each
-        label = torch.where(likeliest > background, object_ + 1, 0).to(torch.uint8).cpu().numpy()
-        ids: np.ndarray = np.array([0, *self.ids], np.uint8)[label]
+        size = self._size or (0, 0)
+        p = self.resizing.restore(p, size)  # (K, H, W), or (K, H', W') where nearest pixels follow
+        background = 1 - p.sum(dim=0)
+        ids: np.ndarray = np.array([0, *self.ids], np.uint8)[
+            label_pixels(p, background, self.stretch_masks).cpu().numpy()
+        ]
+        if ids.shape != size:
+            ids = resize_nearest(ids, size)
         if mask is not None:  # a prompt comes back to the pixel
             shown = (mask != 0) & (mask != IGNORE)
             ids[shown] = mask[shown]
         if not return_probabilities:
             return ids
         probabilities = torch.cat([background[None], p]).float().clamp(min=0).cpu().numpy()  # (K+1, H, W)
+        if probabilities.shape[1:] != size:
+            probabilities = resize_nearest(probabilities, size)
         if mask is not None:
             probabilities[:, shown] = np.array([0, *self.ids])[:, None] == ids[shown]
         return ids, probabilities
-
-
-def _enlarged(coarse: Tensor, image: Tensor) -> Tensor:
-    """Masks (K, h, w) at the image's size (K, H', W')."""
-    return F.interpolate(coarse[None], size=image.shape[-2:], mode="bilinear", align_corners=False)[0]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -22,11 +22,13 @@ class Readout:
     Attributes:
         top_k: Cells read for each query cell, over all references jointly. None reads all cells, without windows
             (UMEC eq. 4 as it stands); only training does that.
-        radius: Window on the references that are not permanent, in cells (strictly smaller Euclidean distance);
+        radius: Window on the references that are not permanent, in cells: those at a strictly smaller distance;
             None for no window.
         permanent_radius: The same for the permanent references, which are frames with a prompt. In training it is
             the first frame.
         tau: Temperature of the softmax; None for the network's own.
+        window: Shape of the windows: "disc", where distance is Euclidean, or "square", where it is the larger one
+            of the distances along rows and columns (2 radius - 1 cells to a side).
 
     Raises:
         ConfigError: If a setting is out of its range, or windows are set where all cells are read.
@@ -36,10 +38,13 @@ class Readout:
     radius: float | None = RADIUS
     permanent_radius: float | None = None
     tau: float | None = None
+    window: Literal["disc", "square"] = "disc"
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        for name in self.__dataclass_fields__:
+        if self.window not in ("disc", "square"):
+            raise ConfigError(f"window must be 'disc' or 'square'; found {self.window!r}")
+        for name in self.__dataclass_fields__.keys() - {"window"}:
             if not isinstance(value := getattr(self, name), int | float | None):
                 raise ConfigError(
                     f"{name} of the readout is {value!r}; expected a number. In a command give all of it, "
@@ -90,7 +95,7 @@ class Readout:
         if self.top_k is None:
             raise ConfigError("top_k None has no best cells to search for; give it, such as 10")
         reach = self.radius, self.permanent_radius
-        return top_k_affinity(key_q, keys_r, permanent, self.top_k, tau, *reach, copies, scratch)
+        return top_k_affinity(key_q, keys_r, permanent, self.top_k, tau, *reach, copies, scratch, self.window)
 
     def read_clips(self, keys_r: Tensor, key_q: Tensor, values: Tensor, tau: float) -> Tensor:
         """A^T V_r for a batch of clips, with gradients (UMEC eq. 4 and 5).

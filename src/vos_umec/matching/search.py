@@ -3,7 +3,7 @@
 It uses two ideas. First, cells are grouped: one position in all reference frames is a group. Each of a query's
 k best cells lies in one of the k groups whose best cell scores highest, so that only the groups' maxima are sorted
 in full. Second, a tile of query cells shares one matrix product against all cells that any of them sees. Cells
-outside a query's own disc are discarded after the maximum, where only one N-th as much is left to discard.
+outside a query's own window are discarded after the maximum, where only one N-th as much is left to discard.
 """
 
 from collections.abc import Iterator
@@ -40,9 +40,9 @@ _QUERIES, _GROUPS, _GROUP = 128, 256, 32  # at a time where there is no window: 
 
 
 def search_window(
-    key_q: Tensor, keys: Tensor, top_k: int, radius: float, scratch: Scratch
+    key_q: Tensor, keys: Tensor, top_k: int, radius: float, scratch: Scratch, window: str = "disc"
 ) -> tuple[Tensor, Tensor]:
-    """The best cells within a disc around the query's own position.
+    """The best cells within a window around the query's own position.
 
     Args:
         key_q: Key of the query (h, w, D).
@@ -50,22 +50,23 @@ def search_window(
         top_k: k, cells to find for each query cell.
         radius: Cells nearer than this count (strictly), in cells, above 0.
         scratch: Working memory.
+        window: "disc" for Euclidean distance, "square" for the larger one of those along rows and columns.
 
     Returns:
         Scores (h*w, k) fp32, the best first, -inf where there are fewer than k cells; their positions
         n*h*w + y*w + x (h*w, k), int64.
     """
     N, h, w, D = keys.shape
-    halo = ceil(radius) - 1  # the largest offset strictly inside the disc
+    halo = ceil(radius) - 1  # the largest offset strictly inside the window
     band_rows, window_columns = min(h, _BAND + 2 * halo), min(w, _TILE + 2 * halo)
     turns = ceil(N * band_rows * window_columns * D * keys.element_size() / _COPY_BYTES)
     if turns > 1 and N > 1:
         parts = keys.chunk(turns)
         starts = range(0, N, len(parts[0]))
-        found = [search_window(key_q, part, top_k, radius, scratch) for part in parts]
+        found = [search_window(key_q, part, top_k, radius, scratch, window) for part in parts]
         return merge([(s, i + n * h * w) for (s, i), n in zip(found, starts, strict=True)], top_k)
 
-    outside = _outside(halo, radius, keys.device)
+    outside = _outside(halo, radius, window, keys.device)
     scores = torch.empty(h, w, top_k, device=keys.device)
     index = torch.empty(h, w, top_k, dtype=torch.int64, device=keys.device)
     copy = scratch.borrow(band_rows * N * window_columns * D, like=keys)
@@ -147,12 +148,13 @@ def _spans(start: int, stop: int, step: int) -> Iterator[slice]:
         yield slice(first, min(first + step, stop))
 
 
-def _outside(halo: int, radius: float, device: torch.device) -> Tensor:
-    """-inf where a cell of a tile's window lies outside a query's disc, else 0 (tile, tile, window, window)."""
+def _outside(halo: int, radius: float, window: str, device: torch.device) -> Tensor:
+    """-inf where a cell of a tile's window lies outside a query's own, else 0 (tile, tile, window, window)."""
     offset = (
         torch.arange(_TILE + 2 * halo, device=device) - torch.arange(halo, halo + _TILE, device=device)[:, None]
     )
-    outside = (offset**2)[:, None, :, None] + (offset**2)[None, :, None, :] >= radius**2
+    down, across = (offset**2)[:, None, :, None], (offset**2)[None, :, None, :]
+    outside = (down + across if window == "disc" else torch.maximum(down, across)) >= radius**2
     return torch.zeros(outside.shape, device=device).masked_fill_(outside, -torch.inf)
 
 

@@ -36,11 +36,12 @@ def top_k_affinity(
     permanent_radius: float | None = None,
     copies: int = 0,
     scratch: Scratch | None = None,
+    window: str = "disc",
 ) -> TopK:
     """The affinity of inference: softmax over the k best cells of all references jointly.
 
-    A cell of a reference frame counts if its Euclidean distance from the query's position is strictly below the
-    frame's radius. Products are taken in the keys' own type, fp32 or bf16; scores are compared in fp32. The search
+    A cell of a reference frame counts if its distance from the query's position is strictly below the frame's
+    radius. Products are taken in the keys' own type, fp32 or bf16; scores are compared in fp32. The search
     needs about 60 MiB beside its result at radius 12, whatever the size of the grid and the number of references.
 
     Args:
@@ -54,6 +55,7 @@ def top_k_affinity(
         copies: How many times the first permanent reference is repeated, within `radius`. Each of its cells then
             has so many more places among the best; nothing is computed or held more than once.
         scratch: Working memory, to be used again by the next call.
+        window: "disc" for Euclidean distance, "square" for the larger one of those along rows and columns.
 
     Returns:
         Indices and weights.
@@ -65,7 +67,7 @@ def top_k_affinity(
         if reach is None or reach > hypot(h, w):
             scores, index = search_all(key_q, keys_r[first:last], k)
         else:
-            scores, index = search_window(key_q, keys_r[first:last], k, reach, scratch)
+            scores, index = search_window(key_q, keys_r[first:last], k, reach, scratch, window)
         return scores, index + first * h * w
 
     found = []

@@ -1,6 +1,7 @@
 from .decoder import Decoder as Decoder
 from .encoder import Encoder as Encoder
 from .encoder import Features as Features
+from .encoder import MASTEncoder as MASTEncoder
 from .encoder import ResNetEncoder as ResNetEncoder
 from .encoder import TrunkEncoder as TrunkEncoder
 from .factory import NetworkSettings as NetworkSettings

@@ -106,12 +106,13 @@ class ResNetEncoder(Encoder):
         bottleneck: Bottleneck blocks, as ResNet-50 has.
         key_dim: Key width of one level; D is this times the number of levels.
         trunk_dim: Width to which a 1x1 conv reduces the trunk; None keeps the last stage's width.
-        width: Channels of the first stage.
+        width: Channels of the first stage, doubled from stage to stage; or those of each stage.
         pool: Max pooling of stride 2 at the end of the stem.
         color: Input of the trunk, made from RGB frames: "rgb"; "lab", lightness apart from color; or "grey",
             lightness alone, which an encoder trained by colorization needs in inference too.
         pyramid_weights: Weight in the affinity, above 0, of each level of the pyramid that keys are made of, the
             frame itself first; one level for no pyramid. The trunk features and skips are the first one's.
+        padding: What the trunk's convs see beyond the border: "zeros", or "reflect", the frame mirrored.
 
     Raises:
         ConfigError: If there are too few stages, no level or one of no weight, or an unknown color.
@@ -131,10 +132,11 @@ class ResNetEncoder(Encoder):
         bottleneck: bool = False,
         key_dim: int = 128,
         trunk_dim: int | None = None,
-        width: int = 64,
+        width: int | Sequence[int] = 64,
         pool: bool = True,
         color: Literal["rgb", "lab", "grey"] = "rgb",
         pyramid_weights: Sequence[float] = (1.0,),
+        padding: Literal["zeros", "reflect"] = "zeros",
     ) -> None:
         super().__init__()
         if len(blocks) < 2:
@@ -147,7 +149,7 @@ class ResNetEncoder(Encoder):
             )
         self.color = color
         self.pyramid_weights = tuple(pyramid_weights)
-        self.net = ResNetTrunk(blocks, strides, bottleneck, width=width, pool=pool)
+        self.net = ResNetTrunk(blocks, strides, bottleneck, width=width, pool=pool, padding=padding)
         channels = self.net.channels[-1]
         self.reduce = nn.Identity() if trunk_dim is None else _conv_bn_relu(channels, trunk_dim)
         self.stride = self.net.stride
@@ -171,8 +173,11 @@ class ResNetEncoder(Encoder):
         return Features(key=key, trunk=trunk, skips=(stages[1], stages[0]))
 
     def load_weights(self, source: str | Path) -> None:
-        """Fill the trunk from a published ResNet file (CRW, VFS, DUL, MoCo, DINO, UVC, torchvision)."""
-        load_published(self.net, source)
+        """Fill the encoder from a published file of CRW, VFS, DUL, UMEC, MAST, MoCo, DINO, UVC or torchvision.
+
+        The trunk is filled from all of them, and what makes keys of it where the file has the same.
+        """
+        load_published(self, source)
 
     def _key(self, trunk: Tensor) -> Tensor:
         return F.normalize(self.head(trunk).float(), dim=1)  # fp32 under autocast too
@@ -202,11 +207,36 @@ class TrunkEncoder(ResNetEncoder):
         blocks: Residual blocks in each stage, up to the stage that is read; 2 to 4 stages.
         strides: Stride of each stage on top of the stem's 4.
         bottleneck: Bottleneck blocks, as ResNet-50 has.
+        padding: What convs see beyond the border: "zeros", or "reflect", the frame mirrored, which CRW's own files
+            want.
     """
 
     def __init__(
-        self, blocks: Sequence[int] = (2, 2, 2), strides: Sequence[int] = (1, 2, 1), bottleneck: bool = False
+        self,
+        blocks: Sequence[int] = (2, 2, 2),
+        strides: Sequence[int] = (1, 2, 1),
+        bottleneck: bool = False,
+        padding: Literal["zeros", "reflect"] = "zeros",
     ) -> None:
-        super().__init__(blocks, strides, bottleneck)
+        super().__init__(blocks, strides, bottleneck, padding=padding)
         self.head = nn.Sequential()
         self.key_dim = self.trunk_dim
+
+
+class MASTEncoder(ResNetEncoder):
+    """MAST's encoder: a ResNet-18 on Lab without pooling, s = 4, whose last stage is as wide as the third.
+
+    A 3x3 conv makes 64 channels of it, the keys. MAST compares them as they are (Lai et al., CVPR 2020); here they
+    have unit norm, as all keys have.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            blocks=(2, 2, 2, 2),
+            strides=(1, 2, 1, 1),
+            key_dim=64,
+            width=(64, 128, 256, 256),
+            pool=False,
+            color="lab",
+        )
+        self.head = nn.Sequential(nn.Conv2d(self.trunk_dim, self.key_dim, kernel_size=3, padding=1))

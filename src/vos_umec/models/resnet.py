@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from math import prod
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +25,14 @@ class ResNetTrunk(nn.Module):
         strides: Stride of each stage's first block, 1 or 2.
         bottleneck: Bottleneck blocks (ResNet-50 and deeper) instead of basic ones.
         in_channels: Channels of the input; 4 for RGB and a mask.
-        width: Channels of the stem and the first stage's convs, doubled from stage to stage.
+        width: Channels of the stem and the first stage's convs, doubled from stage to stage; or of each stage.
         pool: Whether the stem ends in its max pooling of stride 2.
         batch_norm: Batch norms after the convs; without, a scale and a shift of each channel are learnt in their
             place, and the output of a row does not depend on the other rows of its batch.
+        padding: What convs see beyond the border: "zeros", or "reflect", the frame mirrored, as CRW has it.
 
     Raises:
-        ConfigError: If `blocks` and `strides` do not describe 1 to 4 stages of the same number.
+        ConfigError: If `blocks`, `strides` and `width` do not describe 1 to 4 stages of the same number.
 
     Example:
         >>> import torch
@@ -47,31 +49,37 @@ class ResNetTrunk(nn.Module):
         strides: Sequence[int],
         bottleneck: bool = False,
         in_channels: int = 3,
-        width: int = 64,
+        width: int | Sequence[int] = 64,
         pool: bool = True,
         batch_norm: bool = True,
+        padding: Literal["zeros", "reflect"] = "zeros",
     ) -> None:
         super().__init__()
+        widths = [width * 2**i for i in range(len(blocks))] if isinstance(width, int) else list(width)
         if not 1 <= len(blocks) <= 4 or len(strides) != len(blocks) or not set(strides) <= {1, 2}:
             raise ConfigError(
                 f"a ResNet trunk takes 1 to 4 stages and one stride of 1 or 2 for each; found blocks "
                 f"{tuple(blocks)} and strides {tuple(strides)}"
             )
+        if len(widths) != len(blocks):
+            raise ConfigError(f"{len(blocks)} stages take one width each, or one number for all; found {widths}")
         block = Bottleneck if bottleneck else BasicBlock
         norm = nn.BatchNorm2d if batch_norm else ScaleAndShift
-        stem = nn.Conv2d(in_channels, width, kernel_size=7, stride=2, padding=3, bias=False)
+        stem = nn.Conv2d(in_channels, widths[0], kernel_size=7, stride=2, padding=3, bias=False)
         pooling = [nn.MaxPool2d(kernel_size=3, stride=2, padding=1)] if pool else []
-        self.stem = nn.Sequential(stem, norm(width), nn.ReLU(inplace=True), *pooling)
-        self.channels = [width * 2**i * block.expansion for i in range(len(blocks))]
-        inputs = [width, *self.channels[:-1]]
+        self.stem = nn.Sequential(stem, norm(widths[0]), nn.ReLU(inplace=True), *pooling)
+        self.channels = [each * block.expansion for each in widths]
+        inputs = [widths[0], *self.channels[:-1]]
         self.stages = nn.ModuleList(
-            _stage(block, norm, inputs[i], width * 2**i, number, stride)
+            _stage(block, norm, inputs[i], widths[i], number, stride)
             for i, (number, stride) in enumerate(zip(blocks, strides, strict=True))
         )
         self.stride = (4 if pool else 2) * prod(strides)
+        self.padding = padding
         for part in self.modules():
             if isinstance(part, nn.Conv2d):
                 nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+                part.padding_mode = padding
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Outputs of all stages, first to last.

@@ -5,6 +5,7 @@ import logging
 import sys
 from difflib import get_close_matches
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from vos_umec.models.weights import load_tensors, read_tensors, strip_prefix
 
 log = logging.getLogger(__name__)
 
+_DINO_STD = (0.228, 0.224, 0.225)
+
 
 class Blocks(nn.Module):
     """Feature maps of a ViT after some of its blocks, with its final norm, all at `stride`.
@@ -26,9 +29,10 @@ class Blocks(nn.Module):
         net: A VisionTransformer or Eva of timm, made for images of any size.
         layer: The last block that is read; those behind it are dropped.
         stride: s, 1 to the patch size; None for the patch size.
+        as_dino: Resize position embeddings as DINO's code does.
     """
 
-    def __init__(self, net: Any, layer: int, stride: int | None) -> None:
+    def __init__(self, net: Any, layer: int, stride: int | None, as_dino: bool) -> None:
         super().__init__()
         layer = _from_start(layer, len(net.blocks), "blocks")
         # The decoder's skips: at two thirds and one third of the way.
@@ -43,6 +47,10 @@ class Blocks(nn.Module):
         embed.proj.stride = (self.stride, self.stride)
         embed.img_size = None  # its test for whole patches knows no stride but the patch size
         self.overlap = patch - self.stride
+        if as_dino:
+            if net.num_prefix_tokens != 1 or net.no_embed_class or net.pos_embed is None:
+                raise ConfigError("as_dino is for DINO's ViTs, with a class token and learnt position embeddings")
+            net._pos_embed = MethodType(_dino_tokens, net)
         self.net = net
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -55,6 +63,23 @@ class Blocks(nn.Module):
             x, indices=self.layers, norm=True, output_fmt="NLC", intermediates_only=True
         )
         return [one.transpose(1, 2).unflatten(2, (h, w)) for one in tokens]
+
+
+def _dino_tokens(net: Any, x: Tensor) -> Tensor:
+    """Tokens (B, 1+h*w, C) of patches (B, h, w, C), with position embeddings resized as DINO's code does.
+
+    It does so without antialiasing, which has another cubic kernel too, and for 0.1 cells more than there are, so
+    that every cell is a little off its place (facebookresearch/dino 7c446df, vision_transformer.py).
+    """
+    _, h, w, C = x.shape
+    rows, columns = net.patch_embed.grid_size
+    positions = net.pos_embed[:, 1:]  # (1, rows*columns, C)
+    if (h, w) != (rows, columns):
+        grid = positions.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+        scale = ((h + 0.1) / rows, (w + 0.1) / columns)
+        positions = F.interpolate(grid, scale_factor=scale, mode="bicubic").flatten(2).mT
+    first = (net.cls_token + net.pos_embed[:, :1]).expand(len(x), -1, -1)
+    return torch.cat([first, x.reshape(-1, h * w, C) + positions], dim=1)
 
 
 class Stages(nn.Module):
@@ -72,7 +97,9 @@ class Stages(nn.Module):
         return [one.permute(0, 3, 1, 2) for one in maps] if self.last else maps
 
 
-def _build_backbone(name: str, layer: int, stride: int | None) -> tuple[Blocks | Stages, dict[str, Any]]:
+def _build_backbone(
+    name: str, layer: int, stride: int | None, as_dino: bool
+) -> tuple[Blocks | Stages, dict[str, Any]]:
     """A backbone of timm that gives feature maps, and timm's description of its input ("mean", "std")."""
     timm = _import_timm()
     if not timm.is_model(name):
@@ -83,7 +110,9 @@ def _build_backbone(name: str, layer: int, stride: int | None) -> tuple[Blocks |
         )
     net = _create(timm, name, dynamic_img_size=True)
     if net is not None and hasattr(net, "blocks") and isinstance(net.patch_embed, timm.layers.PatchEmbed):
-        return Blocks(net, layer, stride), net.pretrained_cfg
+        return Blocks(net, layer, stride, as_dino), net.pretrained_cfg
+    if as_dino:
+        raise ConfigError(f"as_dino is for DINO's ViTs, and timm's '{name}' is none; leave it out")
     options: dict[str, Any] = {} if net is None else {"dynamic_img_size": True}  # Swin's windows, for one
     if stride is not None:
         options["output_stride"] = stride
@@ -168,6 +197,9 @@ class TimmEncoder(Encoder):
             can dilate to (8, 16 or 32).
         layer: The block or stage whose features become keys, from 0, or from the end if negative.
         key_dim: D, by a 1x1 head that wants training; None for the features themselves.
+        as_dino: Take frames as DINO's evaluation does: position embeddings resized by its own rule, and red divided
+            by 0.228 where ImageNet's deviation is 0.229. None for yes with timm's names of DINO's ViTs, such as
+            "vit_base_patch8_224.dino".
 
     Raises:
         MissingDependencyError: If timm is not installed.
@@ -180,13 +212,21 @@ class TimmEncoder(Encoder):
         ((1, 192, 6, 10), 8)
     """
 
-    def __init__(self, name: str, stride: int | None = None, layer: int = -1, key_dim: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        stride: int | None = None,
+        layer: int = -1,
+        key_dim: int | None = None,
+        as_dino: bool | None = None,
+    ) -> None:
         super().__init__()
         self.name = name
-        self.net, expected = _build_backbone(name, layer, stride)
-        mean, std, own_mean, own_std = (
-            torch.tensor(x).view(3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD, expected["mean"], expected["std"])
-        )
+        if as_dino is None:
+            as_dino = name.startswith("vit_") and name.endswith(".dino")
+        self.net, expected = _build_backbone(name, layer, stride, as_dino)
+        own = (IMAGENET_MEAN, _DINO_STD) if as_dino else (expected["mean"], expected["std"])
+        mean, std, own_mean, own_std = (torch.tensor(x).view(3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD, *own))
         self.scale: Tensor
         self.shift: Tensor
         self.register_buffer("scale", std / own_std, persistent=False)

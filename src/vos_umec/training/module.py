@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
 import torch
-from pytorch_lightning import LightningModule
+from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.callbacks import StochasticWeightAveraging
-from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -32,6 +31,8 @@ from vos_umec.training.evaluation import (
     save_scores,
     score_table,
 )
+from vos_umec.training.optimizer import adam, scale_rates
+from vos_umec.training.several_ranks import FailTogether, prepare_strategy
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +61,13 @@ class UMECModule(LightningModule):
             D learn, several times as many steps a minute. If not, E learns from L_seg too, as in the paper.
         init_from: Weights that training starts from: a file, "shipped", or a mapping, see `initialize`. It is not
             among the hyperparameters: a checkpoint holds all weights, and a record of where they came from.
-        learning_rate: Of AdamW.
-        weight_decay: Of AdamW, not on biases and norms.
+        learning_rate: Of Adam.
+        weight_decay: Of Adam, not on biases and norms.
         halve_every: Epochs after which the learning rate is halved, again and again.
+        betas: Decay rates of Adam's two moments.
+        decoupled_decay: Decay weights apart from the gradients (AdamW). If not, the decay is an L2 penalty, which
+            Adam scales like any gradient: the same number then decays much more.
+        mask_phase_rate: Factor of all learning rates from the first pseudo masks on.
 
     Attributes:
         network: The network, a UMEC, or a PropagationNetwork where it is an encoder alone.
@@ -91,6 +96,9 @@ class UMECModule(LightningModule):
         learning_rate: float = 1e-4,
         weight_decay: float = 5e-4,
         halve_every: int = 100,
+        betas: tuple[float, float] = (0.9, 0.999),
+        decoupled_decay: bool = True,
+        mask_phase_rate: float = 1.0,
     ) -> None:
         super().__init__()
         self.segmentation = _settings(SegmentationObjective, segmentation, "segmentation")
@@ -109,6 +117,7 @@ class UMECModule(LightningModule):
             )
         self.started_from = [] if init_from is None else initialize(self.network, init_from)
         self.objectives = nn.ModuleList(self.build_objectives())
+        self._mask_phase = False
         self.encoder_frozen = False
         self._frozen: list[nn.Parameter] = []  # they learn again in the next training
         self._pairs_checked = False
@@ -127,15 +136,11 @@ class UMECModule(LightningModule):
         return [instantiate(spec, CorrespondenceObjective, key_dim=key_dim) for spec in specs]  # type: ignore[type-abstract]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, the rate halved every `halve_every` epochs, no decay on biases and norms."""
-        decayed = [p for p in self.parameters() if p.dim() > 1]
-        others = [p for p in self.parameters() if p.dim() <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": self.hparams["weight_decay"]},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.hparams["learning_rate"])
-        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, self.hparams["halve_every"], gamma=0.5)
+        """Adam, the rate halved every `halve_every` epochs, no decay on biases and norms."""
+        hp = self.hparams
+        settings = ("learning_rate", "weight_decay", "betas", "decoupled_decay")
+        optimizer = adam(self.parameters(), **{name: hp[name] for name in settings})
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, hp["halve_every"], gamma=0.5)
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def correspondence_step(self, clip: EncodedClip) -> Tensor:
@@ -164,35 +169,38 @@ class UMECModule(LightningModule):
 
     # --- training ----------------------------------------------------------------------------------------------
 
+    def configure_callbacks(self) -> list[Callback]:
+        """Have all ranks end when one fails."""
+        return [FailTogether.started(self.trainer)] if self.trainer.world_size > 1 else []
+
     def setup(self, stage: str) -> None:
-        """Let DDP accept unused parameters: V and D before the first pseudo masks, a frozen E after."""
-        if isinstance(self.trainer.strategy, DDPStrategy):
-            self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+        """Fit the strategy to this training; refuse those that shard the network."""
+        prepare_strategy(self.trainer.strategy, stage)
 
     def on_fit_start(self) -> None:
         """Refuse settings that would fail later; let each process draw its own crops and transforms."""
         self._check_training()
         for parameter in self._frozen:
             parameter.requires_grad_(True)
-        self.encoder_frozen, self._frozen = False, []
+        self._mask_phase, self.encoder_frozen, self._frozen = False, False, []
         self._pairs_checked = False
         if self.trainer.world_size > 1:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def on_train_start(self) -> None:
-        """Freeze E if there are pseudo masks, as in a resumed run."""
-        self._freeze_encoder_if_due()
+        """Begin the mask phase if there are pseudo masks, as in a resumed run."""
+        self._begin_mask_phase_if_due()
 
     def on_train_epoch_start(self) -> None:
-        """Freeze E from the first epoch with pseudo masks."""
-        self._freeze_encoder_if_due()
+        """Begin the mask phase with the first epoch that has pseudo masks."""
+        self._begin_mask_phase_if_due()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Before the first step, log how far apart the frames are that the objectives pair."""
         if self._pairs_checked:
             return
         self._pairs_checked = True
-        self._freeze_encoder_if_due(batch)
+        self._begin_mask_phase_if_due(batch)
         if self.encoder_frozen or batch["frame_indices"].shape[1] == 1:  # an objective knows if one frame will do
             return
         for objective in self.objectives:
@@ -200,22 +208,31 @@ class UMECModule(LightningModule):
             if self.trainer.is_global_zero:
                 log.info("first batch: %s", pairs)
 
-    def _freeze_encoder_if_due(self, batch: Batch | None = None) -> None:
-        """Freeze E once pseudo masks are in force: in the store, or in a batch of data that has no store."""
-        if not self.hparams["freeze_encoder"] or self.encoder_frozen:
+    def _begin_mask_phase_if_due(self, batch: Batch | None = None) -> None:
+        """Scale the learning rates and freeze E, where that is set, once pseudo masks are in force.
+
+        They are in force when the store has some; for data without a store, when a batch has some.
+        """
+        freezes, rate = self.hparams["freeze_encoder"], self.hparams["mask_phase_rate"]
+        if self._mask_phase or not (freezes or rate != 1):
             return
         store = getattr(getattr(self.trainer, "datamodule", None), "store", None)
         if store is not None:
-            in_force = store.generation > 0
+            self._mask_phase = store.generation > 0
         else:
-            in_force = batch is not None and on_any_rank("segments" in batch, self.device)
-        if in_force:
-            learning = [*self.network.encoder.parameters(), *self.objectives.parameters()]
-            self._frozen = [parameter for parameter in learning if parameter.requires_grad]
-            for parameter in self._frozen:
-                parameter.requires_grad_(False)
-            self.encoder_frozen = True
-            self.train(self.training)
+            self._mask_phase = batch is not None and on_any_rank("segments" in batch, self.device)
+        if self._mask_phase:
+            scale_rates(self.trainer, rate)
+            if freezes:
+                self._freeze_encoder()
+
+    def _freeze_encoder(self) -> None:
+        learning = [*self.network.encoder.parameters(), *self.objectives.parameters()]
+        self._frozen = [parameter for parameter in learning if parameter.requires_grad]
+        for parameter in self._frozen:
+            parameter.requires_grad_(False)
+        self.encoder_frozen = True
+        self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
         """As torch's; a frozen E stays in evaluation mode, as it will be in inference."""
@@ -227,7 +244,7 @@ class UMECModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """L = L_corr + L_seg of a batch of clips; L_seg alone with a frozen E; None where there is neither."""
         _check_size(batch["frames"], self.network.stride)
-        self._freeze_encoder_if_due(batch)
+        self._begin_mask_phase_if_due(batch)
         clip = EncodedClip(self.network.encoder, batch["frames"], batch["frame_indices"])
         losses = [] if self.encoder_frozen else [self.correspondence_step(clip)]
         if "segments" in batch and (segmentation := self.segmentation_step(clip, batch["segments"])) is not None:
@@ -341,7 +358,8 @@ class UMECModule(LightningModule):
             if method != WHOLE:
                 places.append(f"{split}/{method}")
             for place in places:
-                self.log_dict({f"{place}/{name}": value for name, value in scores.items()}, rank_zero_only=True)
+                # The same on all ranks; each needs them, for a callback that monitors one.
+                self.log_dict({f"{place}/{name}": value for name, value in scores.items()}, sync_dist=True)
 
 
 def _settings(cls: type[_T], value: _T | Mapping[str, Any] | None, name: str) -> _T:

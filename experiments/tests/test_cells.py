@@ -43,7 +43,7 @@ NAMED = {
     "4a_short": {OBJECTIVES} | ALONE,
     "4a_long": {OBJECTIVES} | ALONE,
     "4a_both": {OBJECTIVES} | ALONE,
-    "4a_seg": {OBJECTIVES, WARMUP},
+    "4a_seg": {OBJECTIVES, WARMUP, "model.mask_phase_rate"},
     "4a_all": {OBJECTIVES},
     "4b_*": {f"{SEGMENTER}references"},
     "4c_*": {"refresh.clusters"},

@@ -38,12 +38,12 @@ OBJECTIVES, ROUNDS, WARMUP = "model.objectives", f"{SEGMENTER}rounds", "refresh.
 ALONE = {ROUNDS, WARMUP}  # without L_seg
 STRIDE_4 = {"model.network.encoder.pool", "model.network.encoder.color", "model.network.mask_encoder.pool"}
 EVEN = {"data.run_length"}  # frames equally far apart
-CRW_CLIPS = {"data.crop_scale"} | EVEN
+CRW_CLIPS = {"data.crop_scale", "data.crop_each_frame"} | EVEN
 NAMED = {
     "4a_short": {OBJECTIVES} | ALONE,
     "4a_long": {OBJECTIVES} | ALONE,
     "4a_both": {OBJECTIVES} | ALONE,
-    "4a_seg": {OBJECTIVES, WARMUP},
+    "4a_seg": {OBJECTIVES, WARMUP, "model.mask_phase_rate"},
     "4a_all": {OBJECTIVES},
     "4b_*": {f"{SEGMENTER}references"},
     "4c_*": {"refresh.clusters"},
@@ -55,8 +55,8 @@ NAMED = {
     "4f_crw_seg": {OBJECTIVES} | CRW_CLIPS,
     "4f_dense": {OBJECTIVES} | ALONE,
     "4f_dense_seg": {OBJECTIVES},
-    "4f_frame_similarity": {OBJECTIVES} | ALONE,
-    "4f_frame_similarity_seg": {OBJECTIVES},
+    "4f_frame_similarity": {OBJECTIVES, "data.crop_each_frame"} | ALONE,
+    "4f_frame_similarity_seg": {OBJECTIVES, "data.crop_each_frame"},
     "4f_mast": {OBJECTIVES} | STRIDE_4 | EVEN | ALONE,
     "4f_mast_seg": {OBJECTIVES} | STRIDE_4 | EVEN,
     "4f_ours": {OBJECTIVES} | ALONE,

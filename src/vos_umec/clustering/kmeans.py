@@ -233,7 +233,6 @@ def import_faiss() -> ModuleType:
         import faiss
     except ImportError as error:
         raise MissingDependencyError(
-            f'clustering needs faiss, which cannot be imported ({error}): pip install "vos-umec[cpu]", '
-            'or "vos-umec[gpu]" on a machine with an NVIDIA GPU (one of the two, never both)'
+            f'clustering needs faiss, which cannot be imported ({error}): pip install "vos-umec[cpu]"'
         ) from error
     return faiss

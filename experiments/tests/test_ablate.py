@@ -84,10 +84,10 @@ def small_set(tmp_path) -> list[str]:
 
 
 def table(out: Path) -> list[dict[str, str]]:
-    """Rows of a table, without the times that differ from run to run."""
-    times = ("minutes", "frames a second")
+    """The rows without times and speeds, which differ from run to run."""
+    timed = ("minutes", "frames a second")
     with (out / "table.csv").open() as file:
-        return [{name: value for name, value in row.items() if name not in times} for row in csv.DictReader(file)]
+        return [{name: value for name, value in row.items() if name not in timed} for row in csv.DictReader(file)]
 
 
 @pytest.mark.slow

@@ -16,9 +16,9 @@ import contextlib
 import ctypes
 import functools
 import sys
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,6 +174,7 @@ _WAITING = {
     "aten::_linalg_check_errors": "check of linalg",
 }
 _INDEXING = {"aten::index", "aten::_unsafe_index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
+_PRODUCTS = {"aten::mm", "aten::bmm"}
 _COPIES = {"aten::copy_", "aten::_to_copy"}
 _NOT_DETERMINISTIC = {  # of the list at torch.use_deterministic_algorithms, what training might use
     "aten::nll_loss2d_forward",
@@ -253,7 +254,10 @@ def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         real_kwargs["device"] = torch.device("cpu")
     if real_kwargs.get("pin_memory"):
         real_kwargs["pin_memory"] = False
-    out = func(*real_args, **real_kwargs)
+    if name in _PRODUCTS and real_args[0].dtype == torch.float16:
+        out = func(*(x.float() for x in real_args), **real_kwargs).half()  # CPUs take ten times as long in fp16
+    else:
+        out = func(*real_args, **real_kwargs)
     if name == "aten::_to_copy" and out is real_args[0]:
         out = out.clone()
     stays = _is_cuda(target) if target is not None else bool(given)
@@ -357,14 +361,11 @@ def cuda(bf16: bool = True) -> Iterator[Counts]:
     """
     torch._C._ensureCUDADeviceGuardSet()  # while torch sees no GPU: so it takes the guard that does nothing
     ctypes.c_int.in_dll(ctypes.CDLL(None), "pretended_gpus").value = 127  # as many as that guard says
-    submit = ThreadPoolExecutor.submit
+    run = threading.Thread.run
 
-    def submit_with_device(pool: ThreadPoolExecutor, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            with _on_this_thread():
-                return call(*args, **kwargs)
-
-        return submit(pool, run, *args, **kwargs)
+    def run_with_device(thread: threading.Thread) -> None:
+        with _on_this_thread():
+            run(thread)
 
     replaced: dict[Any, dict[str, Any]] = {
         torch.cuda: {
@@ -385,7 +386,7 @@ def cuda(bf16: bool = True) -> Iterator[Counts]:
         torch.cuda.amp.common: {"amp_definitely_not_available": lambda: False},
         torch.utils._foreach_utils: {"_foreach_supported_types": [torch.Tensor, PretendedTensor]},
         sys.modules["torch.optim.optimizer"]: {"_foreach_supported_types": [nn.Parameter, PretendedTensor]},
-        ThreadPoolExecutor: {"submit": submit_with_device},
+        threading.Thread: {"run": run_with_device},
     }
     overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
     with contextlib.ExitStack() as stack:

@@ -27,7 +27,6 @@ def segmenters() -> dict[str, tuple[int, VideoSegmenter]]:
     return {
         "resnet18, 1 object": (1, VideoSegmenter(net)),
         "resnet18, 3 objects": (3, VideoSegmenter(net)),
-        "resnet18, 1 object, whole frame": (1, VideoSegmenter(net, crop_margin=None)),
         "resnet18, label propagation": (1, VideoSegmenter(net, rounds=0)),
         "shipped model, 1 object": (1, load_segmenter(device="cuda")),
     }

@@ -97,6 +97,7 @@ def test_a_run_that_is_killed_resumes_and_gives_the_same_table(small_set, tmp_pa
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main([*small_set, "--out", str(whole)]) == 0
     assert (whole / "4e_rounds_1" / "seed_5" / "results.png").is_file()
+    assert "frames a second" in (whole / "table.md").read_text()
 
     command = [sys.executable, str(ROOT / "experiments" / "ablate.py"), *small_set, "--out", str(killed)]
     with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as process:

@@ -180,5 +180,5 @@ def test_too_few_or_broken_points_are_refused():
 
 def test_without_faiss_the_way_to_install_it_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(MissingDependencyError, match=r'"vos-umec\[cpu\]".*"vos-umec\[gpu\]"'):
+    with pytest.raises(MissingDependencyError, match=r'"vos-umec\[cpu\]"'):
         kmeans(torch.zeros(4, 2), 2, seed=0)

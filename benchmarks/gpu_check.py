@@ -95,8 +95,6 @@ class Check:
         self.size = (96, 160) if quick else (480, 854)
         self.folder = Path(tempfile.mkdtemp(prefix="vos_umec_gpu_check_"))
 
-    # --- what is equal -----------------------------------------------------------------------------------------
-
     def equality(self) -> None:
         """Keys, read-out and labels as on the CPU."""
         torch.manual_seed(0)
@@ -140,8 +138,6 @@ class Check:
         agree = float((here == there).mean())
         self.report.add("cells in the same segment as on the CPU", f"{agree:.1%}", "over 95 %", agree > 0.95)
         self.report.add("clustering of one small video", f"{1e3 * seconds:.0f} ms")
-
-    # --- training ----------------------------------------------------------------------------------------------
 
     def training(self) -> None:
         """Fit with refreshes, resume, test and predict in bf16; fit in fp16."""
@@ -205,8 +201,6 @@ class Check:
         total = sum(float(p.detach().double().sum()) for p in module.parameters())
         print(f"RANK {trainer.global_rank} generation {data.store.generation}, weights {total:.6f}", flush=True)
 
-    # --- speed -------------------------------------------------------------------------------------------------
-
     def inference_speed(self) -> None:
         """The read-out alone, and frames a second of whole models at 480p."""
         N, h, w, D = (4, 12, 20, 16) if self.quick else (21, 60, 107, 128)
@@ -266,8 +260,6 @@ class Check:
         self.report.add(
             "peak memory of training", f"{peak:.1f} GiB", *self.gate(f"under {PEAK_GIB:g} GiB", peak < PEAK_GIB)
         )
-
-    # --- helpers -----------------------------------------------------------------------------------------------
 
     def small_module(self, network: str = "tiny") -> UMECModule:
         """A module whose decoder is scored with one round."""

@@ -1,5 +1,6 @@
 import logging
 import os
+import time
 from pathlib import Path
 
 # Before torch is loaded.
@@ -9,6 +10,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 
 collect_ignore_glob = ["*/conftest.py"]  # they hold no doctests, and two of one name cannot both be imported
 
@@ -42,3 +44,20 @@ def checkpoint(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.ckpt"
     trainer.save_checkpoint(path)
     return path
+
+
+@pytest.fixture
+def run_processes():
+    """Run `work(rank, *arguments)` in several processes, and end them all when one fails or they hang."""
+
+    def run(work, arguments, number):
+        context = mp.spawn(work, args=arguments, nprocs=number, join=False)
+        try:
+            deadline = time.monotonic() + 200
+            while not context.join(timeout=5):  # returns when any process ends, true when all have
+                assert time.monotonic() < deadline, "the processes hang"
+        finally:
+            for process in context.processes:
+                process.kill()
+
+    return run

@@ -6,11 +6,13 @@ and divides by the mean number of rows of a process (`count_per_process`). The m
 and of their gradients, is then that of one process with all rows.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+Value = TypeVar("Value")
 
 
 def number_of_processes() -> int:
@@ -38,6 +40,20 @@ def gather_batch(rows: Tensor) -> tuple[Tensor, int]:
     if number_of_processes() == 1:
         return rows, 0
     return _GatherBatch.apply(rows), dist.get_rank() * len(rows)
+
+
+def gather_objects(value: Value) -> list[Value]:
+    """The values of all processes, in the order of their ranks. Every process calls it, and waits for the others.
+
+    Example:
+        >>> gather_objects("alone")
+        ['alone']
+    """
+    if number_of_processes() == 1:
+        return [value]
+    values = [value] * number_of_processes()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def count_per_process(count: Tensor) -> Tensor:

@@ -2,89 +2,22 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from jsonargparse import ArgumentParser
+from module_toys import TINY, FrameFolder, Recorder, commit_generation, trainer
 from PIL import Image
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.loggers import CSVLogger
-from torch import Tensor
 
 from vos_umec.data.datamodules import SyntheticDataModule, VideoFolderDataModule, YouTubeVOSDataModule
-from vos_umec.data.evaluation_datamodules import DavisDataModule, YouTubeVOSPredictDataModule
+from vos_umec.data.evaluation_datamodules import DavisDataModule
 from vos_umec.data.sequences import VideoSequence
 from vos_umec.errors import ConfigError, DataError
-
-FrameFolder = Callable[..., Path]
-TINY = {"clip_length": 3, "short_side": 20, "crop": 16, "batch_size": 2}
-
-
-class Recorder(LightningModule):
-    """Learns nothing, and keeps its batches."""
-
-    def __init__(self, refresh_in: tuple[int, ...] = ()) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.refresh_in = refresh_in
-        self.clips: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
-        self.batches: list[dict[str, Any]] = []
-        self.sequences: list[Any] = []
-
-    def on_train_epoch_start(self) -> None:
-        if self.current_epoch in self.refresh_in:
-            commit_generation(self.trainer)
-
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        numbers = [tuple(row) for row in batch["frame_indices"].tolist()]
-        self.clips.setdefault(self.current_epoch, []).extend(zip(batch["video"], numbers, strict=True))
-        self.batches.append(batch)
-        return self.weight * batch["frames"].mean()
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self.sequences.append(batch)
-
-    def predict_step(self, batch: Any, batch_idx: int) -> str:
-        return str(batch.name)
-
-    test_step = validation_step
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def commit_generation(trainer: Trainer) -> None:
-    """Does what a refresh does: each process writes its shard of the videos, one of them does the rest."""
-    module = trainer.datamodule
-    store, generation, barrier = module.store, module.store.generation + 1, trainer.strategy.barrier
-    if trainer.is_global_zero:
-        store.begin(generation)
-    barrier()
-    for video in module.index.entries[trainer.global_rank :: trainer.world_size]:
-        store.write(generation, video.id, np.arange(4) * 2, np.full((4, 10, 15), generation, np.uint8))
-    barrier()
-    if trainer.is_global_zero:
-        store.commit(generation, {"clusters": 1})
-    barrier()
-    store.reload()
-
-
-def trainer(root: Path, **options: Any) -> Trainer:
-    defaults: dict[str, Any] = {
-        "max_epochs": 1,
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "default_root_dir": root,
-    }
-    return Trainer(**{**defaults, **options})
 
 
 @pytest.fixture
@@ -335,7 +268,9 @@ def test_two_processes_share_clips_and_pseudo_masks(videos: Path, davis: Path, t
         "import json, sys\n"
         "from pathlib import Path\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from test_modules import TINY, CSVLogger, Recorder, VideoFolderDataModule, trainer\n"
+        "from module_toys import TINY, Recorder, trainer\n"
+        "from pytorch_lightning.loggers import CSVLogger\n"
+        "from vos_umec.data.datamodules import VideoFolderDataModule\n"
         "videos, davis, root = map(Path, sys.argv[1:])\n"
         "options = {**TINY, 'batch_size': 6}\n"
         "module = VideoFolderDataModule(str(videos), val_root=str(davis), num_workers=1, **options)\n"
@@ -357,52 +292,3 @@ def test_two_processes_share_clips_and_pseudo_masks(videos: Path, davis: Path, t
     assert first["store"] == second["store"]
     assert first["generation"] == second["generation"] == 1
     assert set(first["sequences"] + second["sequences"]) == {"bear", "dog"}
-
-
-@pytest.fixture
-def ytvos(tmp_path: Path, frame_folder: FrameFolder) -> Path:
-    """Three videos of train; video a is annotated on its second frame and there with every frame, too."""
-    for name in "abc":
-        frame_folder(tmp_path / "ytvos" / "train" / "JPEGImages" / name, frames=4, step=5)
-    frame_folder(tmp_path / "ytvos" / "train_all_frames" / "JPEGImages" / "a", frames=16)
-    mask = tmp_path / "ytvos" / "train" / "Annotations" / "a" / "00005.png"
-    mask.parent.mkdir(parents=True)
-    Image.new("P", (30, 20), 3).save(mask)
-    objects = {"3": {"category": "dog", "frames": ["00005", "00010"]}}
-    meta = {"videos": {"a": {"objects": objects}}}
-    (tmp_path / "ytvos" / "train" / "meta.json").write_text(json.dumps(meta))
-    (tmp_path / "held_out.txt").write_text("a\n")
-    return tmp_path / "ytvos"
-
-
-def test_held_out_videos_are_not_trained_on(ytvos: Path, tmp_path: Path) -> None:
-    held_out = tmp_path / "held_out.txt"
-    model = Recorder()
-    module = YouTubeVOSDataModule(str(ytvos), held_out=str(held_out), num_workers=0, gap=1, **TINY)
-    trainer(tmp_path).fit(model, datamodule=module)
-    assert [entry.id for entry in module.index] == ["b", "c"]
-    assert sorted(name for name, _ in model.clips[0]) == ["b", "c"]
-    for names, found in (("a\nx\n", "holds out x"), ("a\nb\nc\n", "holds out all 3 videos")):
-        held_out.write_text(names)
-        with pytest.raises(DataError, match=found):
-            YouTubeVOSDataModule(str(ytvos), held_out=str(held_out), **TINY).setup("fit")
-
-
-def test_predict_reads_every_frame_and_names_those_asked_for(
-    ytvos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    module = YouTubeVOSPredictDataModule(str(ytvos), split="train", videos=str(tmp_path / "held_out.txt"))
-    assert trainer(tmp_path).predict(Recorder(), datamodule=module) == ["a"]
-    (a,) = module.sequences
-    assert (len(a.source()), a.required, sorted(a.prompts)) == (16, (5, 10), [5])
-    assert "train_all_frames" not in caplog.text
-    module = YouTubeVOSPredictDataModule(str(ytvos), split="train", all_frames=False)
-    module.setup("predict")
-    assert (len(module.sequences[0].source()), module.sequences[0].required) == (4, (1, 2))
-    assert "train_all_frames" in caplog.text
-
-
-@pytest.mark.parametrize("stage", ["validate", "test", "fit"])
-def test_youtube_vos_has_no_scores_by_the_rules_of_davis(ytvos: Path, stage: str) -> None:
-    with pytest.raises(ConfigError, match=f"`{stage}`: use `vos-umec predict`"):
-        YouTubeVOSPredictDataModule(str(ytvos), split="train").setup(stage)

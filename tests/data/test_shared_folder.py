@@ -8,12 +8,12 @@ from vos_umec.errors import DataError, VosUmecError
 
 @pytest.fixture
 def as_rank_0_of_2(monkeypatch):
-    """What the two ranks pass to `gather`, told one after another; None is for this rank's own value."""
+    """What the two ranks pass to `gather_objects`, told one after another; None is for this rank's own value."""
 
     def tell(*answers):
         told = iter(answers)
         monkeypatch.setattr(
-            shared_folder, "gather", lambda own: [own if value is None else value for value in next(told)]
+            shared_folder, "gather_objects", lambda own: [own if value is None else value for value in next(told)]
         )
         monkeypatch.setattr(dist, "get_rank", lambda: 0)
 

@@ -1,13 +1,11 @@
 """The score of two processes is that of one: repeats dropped, idle processes and uneven states allowed."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from vos_umec.metrics.davis import DavisScore
 
@@ -46,15 +44,8 @@ def work(rank: int, folder: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(240)  # two processes import torch, on a machine that may be busy
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_two_processes_score_like_one(tmp_path):
-    context = mp.spawn(work, args=(str(tmp_path),), nprocs=2, join=False)
-    try:
-        deadline = time.monotonic() + 200
-        while not context.join(timeout=5):  # returns when any process ends, true when all have
-            assert time.monotonic() < deadline, "the processes hang"
-    finally:
-        for process in context.processes:
-            process.kill()
+def test_two_processes_score_like_one(run_processes, tmp_path):
+    run_processes(work, (str(tmp_path),), 2)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     for name, shards in SHARDS.items():
         alone = DavisScore()

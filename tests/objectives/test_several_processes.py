@@ -1,6 +1,5 @@
 """Losses and gradients of several processes, as DDP averages them, are those of one process with all clips."""
 
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
@@ -8,7 +7,6 @@ from unittest import mock
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from objective_toys import PooledEncoder
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -121,15 +119,8 @@ def work(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)  # four processes import torch, on a machine that may be busy
-def test_two_and_four_processes_learn_what_one_learns_from_all_clips(tmp_path):
-    context = mp.spawn(work, args=(str(tmp_path),), nprocs=4, join=False)
-    try:
-        deadline = time.monotonic() + 200
-        while not context.join(timeout=5):  # returns when any process ends, true when all have
-            assert time.monotonic() < deadline, "the processes hang"
-    finally:
-        for process in context.processes:
-            process.kill()
+def test_two_and_four_processes_learn_what_one_learns_from_all_clips(run_processes, tmp_path):
+    run_processes(work, (str(tmp_path),), 4)
     expected = results()
     assert all(loss > 0.1 and all(g.abs().max() > 0 for g in grads) for loss, *grads in expected.values())
     for world in (2, 4):

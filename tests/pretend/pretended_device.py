@@ -146,21 +146,11 @@ class DeviceMixError(RuntimeError):
     """Tensors of the CPU and of the device met in one operation."""
 
 
-# --- what an operation does on a GPU ------------------------------------------------------------------------------
-
 _WITHOUT_KERNEL = {
-    aten.empty.memory_format,
-    aten.empty_strided.default,
-    aten.new_empty.default,
-    aten.new_empty_strided.default,
-    aten.empty_like.default,
-    aten.lift_fresh.default,
-    aten._unsafe_view.default,
-    aten.detach.default,
-    aten.resize_.default,
-    aten.set_.source_Storage,
-    aten._reshape_alias.default,
-}
+    aten.empty.memory_format, aten.empty_strided.default, aten.new_empty.default, aten.new_empty_strided.default,
+    aten.empty_like.default, aten.lift_fresh.default, aten._unsafe_view.default, aten.detach.default,
+    aten.resize_.default, aten.set_.source_Storage, aten._reshape_alias.default,
+}  # fmt: skip
 _WAITING = {
     "aten::_local_scalar_dense": "item",
     "aten::is_nonzero": "item",
@@ -341,9 +331,6 @@ class _Mode(TorchDispatchMode):
 
 
 MODE = _Mode()
-
-
-# --- the device as a whole ----------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager

@@ -154,9 +154,10 @@ def test_a_frozen_encoder_stands_still_once_pseudo_masks_are_in_force(freeze):
     def step(segments, generation):
         module.trainer.datamodule.store.generation = generation
         module.train()
-        module.on_train_epoch_start()
+        shown = {**batch, "segments": segments}
+        module.on_train_batch_start(shown, 0)
         before = {name: x.clone() for name, x in module.network.state_dict().items()}
-        loss = module.training_step({**batch, "segments": segments}, 0)
+        loss = module.training_step(shown, 0)
         optimizer.zero_grad()
         if loss is not None:
             loss.backward()

@@ -161,9 +161,8 @@ class ClipDataModule(EvaluationDataModule):
                 )
             if batch // devices < FEW_CLIPS and trainer.is_global_zero:
                 log.warning(
-                    "%s %d leaves %d clips on each of %d devices: batch norms that are not synchronised have noisy "
-                    "statistics, and an objective that contrasts the clips of one device has few negatives, so the "
-                    "network learns worse; give %d or more, or fewer devices",
+                    "%s %d leaves %d clips on each of %d devices: batch norms that are not synchronised then have "
+                    "noisy statistics, and devices mostly wait for each other; give %d or more, or fewer devices",
                     name, batch, batch // devices, devices, FEW_CLIPS * devices,
                 )  # fmt: skip
 

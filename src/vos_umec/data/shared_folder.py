@@ -4,28 +4,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 from uuid import uuid4
 
 import torch.distributed as dist
 
+from vos_umec.distributed import gather_objects
 from vos_umec.errors import DataError, VosUmecError
-
-Value = TypeVar("Value")
-
-
-def gather(value: Value) -> list[Value]:
-    """The values of all processes, in the order of their ranks. Every process calls it, and waits for the others.
-
-    Example:
-        >>> gather("alone")
-        ['alone']
-    """
-    if not (dist.is_available() and dist.is_initialized()):
-        return [value]
-    values = [value] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
 
 
 @contextmanager
@@ -45,7 +29,7 @@ def all_or_none(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         failure = error
-    reports = gather(None if failure is None else f"{type(failure).__name__}: {failure}")
+    reports = gather_objects(None if failure is None else f"{type(failure).__name__}: {failure}")
     if failure is not None:
         raise failure
     for rank, report in enumerate(reports):
@@ -74,7 +58,7 @@ def sharing_ranks(folder: Path, patience: float = 5.0) -> list[int]:
         >>> sharing_ranks(Path("masks"))
         [0]
     """
-    everyone = gather(uuid4().hex)
+    everyone = gather_objects(uuid4().hex)
     if len(everyone) == 1:
         return [0]
     files = [folder / f".rank_{name}" for name in everyone]
@@ -87,7 +71,7 @@ def sharing_ranks(folder: Path, patience: float = 5.0) -> list[int]:
         if time.monotonic() > end:
             break
         time.sleep(0.1)
-    all_seen = gather(seen)
+    all_seen = gather_objects(seen)
     own.unlink()
     if any(all_seen[other] != group for group in all_seen for other in group):
         raise DataError(

@@ -190,20 +190,12 @@ class UMECModule(LightningModule):
         if self.trainer.world_size > 1:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
-    def on_train_start(self) -> None:
-        """Begin the mask phase if there are pseudo masks, as in a resumed run."""
-        self._begin_mask_phase_if_due()
-
-    def on_train_epoch_start(self) -> None:
-        """Begin the mask phase with the first epoch that has pseudo masks."""
-        self._begin_mask_phase_if_due()
-
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Before the first step, log how far apart the frames are that the objectives pair."""
+        """Begin the mask phase if it is due; before the first step, log how far apart paired frames are."""
+        self._begin_mask_phase_if_due(batch)
         if self._pairs_checked:
             return
         self._pairs_checked = True
-        self._begin_mask_phase_if_due(batch)
         if self.encoder_frozen or batch["frame_indices"].shape[1] == 1:  # an objective knows if one frame will do
             return
         for objective in self.objectives:
@@ -211,7 +203,7 @@ class UMECModule(LightningModule):
             if self.trainer.is_global_zero:
                 log.info("first batch: %s", pairs)
 
-    def _begin_mask_phase_if_due(self, batch: Batch | None = None) -> None:
+    def _begin_mask_phase_if_due(self, batch: Batch) -> None:
         """Scale the learning rates and freeze E, where that is set, once pseudo masks are in force.
 
         They are in force when the store has some; for data without a store, when a batch has some.
@@ -223,7 +215,7 @@ class UMECModule(LightningModule):
         if store is not None:
             self._mask_phase = store.generation > 0
         else:
-            self._mask_phase = batch is not None and on_any_rank("segments" in batch, self.device)
+            self._mask_phase = on_any_rank("segments" in batch, self.device)
         if self._mask_phase:
             scale_rates(self.trainer, rate)
             if freezes:
@@ -247,7 +239,6 @@ class UMECModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """L = L_corr + L_seg of a batch of clips; L_seg alone with a frozen E; None where there is neither."""
         _check_size(batch["frames"], self.network.stride)
-        self._begin_mask_phase_if_due(batch)
         clip = EncodedClip(self.network.encoder, batch["frames"], batch["frame_indices"])
         losses = [] if self.encoder_frozen else [self.correspondence_step(clip)]
         if "segments" in batch and (segmentation := self.segmentation_step(clip, batch["segments"])) is not None:

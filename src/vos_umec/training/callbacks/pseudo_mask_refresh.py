@@ -1,7 +1,6 @@
 """PseudoMaskRefresh: when and how the training videos are clustered into pseudo masks (UMEC eq. 1, table 4d)."""
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, fields
@@ -20,12 +19,14 @@ from rich.progress import track
 from vos_umec.clustering.kmeans import import_faiss
 from vos_umec.clustering.segments import SegmentHealth, SpaceTimeClusterer
 from vos_umec.clustering.videos import cluster_videos
+from vos_umec.data.clips import default_workers
 from vos_umec.data.datamodules import ClipDataModule
 from vos_umec.data.index import VideoEntry
 from vos_umec.data.pseudo_masks import PseudoMaskStore
-from vos_umec.data.shared_folder import all_or_none, gather, sharing_ranks
-from vos_umec.distributed import on_any_rank
+from vos_umec.data.shared_folder import all_or_none, sharing_ranks
+from vos_umec.distributed import gather_objects, on_any_rank
 from vos_umec.errors import ConfigError, DataError
+from vos_umec.io.container import available_cores
 from vos_umec.models.encoder import Encoder
 from vos_umec.training.callbacks.time_budget import find_budget
 
@@ -183,7 +184,7 @@ class PseudoMaskRefresh(Callback):
         """Cluster all videos and switch to the new masks; every rank calls it."""
         data, encoder, strategy = _training_data(trainer), _synced_encoder(trainer, pl_module), trainer.strategy
         entries, store = data.index.entries, data.store
-        number = max(gather(store.next))
+        number = max(gather_objects(store.next))
         shown = np.linspace(0, len(entries) - 1, min(self.pictures, len(entries))).astype(int).tolist()
         pictures = {entries[i].id: _picture(store.root, number, entries[i].id) for i in shown}
         first = trainer.global_rank == self._ranks[0]
@@ -285,8 +286,7 @@ def _reading_processes(trainer: Trainer) -> int:
     """Processes that read for one rank; none beside a CPU that encodes, which one thread keeps busy."""
     if trainer.strategy.root_device.type != "cuda":
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, max(2, (cores - 1) // trainer.num_devices))
+    return default_workers(available_cores(), trainer.num_devices)
 
 
 def _with_progress_bar(trainer: Trainer, shard: Sequence[VideoEntry]) -> Iterator[VideoEntry]:

@@ -236,7 +236,8 @@ def test_segment_yields_frame_by_frame_and_reads_one_batch_ahead(network):
         ({"max_extent": 0}, "max_extent"),
         ({"crop_margin": -1}, "crop_margin.*-1"),
         ({"references": -1}, "references.*-1"),
-        ({"fit": 3}, "at least the stride 4; found 3"),
+        ({"fit": 3}, "a multiple of the stride 4; found 3"),
+        ({"fit": 14}, "a multiple of the stride 4; found 14"),
         ({"fit": "crop"}, "fit must be 'pad', 'native' or a number"),
         ({"fit": "native"}, "whole cells; give fit='pad', or rounds=0"),
         ({"mask_sampling": "linear"}, "one of area, bilinear, aligned, nearest; found 'linear'"),
@@ -250,10 +251,12 @@ def test_a_wrong_setting_is_named(network, settings, words):
 
 def test_wrong_input_says_what_is_wrong(network):
     frame, truth = scene({3: (8, 8)})
+    segmenter = VideoSegmenter(network, rounds=0, fit="native")
     with pytest.raises(
         ConfigError, match=r"11 x 15 cells where a frame of 47 x 61 pixels has 12 x 16; give fit='pad'"
     ):
-        VideoSegmenter(network, rounds=0, fit="native").step(frame[:47, :61], truth[:47, :61])
+        segmenter.step(frame[:47, :61], truth[:47, :61])
+    assert segmenter.ids == []  # it leaves no trace
     with pytest.raises(MaskError, match=r"\(20, 64\).*\(48, 64\)"):
         VideoSegmenter(network).step(frame, truth[:20])
     with pytest.raises(MaskError, match=r"1 to 254.*300"):
@@ -310,3 +313,16 @@ def test_with_max_extent_a_distractor_far_off_is_no_part_of_the_object(network, 
         assert iou(left == 3, truth == 3) > 0.9
         assert (taken[:8, 56:] == 3).any() == (t > 0)
         assert not (left[:8, 56:] == 3).any()
+
+
+def test_a_late_prompt_does_not_make_another_object_likelier_for_v(network):
+    """V is given logits with blend_coarse: where the prompt lies, those of other objects must not rise."""
+    frame, truth = scene({3: (8, 8)})
+    segmenter = VideoSegmenter.from_protocol(network, "umec_code")
+    segmenter.ids = [3, 5]
+    mask = np.where(truth == 3, 5, 0).astype(np.uint8)
+    given = torch.full((2, *frame.shape[:2]), -8.0)
+    p, vote = torch.zeros_like(given), torch.zeros(2, frame.shape[0] // 4, frame.shape[1] // 4)
+    _, given, _ = segmenter._overwrite(mask, [1], p, given, vote)
+    assert (given[0] == -8).all()
+    assert (given[1] == torch.from_numpy(mask == 5)).all()

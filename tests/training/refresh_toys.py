@@ -73,13 +73,25 @@ def write_videos(root: Path) -> Path:
     return root
 
 
-def fit(videos, folder, refresh, epochs=3, module=None, ckpt_path=None, workers=0, first=(), clips=1, **options):
+def fit(
+    videos,
+    folder,
+    refresh,
+    epochs=3,
+    module=None,
+    ckpt_path=None,
+    workers=0,
+    first=(),
+    clips=1,
+    data=None,
+    **options,
+):
     module = module or Toy()
     options = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False} | options
     options["callbacks"] = [*first, refresh, *options.get("callbacks", [])]
     data = Clips(
         str(videos), clip_length=3, gap=1, short_side=40, crop=32, batch_size=2, num_workers=workers,
-        clips_per_video=clips, store=str(folder / "store"),
+        clips_per_video=clips, store=str(folder / "store"), **(data or {}),
     )  # fmt: skip
     trainer = Trainer(
         accelerator="cpu", max_epochs=epochs, default_root_dir=folder, enable_model_summary=False,

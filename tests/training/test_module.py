@@ -4,6 +4,7 @@ import pytest
 import torch
 from pytorch_lightning import Callback, LightningDataModule, Trainer
 from pytorch_lightning.callbacks import StochasticWeightAveraging
+from torch.optim import lr_scheduler
 
 from vos_umec import (
     CorrespondenceObjective,
@@ -16,6 +17,7 @@ from vos_umec import (
 from vos_umec.errors import CheckpointError, ConfigError
 from vos_umec.models.factory import NetworkSettings, instantiate
 from vos_umec.objectives import SegmentationObjective
+from vos_umec.training.optimizer import adam, scale_rates
 
 
 class Stillness(CorrespondenceObjective):
@@ -362,3 +364,45 @@ def test_an_objective_without_a_loss_is_named():
     module.objectives = torch.nn.ModuleList([Forgetful()])
     with pytest.raises(ConfigError, match=r"Forgetful.*los.*loss"):
         module.correspondence_step(clip(module))
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda o: lr_scheduler.StepLR(o, 100),
+        lambda o: lr_scheduler.ReduceLROnPlateau(o),
+        lambda o: lr_scheduler.OneCycleLR(o, max_lr=1.0, total_steps=100),
+        lambda o: lr_scheduler.SequentialLR(
+            o, [lr_scheduler.LinearLR(o, 0.1, total_iters=2), lr_scheduler.LambdaLR(o, lambda _: 1.0)], [2]
+        ),
+    ],
+)
+def test_scaled_rates_stay_scaled_whatever_the_schedule(schedule):
+    def rates(factor):
+        optimizer = adam([torch.nn.Parameter(torch.zeros(2, 2))], 1.0, 0.0, (0.9, 0.99), decoupled_decay=True)
+        scheduler = schedule(optimizer)
+        seen = []
+        for step in range(8):
+            if step == 4:
+                config = SimpleNamespace(scheduler=scheduler)
+                scale_rates(SimpleNamespace(optimizers=[optimizer], lr_scheduler_configs=[config]), factor)
+            optimizer.step()
+            scheduler.step(*([1.0] if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) else []))
+            seen.append(optimizer.param_groups[0]["lr"])
+        return seen
+
+    whole, scaled = rates(1.0), rates(0.1)
+    assert scaled[:4] == whole[:4]
+    assert scaled[4:] == pytest.approx([0.1 * rate for rate in whole[4:]])
+
+
+def test_a_frozen_encoder_learns_again_before_the_strategy_wraps_the_module():
+    """DDP leaves out what is frozen then, so that ranks would drift apart."""
+    module = UMECModule("tiny", freeze_encoder=True)
+    module.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    module._freeze_encoder()
+    module.setup("validate")
+    assert module.encoder_frozen
+    module.setup("fit")
+    assert not module.encoder_frozen
+    assert all(p.requires_grad for p in module.network.encoder.parameters())

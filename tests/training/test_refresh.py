@@ -86,6 +86,14 @@ def test_a_resumed_run_goes_on_with_the_masks_and_the_schedule(videos, tmp_path)
     assert module.generations() == {3: {2}, 4: {2}, 5: {3}}  # before 3, since training went on after all; before 5
 
 
+def test_a_refresh_at_the_start_of_a_resumed_run_gives_the_mask_phase_its_batches(videos, tmp_path):
+    sizes = {"mask_phase_batch_size": 1}  # of 3 clips, batches of 2 leave one out
+    fit(videos, tmp_path, make(), epochs=1, data=sizes).save_checkpoint(tmp_path / "last.ckpt")
+    module = Toy()
+    fit(videos, tmp_path, make(), epochs=3, module=module, ckpt_path=tmp_path / "last.ckpt", data=sizes)
+    assert module.seen == [(epoch, 1) for epoch in (1, 1, 1, 2, 2, 2)]
+
+
 def test_lost_masks_are_made_anew_at_once(videos, tmp_path, caplog):
     path = checkpointed(videos, tmp_path, epochs=2, every=10)
     shutil.rmtree(tmp_path / "store")

@@ -36,9 +36,10 @@ class Resizing:
     """
 
     def __init__(self, stride: int, short_side: int | None, fit: Fit, mask_sampling: MaskSampling) -> None:
-        if not (fit in ("pad", "native") or (isinstance(fit, int) and fit >= stride)):
+        if not (fit in ("pad", "native") or (isinstance(fit, int) and fit > 0 and fit % stride == 0)):
             raise ConfigError(
-                f"fit must be 'pad', 'native' or a number of pixels, at least the stride {stride}; found {fit!r}"
+                f"fit must be 'pad', 'native' or a number of pixels that is a multiple of the stride {stride}; "
+                f"found {fit!r}"
             )
         if mask_sampling not in _MODES:
             raise ConfigError(

@@ -240,15 +240,17 @@ class VideoSegmenter:
         image = self._prepare(frame)  # (1, 3, H', W')
         if mask is not None and ids is not None:
             mask = np.where(np.isin(mask, np.array(list(ids))), mask, 0)
-        before = len(self.ids)
-        prompted = self._note(prompted_objects(mask, size, ids)) if mask is not None else []
-        self._size = size  # a frame that is refused leaves no trace
-        if not self.ids:
+        objects = prompted_objects(mask, size, ids) if mask is not None else []
+        if not self.ids and not objects:
+            self._size = size
             nothing = np.zeros(size, np.uint8)
             return (nothing, np.ones((1, *size), np.float32)) if return_probabilities else nothing
         features = self._encode(image)
         key = features.key[0].permute(1, 2, 0)  # (h, w, D); no copy where E works in channels-last layout
         self.resizing.require_cells((key.shape[0], key.shape[1]), image)
+        before = len(self.ids)
+        prompted = self._note(objects)
+        self._size = size  # only now: a frame that is refused leaves no trace
         refiner = self._refiner(image, features) if self.rounds else None
         p, given, vote = self._propagate(image, key, refiner)
         if mask is not None:
@@ -356,7 +358,7 @@ class VideoSegmenter:
 
         def over(masks: Tensor, prompt: Tensor) -> Tensor:
             room = (1 - prompt.sum(dim=0)).clamp(min=0)
-            return torch.where(replaced, prompt, masks * room)
+            return torch.where(replaced, prompt, masks.minimum(masks * room))  # logits below 0 are absent already
 
         return over(p, prompt), over(given, prompt), over(vote, prompt_vote)
 

@@ -177,15 +177,16 @@ class UMECModule(LightningModule):
         return [FailTogether.started(self.trainer)] if self.trainer.world_size > 1 else []
 
     def setup(self, stage: str) -> None:
-        """Fit the strategy to this training; refuse those that shard the network."""
+        """Fit the strategy to this training, and refuse those that shard the network; E learns, from its start."""
         prepare_strategy(self.trainer.strategy, stage)
+        if stage == "fit":  # here, because DDP, which wraps the module next, leaves out what is frozen
+            for parameter in self._frozen:
+                parameter.requires_grad_(True)
+            self._mask_phase, self.encoder_frozen, self._frozen = False, False, []
 
     def on_fit_start(self) -> None:
         """Refuse settings that would fail later; let each process draw its own crops and transforms."""
         self._check_training()
-        for parameter in self._frozen:
-            parameter.requires_grad_(True)
-        self._mask_phase, self.encoder_frozen, self._frozen = False, False, []
         self._pairs_checked = False
         if self.trainer.world_size > 1:
             torch.manual_seed(torch.initial_seed() + self.global_rank)

@@ -33,7 +33,7 @@ def adam(
 
 
 def scale_rates(trainer: Trainer, factor: float) -> None:
-    """Scale all learning rates, and those that the schedules start from.
+    """Scale all learning rates, and those that the schedules start from or lead to.
 
     Checkpoints keep the rates and a mark that they are scaled, so a resumed run does not scale them again.
 
@@ -45,9 +45,9 @@ def scale_rates(trainer: Trainer, factor: float) -> None:
         for group in optimizer.param_groups:
             if not group.get("scaled"):
                 group["scaled"] = True
-                for name in {"lr", "initial_lr"} & group.keys():
+                for name in {"lr", "initial_lr", "max_lr", "min_lr"} & group.keys():  # the last two of OneCycleLR
                     group[name] *= factor
     for config in trainer.lr_scheduler_configs:
-        schedule = config.scheduler
-        if hasattr(schedule, "base_lrs"):
-            schedule.base_lrs = [group["initial_lr"] for group in schedule.optimizer.param_groups]
+        for schedule in (config.scheduler, *getattr(config.scheduler, "_schedulers", ())):  # those of SequentialLR
+            if hasattr(schedule, "base_lrs"):
+                schedule.base_lrs = [group["initial_lr"] for group in schedule.optimizer.param_groups]

@@ -142,7 +142,10 @@ class PseudoMaskRefresh(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A refresh that was due when the run was interrupted; only now is the epoch of a resumed run known."""
+        before = self._done
         self._refresh_if_due(trainer, pl_module, trainer.current_epoch)
+        if self._done > before:  # a loader of the warm-up exists already: its batches may have another size
+            trainer.fit_loop._last_train_dl_reload_epoch = float("-inf")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The usual time of a refresh, unless training is over."""

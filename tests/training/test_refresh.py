@@ -51,7 +51,7 @@ def test_masks_come_after_the_warmup_and_again_and_not_after_the_last_epoch(vide
 
 def test_training_that_ends_before_the_first_masks_says_so(videos, tmp_path, caplog):
     fit(videos, tmp_path, make(warmup_epochs=2), epochs=2)
-    assert "2 epochs and 2 steps" in caplog.text
+    assert "2 steps in 2 epochs" in caplog.text
     assert "warmup_epochs 2" in caplog.text
     caplog.clear()
     fit(videos, tmp_path, make(warmup_epochs=1), epochs=2)

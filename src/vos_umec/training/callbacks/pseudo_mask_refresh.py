@@ -156,10 +156,10 @@ class PseudoMaskRefresh(Callback):
         """Warn where the mask encoder V and the decoder D have not been trained at all."""
         if self._done < 0:
             log.warning(
-                "training ended after %d epochs and %d steps, before the first pseudo masks (%s): the mask encoder "
-                "and the decoder are untrained; train longer, refresh earlier, or use rounds 0, without refinement",
-                trainer.current_epoch,
+                "training ended after %d steps in %d epochs, before the first pseudo masks (%s): the mask encoder "
+                "and the decoder are untrained; train longer, refresh earlier, or segment with --rounds 0",
                 trainer.global_step,
+                trainer.current_epoch,
                 f"warmup_epochs {self.warmup_epochs}" if self.at is None else f"at {list(self.at)}",
             )
 

@@ -24,7 +24,8 @@ def crw_form(key_q: Tensor, keys_r: Tensor, permanent: int) -> Callable[[Tensor]
     mask = window_mask(H, W, RADIUS)
 
     def read(masks: Tensor) -> tuple[TopK, Tensor]:
-        best = TopK(*dense_top_k(q, r, permanent, mask, TOP_K, TAU))
+        index, weight = dense_top_k(q, r, permanent, mask, TOP_K, TAU)
+        best = TopK(index, weight, weight.log())  # scores but for a constant
         return best, (masks.flatten(0, 2)[best.index] * best.weight[:, :, None]).sum(dim=1)
 
     return read

@@ -91,6 +91,7 @@ def test_cells_that_nearly_tie_are_told_apart_as_far_as_fp32_can(permanent_radiu
     best = top_k_affinity(keys[4], keys[:4], 1, 10, 0.05, 5, permanent_radius)
     wanted = slow_top_k(keys[4].double(), keys[:4].double(), 1, 10, 0.05, 5, permanent_radius).topk(10).indices
     found = exact_scores(keys[4], keys[:4], best.index)
+    torch.testing.assert_close(best.score.sort(dim=1).values.double(), found, atol=1e-6, rtol=0)
     torch.testing.assert_close(found, exact_scores(keys[4], keys[:4], wanted), atol=1e-6, rtol=0)
     assert all(len(set(row)) == 10 for row in best.index.tolist())
 

@@ -1,7 +1,7 @@
 """The reference memory and its read-out: the frames with a prompt, and the last N (UMEC section 5)."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -184,11 +184,12 @@ class MemoryReadout:
         """V_q of object k inside a window (Dv, h', w'), channels last."""
         values = self.memory.values  # (N, h, w, K, Dv)
         best = next(best for objects, best in self.parts if k in objects)
-        index, weight = (
-            window.cut(x.T.unflatten(1, self.grid), self.grid[0]).flatten(1).T for x in (best.index, best.weight)
+        index, weight, score = (
+            window.cut(x.T.unflatten(1, self.grid), self.grid[0]).flatten(1).T
+            for x in (best.index, best.weight, best.score)
         )  # (h'*w', top_k)
         # In the memory, an object's embedding of a cell lies K rows after its embedding of the cell before.
-        here = TopK(index * values.shape[3] + k, weight)
+        here = TopK(index * values.shape[3] + k, weight, score)
         read = gather_values(here, values.reshape(-1, 1, 1, values.shape[4]))  # (h'*w', Dv)
         return read.view(window.height, window.width, -1).permute(2, 0, 1)
 
@@ -227,4 +228,4 @@ def read_memory(
 def _placed(best: TopK, rows: Tensor, cells: int) -> TopK:
     """The same cells, from their places among the references `rows` to their places in the memory."""
     permanent = None if best.permanent is None else _placed(best.permanent, rows, cells)
-    return TopK(rows[best.index // cells] * cells + best.index % cells, best.weight, permanent)
+    return replace(best, index=rows[best.index // cells] * cells + best.index % cells, permanent=permanent)

@@ -1,7 +1,7 @@
 """How references are read along the affinity: the settings that training and inference share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import torch
@@ -125,5 +125,5 @@ class Readout:
         scores = torch.einsum("qkd,qd->qk", chosen, key_q.flatten(0, 1)).float()
         logits = found.weight.log() + (scores - scores.detach()) / tau  # -inf where there are fewer than k cells
         weight = torch.softmax(logits, dim=1)
-        read = gather_values(TopK(found.index, weight), values.permute(0, 2, 3, 1).float())  # (h*w, C)
+        read = gather_values(replace(found, weight=weight), values.permute(0, 2, 3, 1).float())  # (h*w, C)
         return read.T.reshape(-1, *key_q.shape[:2])

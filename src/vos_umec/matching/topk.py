@@ -21,12 +21,14 @@ class TopK:
     Attributes:
         index: Position n*h*w + y*w + x of each chosen cell (h*w, k), int64, the highest score first.
         weight: Softmax over the scores of the k chosen cells (h*w, k), fp32; rows sum to 1.
+        score: Cosine similarity of each chosen cell to the query (h*w, k), fp32; -inf where there are fewer than k.
         permanent: The best cells of the permanent references alone, which the search finds on its way; None where
             there are no such references.
     """
 
     index: Tensor
     weight: Tensor
+    score: Tensor
     permanent: "TopK | None" = None
 
 
@@ -92,9 +94,12 @@ def top_k_affinity(
             times = min(copies, top_k)
             once = search(0, 1, ceil(top_k / times), radius)  # repeated, they fill all k places
             found.append((once[0].repeat_interleave(times, dim=1), once[1].repeat_interleave(times, dim=1)))
-    alone = TopK(found[0][1], torch.softmax(found[0][0] / tau, dim=1)) if permanent > 0 else None
-    scores, index = merge(found, top_k)
-    return TopK(index, torch.softmax(scores / tau, dim=1), alone)
+    alone = _weighted(*found[0], tau) if permanent > 0 else None
+    return _weighted(*merge(found, top_k), tau, alone)
+
+
+def _weighted(scores: Tensor, index: Tensor, tau: float, permanent: TopK | None = None) -> TopK:
+    return TopK(index, torch.softmax(scores / tau, dim=1), scores, permanent)
 
 
 def gather_values(best: TopK, values: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def test_help_lists_every_command_and_loads_no_torch():
     assert done.returncode == 0
     assert [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")] == NAMES
     assert set(TRAINER_COMMANDS) < set(NAMES)
-    for command in ("", "evaluate", "submission", "prepare", "finetune", "demo"):
+    for command in ("", "evaluate", "horizon", "submission", "prepare", "finetune", "demo"):
         code = f"import sys; from vos_umec.cli.main import main\ntry: main('{command} --help'.split())\n"
         code += "except SystemExit: pass\nassert 'torch' not in sys.modules"
         subprocess.run([sys.executable, "-c", code], check=True, timeout=20, stdout=subprocess.DEVNULL)

@@ -17,7 +17,14 @@ def sequences(tmp_path_factory) -> list[VideoSequence]:
     return list(video.val_sequences())
 
 
-@pytest.mark.parametrize("settings", [{"rounds": 2}, {"rounds": 1, "memory_masks": "coarse", "repeat_first": True}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rounds": 2},
+        {"rounds": 1, "memory_masks": "coarse", "repeat_first": True},
+        {"rounds": 1, "search_margin": 2},
+    ],
+)
 def test_what_the_baselines_share_with_the_model_changes_no_figure(sequences, settings, monkeypatch):
     torch.manual_seed(0)
     network = build_network("tiny").eval()
@@ -32,7 +39,8 @@ def test_what_the_baselines_share_with_the_model_changes_no_figure(sequences, se
     beside = SequenceEvaluation(network, settings, baselines=True)
     for sequence in sequences:
         beside.update(sequence)
-    assert set(searches) == {0}  # label propagation's serve the model too
+    # Label propagation's serve the model, too, but where the search asks where objects were seen.
+    assert set(searches) == ({0, 1} if "search_margin" in settings else {0})
     alone = {
         WHOLE: SequenceEvaluation(network, settings, baselines=False),
         PROPAGATION: SequenceEvaluation(network, {**settings, "rounds": 0}, baselines=False),

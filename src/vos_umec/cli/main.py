@@ -28,6 +28,7 @@ COMMANDS = {
         "validate": "score a checkpoint on the validation sequences",
         "test": "score a checkpoint and two baselines",
         "evaluate": "score a folder of masks by the rules of DAVIS 2017 or YouTube-VOS",
+        "horizon": "score a model some frames after the true masks, beside label propagation",
         "submission": "check a folder of masks and zip it for the server of a benchmark",
     },
 }

@@ -1,4 +1,5 @@
 from .davis import DavisScore as DavisScore
+from .horizon import HorizonScores as HorizonScores
 from .jf import boundary_f as boundary_f
 from .jf import jaccard as jaccard
 from .results import Scores as Scores

@@ -5,4 +5,5 @@ from .checkpoint import load_module as load_module
 from .evaluation import EvaluationSettings as EvaluationSettings
 from .evaluation import SequenceEvaluation as SequenceEvaluation
 from .evaluation import score_table as score_table
+from .horizon import measure_horizons as measure_horizons
 from .module import UMECModule as UMECModule

@@ -21,6 +21,7 @@ from vos_umec.io.masks import Ids, read_mask
 from vos_umec.metrics.davis import DavisScore
 from vos_umec.metrics.results import Scores
 from vos_umec.metrics.sequence import Row, SequenceScorer
+from vos_umec.models.encoder import Features
 from vos_umec.models.umec import PropagationNetwork
 from vos_umec.viz.overlays import overlay
 from vos_umec.viz.sheets import contact_sheet, save_picture
@@ -175,21 +176,27 @@ class SequenceEvaluation:
             for method, (index, prediction) in zip(segmenters, found, strict=True):
                 yield method, index, prediction
 
-    def _new_segmenter(self, method: str) -> "_SharingSegmenter":
+    def _new_segmenter(self, method: str) -> "SharingSegmenter":
         settings = self.segmenter if method == WHOLE else {**self.segmenter, "rounds": 0}
-        return _SharingSegmenter.from_protocol(self.network, **settings)
+        return SharingSegmenter.from_protocol(self.network, **settings)
 
 
-class _SharingSegmenter(VideoSegmenter):
-    """A segmenter that may reuse the search for the best cells, most of its work, of another one.
+class SharingSegmenter(VideoSegmenter):
+    """A segmenter that may reuse E's features and the search for the best cells, most of its work, of another one.
 
-    This is possible because the search depends on keys alone, and both have the keys of the same frames in memory.
+    This is possible because the search depends on keys alone, and both have the keys of the same frames in memory;
+    with `search_margin` it depends on masks, too, and is each segmenter's own. The other one takes each step first.
     """
 
-    reader: "_SharingSegmenter | None" = None
+    reader: "SharingSegmenter | None" = None
+    features: Features
+
+    def _encode(self, image: Tensor) -> Features:
+        self.features = super()._encode(image) if self.reader is None else self.reader.features
+        return self.features
 
     def _readout(self, key: Tensor) -> MemoryReadout:
-        if self.reader is None:
+        if self.reader is None or self.search_margin is not None:
             self.found = super()._readout(key)
         else:
             self.found = MemoryReadout(self.memory, self.reader.found.grid, self.reader.found.parts)

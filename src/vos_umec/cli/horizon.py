@@ -1,0 +1,85 @@
+r"""Measure how long masks hold: J and F some frames after the true masks, by label propagation and the whole model.
+
+Example:
+    vos-umec horizon --root DAVIS --out runs/horizon    # the table, horizon.json and horizon.png
+    vos-umec horizon --root DAVIS --settings "{short_side: 240, readout: {radius: 12, permanent_radius: 30}}" \
+        --segmenter.final "{memory_masks: final}" --segmenter.coarse "{memory_masks: coarse}"
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.progress import track
+
+from vos_umec.io.atomic import atomic_path
+from vos_umec.metrics.horizon import HORIZONS
+from vos_umec.metrics.results import print_table
+from vos_umec.shipped import SHIPPED
+
+
+def run(
+    *,
+    root: Path,
+    checkpoint: Path | None = None,
+    dataset: Literal["davis17", "youtube-vos"] = "davis17",
+    split: str | None = None,
+    starts: int = 3,
+    horizons: list[int] | None = None,
+    settings: dict[str, Any] | None = None,
+    segmenter: dict[str, dict[str, Any]] | None = None,
+    out: Path | None = None,
+    device: str = "auto",
+) -> None:
+    """Print J and F by horizon, and the differences from label propagation; write them where asked.
+
+    Args:
+        root: Folder of the data set as downloaded: JPEGImages, Annotations, ImageSets.
+        checkpoint: A .ckpt or .safetensors file; without it, the model that comes with vos_umec.
+        dataset: The layout of the folder.
+        split: Split to measure on; without it, val of davis17 and train of youtube-vos.
+        starts: At how many frames of each sequence the true masks are given: at the first one, and evenly spaced.
+        horizons: Frames after a start at which the masks are scored, "[1, 4, 8]"; without it, 1, 4, 8, 12 and 24.
+            The last annotated frame is scored as well, from the first start.
+        settings: Arguments of VideoSegmenter that replace the model's own, for label propagation, too.
+        segmenter: The segmenters to compare with label propagation, each by a name, with the arguments in which it
+            differs, --segmenter.NAME "{rounds: 1}"; without it, the whole model alone, named umec.
+        out: Folder for horizon.json, all scores, and horizon.png, a plot, which needs matplotlib.
+        device: auto, cpu, cuda, cuda:1 or mps.
+    """
+    from vos_umec.data.davis import davis_sequences
+    from vos_umec.data.youtube_vos import youtube_vos_sequences
+    from vos_umec.device import pick_device
+    from vos_umec.inference.load import load_described
+    from vos_umec.inference.protocols import change_settings
+    from vos_umec.training.evaluation import PROPAGATION, WHOLE
+    from vos_umec.training.horizon import measure_horizons
+
+    if dataset == "davis17":
+        sequences = davis_sequences(root, split or "val")
+    else:
+        sequences = youtube_vos_sequences(root, split or "train")
+    network, description = load_described(checkpoint or SHIPPED)
+    common = description.segmenter
+    if settings:
+        common = change_settings({} if "protocol" in settings else common, settings)
+    segmenters = {PROPAGATION: {**common, "rounds": 0}}
+    for name, own in (segmenter or {WHOLE: {}}).items():
+        segmenters[name] = change_settings({} if "protocol" in own else common, own)
+    console = Console(stderr=True)
+    scores = measure_horizons(
+        network.to(pick_device(device)),
+        sequences,
+        segmenters,
+        HORIZONS if horizons is None else horizons,
+        starts,
+        partial(track, description="measuring", console=console, disable=not console.is_terminal),
+    )
+    print_table(scores.table())
+    if out is not None:
+        with atomic_path(out / "horizon.json") as temporary:
+            about = {"checkpoint": (checkpoint or SHIPPED).name, "segmenters": segmenters}
+            temporary.write_text(scores.to_json(**about), encoding="utf-8")
+        picture = scores.save_plot(out / "horizon.png")
+        print(f"the scores are in {out / 'horizon.json'}" + (f", a plot in {picture}" if picture else ""))

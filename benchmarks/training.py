@@ -45,8 +45,6 @@ PARTS = {
         (readouts, "readout"),
         (readouts, "top_k_affinity"),
         (readouts, "gather_values"),
-        (equivariance, "affinity"),
-        (equivariance, "readout"),
     ],
     "Phi on frames, features and masks": [
         (GeometricTransform, "apply_image"),
@@ -54,8 +52,9 @@ PARTS = {
         (GeometricTransform, "apply_mask"),
     ],
     "contrastive losses": [
-        (dense_contrast, "matching_cross_entropy"),
+        (dense_contrast, "anchor_cross_entropy"),
         (dense_contrast, "info_nce"),
+        (equivariance, "anchor_cross_entropy"),
         (equivariance, "info_nce"),
     ],
     "aggregation and L_seg": [

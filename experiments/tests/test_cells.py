@@ -37,31 +37,31 @@ SEGMENTER = "model.evaluation.segmenter."
 OBJECTIVES, ROUNDS, WARMUP = "model.objectives", f"{SEGMENTER}rounds", "refresh.warmup_epochs"
 ALONE = {ROUNDS, WARMUP}  # without L_seg
 STRIDE_4 = {"model.network.encoder.pool", "model.network.encoder.color", "model.network.mask_encoder.pool"}
-EVEN = {"data.run_length"}  # frames equally far apart
-CRW_CLIPS = {"data.crop_scale", "data.crop_each_frame"} | EVEN
+RUNS = {"data.run_length"}  # frames equally far apart, or pairs of successive ones
+CRW_CLIPS = {"data.crop_scale", "data.crop_each_frame"} | RUNS
 NAMED = {
-    "4a_short": {OBJECTIVES} | ALONE,
-    "4a_long": {OBJECTIVES} | ALONE,
-    "4a_both": {OBJECTIVES} | ALONE,
-    "4a_seg": {OBJECTIVES, WARMUP, "model.mask_phase_rate"},
-    "4a_all": {OBJECTIVES},
+    "4a_short": {OBJECTIVES} | RUNS | ALONE,
+    "4a_long": {OBJECTIVES} | RUNS | ALONE,
+    "4a_both": {OBJECTIVES} | RUNS | ALONE,
+    "4a_seg": {OBJECTIVES, WARMUP, "model.mask_phase_rate"} | RUNS,
+    "4a_all": {OBJECTIVES} | RUNS,
     "4b_*": {f"{SEGMENTER}references"},
     "4c_*": {"refresh.clusters"},
     "4d_*": {"refresh.every_n_epochs"},
     "4e_*": {ROUNDS},
-    "4f_colorization": {OBJECTIVES, "model.network.encoder.color"} | EVEN | ALONE,
-    "4f_colorization_seg": {OBJECTIVES, "model.network.encoder.color"} | EVEN,
+    "4f_colorization": {OBJECTIVES, "model.network.encoder.color"} | RUNS | ALONE,
+    "4f_colorization_seg": {OBJECTIVES, "model.network.encoder.color"} | RUNS,
     "4f_crw": {OBJECTIVES} | CRW_CLIPS | ALONE,
     "4f_crw_seg": {OBJECTIVES} | CRW_CLIPS,
     "4f_dense": {OBJECTIVES} | ALONE,
     "4f_dense_seg": {OBJECTIVES},
     "4f_frame_similarity": {OBJECTIVES, "data.crop_each_frame"} | ALONE,
     "4f_frame_similarity_seg": {OBJECTIVES, "data.crop_each_frame"},
-    "4f_mast": {OBJECTIVES} | STRIDE_4 | EVEN | ALONE,
-    "4f_mast_seg": {OBJECTIVES} | STRIDE_4 | EVEN,
-    "4f_ours": {OBJECTIVES} | ALONE,
-    "4f_ours_seg": {OBJECTIVES},
-    "beside_*": {OBJECTIVES} | ALONE,
+    "4f_mast": {OBJECTIVES} | STRIDE_4 | RUNS | ALONE,
+    "4f_mast_seg": {OBJECTIVES} | STRIDE_4 | RUNS,
+    "4f_ours": {OBJECTIVES} | RUNS | ALONE,
+    "4f_ours_seg": {OBJECTIVES} | RUNS,
+    "beside_*": {OBJECTIVES} | RUNS | ALONE,
     "budget_*": {"refresh.at"},
     "memory_*": {f"{SEGMENTER}memory_masks"},
     "parted_no_batch_norm": {"model.network.mask_encoder.batch_norm"},

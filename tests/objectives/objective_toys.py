@@ -1,6 +1,6 @@
 """Small encoders and clips whose right answer is known."""
 
-import math
+import itertools
 
 import torch
 import torch.nn.functional as F
@@ -84,30 +84,27 @@ def gradcheck_weights(objective: CorrespondenceObjective, E: nn.Module, frames: 
     return torch.autograd.gradcheck(loss, weights, **settings)
 
 
-def slow_info_nce(x, y, cells, valid, width, tau, radius):
+def slow_info_nce(x, y, valid, tau):
     """The equation, pair by pair."""
-    B, S = valid.shape
-    total, right, count = 0.0, 0, 0
-    for a in range(B):
-        for i in range(S):
-            if not valid[a, i]:
-                continue
-            positive = torch.dot(x[a, i], y[a, i]) / tau
-            terms = [torch.exp(positive)]
-            found = True
-            for b in range(B):
-                for j in range(S):
-                    if (a, i) == (b, j) or not valid[b, j]:
-                        continue
-                    if a == b:
-                        y0, x0 = divmod(int(cells[a, i]), width)
-                        y1, x1 = divmod(int(cells[b, j]), width)
-                        if math.hypot(y0 - y1, x0 - x1) <= radius:
-                            continue
-                    other = torch.dot(x[a, i], y[b, j]) / tau
-                    found = found and bool(positive > other)
-                    terms.append(torch.exp(other))
-            total = total - torch.log(terms[0] / torch.stack(terms).sum())
-            right += found
-            count += 1
-    return total / max(count, 1), right / max(count, 1)
+    pairs = [(b, i) for b in range(valid.shape[0]) for i in range(valid.shape[1]) if valid[b, i]]
+    total, right = 0.0, 0
+    for own in pairs:
+        scores = {other: torch.dot(x[own], y[other]) / tau for other in pairs}
+        total = total - torch.log(scores[own].exp() / torch.stack([*scores.values()]).exp().sum())
+        right += max(pairs, key=lambda other: float(scores[other].detach())) == own
+    return total / max(len(pairs), 1), right / max(len(pairs), 1)
+
+
+def slow_anchor_cross_entropy(students, teachers, anchors, tau):
+    """Cell by cell: the label is the own clip's anchor that the teacher (B, F, D, h, w) finds most similar."""
+    B, A = anchors.shape[:2]
+    every = [(b, anchors[b, a]) for b in range(B) for a in range(A)]
+    total, agree, count = 0.0, 0, 0
+    for b, f, i, j in itertools.product(range(B), *map(range, (students.shape[1], *students.shape[3:]))):
+        own = [k for k, (owner, _) in enumerate(every) if owner == b]
+        label = max(own, key=lambda k: float(torch.dot(teachers[b, f, :, i, j], every[k][1]).detach()))
+        scores = torch.stack([torch.dot(students[b, f, :, i, j], anchor) / tau for _, anchor in every])
+        total = total - torch.log(torch.exp(scores[label]) / torch.exp(scores).sum())
+        agree += int(scores.argmax()) == label
+        count += 1
+    return total / count, agree / count

@@ -28,8 +28,7 @@ class Corresponding(nn.Module):
         super().__init__()
         self.encoder, self.objective = encoder, objective
         self.frames = torch.rand(CLIPS, 3, 3, 32, 40, dtype=next(self.parameters()).dtype)
-        # The third clip has no pair for the long term, the fourth none for the short one: processes then have
-        # different numbers of cells.
+        # The fourth clip has no pair for the short term: processes then have different numbers of cells.
         self.indices = torch.tensor([[0, 3, 6], [9, 2, 5], [1, 2, 3], [0, 6, 12]])
 
     def forward(self, own: slice):
@@ -59,8 +58,8 @@ def cases() -> dict[str, nn.Module]:
     return {
         "dense contrast": Corresponding(PooledEncoder(dim=5), DenseContrastObjective(anchors=3, cross_anchors=2)),
         "both terms, a network": Corresponding(tiny, EquivarianceObjective()),
-        "short term": Corresponding(PooledEncoder(dim=5), EquivarianceObjective(w_long=0.0, samples=9)),
-        "long term": Corresponding(PooledEncoder(dim=5), EquivarianceObjective(w_short=0.0, samples=9)),
+        "short term": Corresponding(PooledEncoder(dim=5), EquivarianceObjective(1.0, 0.0, cells=3)),
+        "long term": Corresponding(PooledEncoder(dim=5), EquivarianceObjective(0.0, 1.0, anchors=3)),
         "segmentation": Segmenting(),
     }
 

@@ -4,11 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vos_umec.distributed import gather_batch
 from vos_umec.errors import ConfigError
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 from vos_umec.objectives.cells import jittered_grid, read_cells
-from vos_umec.objectives.info_nce import info_nce, matching_cross_entropy
+from vos_umec.objectives.info_nce import anchor_cross_entropy, info_nce
 from vos_umec.transforms.geometric import GeometricTransform
 
 
@@ -84,19 +83,16 @@ class DenseContrastObjective(CorrespondenceObjective):
         anchors = read_cells(
             keys.flatten(0, 1).index_select(0, chosen), jittered_grid(B, grid, self.anchors, device)
         )  # (B, A, D)
-        rows = student.permute(0, 2, 3, 1).index_select(0, others).flatten(0, 2)  # (B*(T-1)*h*w, D)
-        dense, dense_accuracy = self._classify(rows, teacher, anchors)
+        rest = student.index_select(0, others).unflatten(0, (B, T - 1))  # (B, T-1, D, h, w)
+        dense, dense_accuracy = anchor_cross_entropy(rest, teacher, anchors, self.tau)
 
         cells = jittered_grid(B, grid, self.cross_anchors, device)
         view = clip.encode(views[chosen]).key  # (B, D, h, w)
         cross, cross_accuracy = info_nce(
             read_cells(student.index_select(0, chosen), cells),
             read_cells(view, cells),
-            cells,
-            phi.valid_mask(grid).flatten(1).gather(1, cells),
-            width=grid[1],
-            tau=self.cross_tau,
-            radius=0.0,
+            torch.ones_like(cells, dtype=torch.bool),  # Phi's crop is inside the frame
+            self.cross_tau,
         )
         return {
             "loss": dense + self.w_cross * cross,
@@ -105,18 +101,6 @@ class DenseContrastObjective(CorrespondenceObjective):
             "dense_accuracy": dense_accuracy,
             "cross_accuracy": cross_accuracy,
         }
-
-    def _classify(self, rows: Tensor, teacher: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of the student's cells among the anchors of all processes, and its accuracy.
-
-        Cells are (B*(T-1)*h*w, D) of the student, (B, T-1, D, h, w) of the teacher; own anchors are (B, A, D).
-        """
-        B, A = anchors.shape[:2]
-        all_anchors, first = gather_batch(anchors)  # (R*B, A, D)
-        with torch.no_grad():
-            own = torch.einsum("btdhw,bad->bthwa", teacher, anchors).argmax(dim=-1)  # (B, T-1, h, w)
-            labels = own + A * torch.arange(first, first + B, device=own.device).view(B, 1, 1, 1)
-        return matching_cross_entropy(rows, all_anchors.flatten(0, 1), labels.flatten(), self.tau)
 
 
 def _choose_frames(B: int, T: int, device: torch.device) -> tuple[Tensor, Tensor]:

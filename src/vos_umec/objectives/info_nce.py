@@ -1,4 +1,4 @@
-"""Two contrastive losses: InfoNCE over matched cells, and cross-entropy over similarities in little memory."""
+"""Contrastive losses: InfoNCE over matched cells, and cross-entropy among anchors, in little memory."""
 
 import torch
 from torch import Tensor
@@ -10,30 +10,18 @@ CPU_SCORES, OTHER_SCORES = 2**20, 2**26
 """Similarities held at once: what fits the cache of a CPU core; 256 MiB in fp32 elsewhere."""
 
 
-def info_nce(
-    queries: Tensor,
-    targets: Tensor,
-    cells: Tensor,
-    valid: Tensor,
-    width: int,
-    tau: float = 0.05,
-    radius: float = 2.0,
-) -> tuple[Tensor, Tensor]:
+def info_nce(queries: Tensor, targets: Tensor, valid: Tensor, tau: float = 0.05) -> tuple[Tensor, Tensor]:
     """Cross-entropy of finding each query's own target among the targets of all clips.
 
-    L = - mean_i log( exp(x_i y_i / tau) / sum_j exp(x_i y_j / tau) ), where j runs over i, the cells of other clips
-    and the cells of the same clip farther than `radius` from i: nearer cells may show the same thing. The other
-    clips are those of all processes, which call this together, each with as many clips. Products follow autocast,
-    the rest is fp32. Source: InfoNCE, van den Oord et al. 2018, arXiv 1807.03748.
+    L = - mean_i log( exp(x_i y_i / tau) / sum_j exp(x_i y_j / tau) ), where j runs over the pairs of all clips.
+    These are the clips of all processes, which call this together, each with as many. Products follow autocast, the
+    rest is fp32. Source: InfoNCE, van den Oord et al. 2018, arXiv 1807.03748.
 
     Args:
         queries: Unit vectors x (B, S, D).
         targets: Unit vectors y (B, S, D), y_i the match of x_i.
-        cells: Flat grid index y * width + x of each pair (B, S).
         valid: (B, S) bool; other pairs serve neither as query nor as negative.
-        width: Cells in a row of the grid.
         tau: Temperature.
-        radius: Euclidean distance in cells up to which other cells of the clip are no negatives.
 
     Returns:
         The loss, 0 when no pair is valid, and the fraction of queries whose own target is the most similar. Their
@@ -42,24 +30,39 @@ def info_nce(
     B, S = valid.shape
     targets, first = gather_batch(targets)  # (R*B, S, D)
     valid_targets, _ = gather_batch(valid)  # (R*B, S)
-    clips = len(targets)
-    scores = torch.einsum("iad,jbd->iajb", queries, targets)  # (B, S, R*B, S)
+    scores = queries.flatten(0, 1) @ targets.flatten(0, 1).T  # (B*S, R*B*S)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) / tau
-    row, column = torch.div(cells, width, rounding_mode="floor"), cells % width
-    apart = (row[:, :, None] - row[:, None, :]).square() + (column[:, :, None] - column[:, None, :]).square()
-    near = apart <= radius**2  # (B, S, S)
-    near &= ~torch.eye(S, dtype=torch.bool, device=near.device)
-    clip = torch.arange(clips, device=near.device)
-    own = (clip[first : first + B, None] == clip)[:, None, :, None]  # (B, 1, R*B, 1)
-    left_out = (own & near[:, :, None, :]) | ~valid_targets
     # Finite instead of -inf: without a valid pair, everything in a row is left out.
-    scores = scores.masked_fill(left_out, torch.finfo(scores.dtype).min).flatten(2).flatten(0, 1)  # (B*S, R*B*S)
+    scores = scores.masked_fill(~valid_targets.flatten(), torch.finfo(scores.dtype).min)
     matched = scores.diagonal(offset=first * S)  # (B*S,)
     loss = torch.where(valid.flatten(), scores.logsumexp(dim=1) - matched, 0.0)
-    count = valid_targets.sum().clamp(min=1) / (clips // B)  # mean over processes
+    count = valid_targets.sum().clamp(min=1) / (len(targets) // B)  # mean over processes
     best = scores.detach().argmax(dim=1) - first * S
     right = (best == torch.arange(B * S, device=scores.device)) & valid.flatten()
     return loss.sum() / count, right.sum() / count
+
+
+def anchor_cross_entropy(students: Tensor, teachers: Tensor, anchors: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+    """Classify cells among the anchors of the clips of all processes.
+
+    The teacher labels each cell with the anchor of its own clip that is most similar, without gradient.
+
+    Args:
+        students: Unit-norm keys of F frames of each clip (B, F, D, h, w), to be classified.
+        teachers: Those that give the labels (B, F, D, h, w).
+        anchors: Unit vectors (B, A, D).
+        tau: Temperature.
+
+    Returns:
+        The cross-entropy, and the fraction of cells that agree with their label.
+    """
+    B, A = anchors.shape[:2]
+    all_anchors, first = gather_batch(anchors)  # (R*B, A, D)
+    with torch.no_grad():
+        own = torch.einsum("bfdhw,bad->bfhwa", teachers, anchors).argmax(dim=-1)  # (B, F, h, w)
+        labels = own + A * torch.arange(first, first + B, device=own.device).view(B, 1, 1, 1)
+    rows = students.permute(0, 1, 3, 4, 2).flatten(0, 3)  # (B*F*h*w, D)
+    return matching_cross_entropy(rows, all_anchors.flatten(0, 1), labels.flatten(), tau)
 
 
 def matching_cross_entropy(x: Tensor, y: Tensor, labels: Tensor, tau: float) -> tuple[Tensor, Tensor]:

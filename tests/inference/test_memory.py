@@ -126,6 +126,51 @@ def test_each_object_is_the_dense_product_over_the_references_that_know_it(late)
     torch.testing.assert_close(found.coarse(), torch.stack(read) / (nothing + sum(read)))
 
 
+def test_keys_at_half_the_size_follow_their_frames():
+    torch.manual_seed(0)
+    memory, readout = ReferenceMemory(references=3, halve=True), Readout(top_k=4, radius=3, coarse_to_fine=2)
+    key = F.normalize(torch.randn(h, w, D), dim=-1)
+
+    def same_as_halved_anew():
+        for rows, (_, best) in zip([rows for rows, _ in memory.groups()], found().parts, strict=True):
+            alone = readout.search(key, memory.keys[rows], int((rows < memory.permanent).sum()), 0.1)
+            torch.testing.assert_close(best.weight, alone.weight)
+            assert torch.equal(best.index, rows[alone.index // (h * w)] * (h * w) + alone.index % (h * w))
+
+    def found():
+        return read_memory(memory, key, readout, tau=0.1)
+
+    for t in range(6):
+        remember(memory, 1 if t < 3 else 3, prompted=[0] if t == 0 else [1, 2] if t == 3 else [])
+        same_as_halved_anew()
+    memory.remove([0])
+    same_as_halved_anew()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_only_cells_near_where_the_objects_were_seen_are_read(late):
+    torch.manual_seed(0)
+    memory = ReferenceMemory(references=3)
+    for t in range(5):
+        masks = torch.full((h, w, 2), 0.01)
+        masks[3, t, 0] = 0.9  # one object moves to column 4, the other stays
+        masks[6, 8, 1] = 0.8
+        K = 1 if late and t < 3 else 2
+        prompted = [0] if t == 0 else [1] if late and t == 3 else []
+        memory.add(F.normalize(torch.randn(h, w, D), dim=-1), masks[..., :K], None, prompted)
+    key, readout = F.normalize(torch.randn(h, w, D), dim=-1), Readout(top_k=4, radius=3)
+    everywhere, near = (read_memory(memory, key, readout, 0.1, margin=margin) for margin in (None, 1))
+    read = torch.zeros(h, w, dtype=torch.bool)
+    read[2:5, 3:6] = read[5:, 7:] = True
+    for all_of_it, ours in zip((everywhere.coarse(), everywhere.from_permanent()),
+                               (near.coarse(), near.from_permanent()), strict=True):  # fmt: skip
+        torch.testing.assert_close(ours, all_of_it * read)
+    masks[3, 4, 0] = 0.4  # now hardly seen
+    memory.add(key, masks, None)
+    lost = read_memory(memory, key, readout, 0.1, margin=1).coarse()
+    torch.testing.assert_close(lost, read_memory(memory, key, readout, 0.1).coarse())
+
+
 @pytest.mark.parametrize("frames", [1, 2, 4, 5, 8])
 @pytest.mark.parametrize("repeat_first", [True, False])
 def test_the_first_frame_fills_the_memory_as_if_it_were_repeated(frames, repeat_first):
@@ -143,16 +188,18 @@ def test_the_first_frame_fills_the_memory_as_if_it_were_repeated(frames, repeat_
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_frame_is_read_without_a_wait_for_the_device(late):
+@pytest.mark.parametrize("coarse_to_fine", [None, 3])
+def test_a_frame_is_read_without_a_wait_for_the_device(late, coarse_to_fine):
     # Tensors of the meta device have no values: whatever asks for one, as a wait for a GPU does, raises.
     def empty(*shape):
         return torch.empty(*shape, device="meta")
 
-    memory = ReferenceMemory(references=3)
+    memory = ReferenceMemory(references=3, halve=coarse_to_fine is not None)
+    readout = Readout(top_k=4, radius=3, coarse_to_fine=coarse_to_fine)
     for t in range(6):
         K = 1 if late and t < 3 else 3
         memory.add(empty(h, w, D), empty(h, w, K), empty(h, w, K, Dv), prompted=[0] if t in (0, 3) else [])
     with mock.patch.object(torch, "autocast", return_value=nullcontext()):  # there is none for meta
-        found = read_memory(memory, empty(h, w, D), Readout(top_k=4, radius=3), 0.1, repeat_first=True)
+        found = read_memory(memory, empty(h, w, D), readout, tau=0.1, repeat_first=True)
     assert found.coarse().shape == found.from_permanent().shape == (3, h, w)
     assert found.values(2, Window(2, 3, 4, 5)).shape == (Dv, 4, 5)

@@ -19,7 +19,14 @@ def network():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"rounds": 0}, {"rounds": 2}, {"rounds": 2, "crop_margin": 2}, {"rounds": 2, "bf16": False}]
+    "settings",
+    [
+        {"rounds": 0},
+        {"rounds": 2},
+        {"rounds": 2, "crop_margin": 2},
+        {"rounds": 2, "bf16": False},
+        {"rounds": 0, "search_margin": 2},
+    ],
 )
 def test_moving_squares_are_followed_and_keep_the_callers_ids(network, settings):
     segmenter = VideoSegmenter(network, references=4, **settings)
@@ -31,6 +38,17 @@ def test_moving_squares_are_followed_and_keep_the_callers_ids(network, settings)
         for i in (3, 200):
             assert iou(result == i, truth == i) > 0.9
     assert segmenter.ids == [3, 200]
+
+
+def test_a_search_near_the_objects_finds_one_that_returns_elsewhere(network):
+    segmenter = VideoSegmenter(network, rounds=0, references=3, search_margin=1)
+    segmenter.step(*scene({3: (0, 0), 9: (24, 0)}))
+    gone = segmenter.step(scene({9: (24, 0)})[0])
+    assert not (gone == 3).any()
+    frame, truth = scene({3: (32, 44), 9: (24, 0)})
+    returned = segmenter.step(frame)
+    for i in (3, 9):
+        assert iou(returned == i, truth == i) > 0.9
 
 
 def test_an_object_may_appear_on_any_frame_and_zero_says_nothing(network):

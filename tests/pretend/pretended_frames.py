@@ -29,6 +29,10 @@ def segmenters() -> dict[str, tuple[int, VideoSegmenter]]:
         "resnet18, 3 objects": (3, VideoSegmenter(net)),
         "resnet18, label propagation": (1, VideoSegmenter(net, rounds=0)),
         "shipped model, 1 object": (1, load_segmenter(device="cuda")),
+        "shipped model, 1 object, from coarse to fine": (
+            1,
+            load_segmenter(device="cuda", readout={"radius": 18, "permanent_radius": 45, "coarse_to_fine": 64}),
+        ),
     }
 
 

@@ -31,6 +31,7 @@ SEGMENTERS: dict[str, dict[str, object]] = {
     "whole frame": {"crop_margin": None},
     "a late object, outliers dropped, a shorter side": {"late": True, "max_extent": 4, "short_side": 64},
     "coarse masks in memory, fp32": {"memory_masks": "coarse", "bf16": False},
+    "from coarse to fine": {"late": True, "readout": {"radius": 6, "coarse_to_fine": 8}, "search_margin": 4},
 }
 
 

@@ -17,6 +17,7 @@ def check_settings(
     max_extent: float | None,
     crop_margin: int | str | None,
     fit: str | int,
+    search_margin: int | None,
 ) -> None:
     """Raise ConfigError if an argument of VideoSegmenter is out of range, or the network lacks what it takes."""
     if not isinstance(network, PropagationNetwork):
@@ -26,6 +27,8 @@ def check_settings(
             raise ConfigError(f"{name} must be 0 or more; found {value}")
     if not (crop_margin in ("auto", None) or (isinstance(crop_margin, int) and crop_margin >= 0)):
         raise ConfigError(f"crop_margin must be 0 or more, 'auto' or None; found {crop_margin!r}")
+    if search_margin is not None and search_margin < 0:
+        raise ConfigError(f"search_margin must be 0 or more cells, or None for all; found {search_margin}")
     if memory_masks not in ("final", "coarse", "coarse_vote"):
         raise ConfigError(f"memory_masks must be 'final', 'coarse' or 'coarse_vote'; found {memory_masks!r}")
     if max_extent is not None and max_extent <= 0:

@@ -38,7 +38,7 @@ def window_reach(radius: float) -> int:
     return ceil(radius) - 1
 
 
-def outside_window(dy: Tensor, dx: Tensor, radius: float, window: str) -> Tensor:
+def outside_window(dy: Tensor, dx: Tensor, radius: float | Tensor, window: str) -> Tensor:
     """Whether cells are outside a window, by their distances along rows and columns; its edge is outside."""
     down, across = dy**2, dx**2
     return (down + across if window == "disc" else torch.maximum(down, across)) >= radius**2
@@ -51,7 +51,13 @@ _QUERIES, _GROUPS, _GROUP = 128, 256, 32  # at a time where there is no window: 
 
 
 def search_window(
-    key_q: Tensor, keys: Tensor, top_k: int, radius: float, scratch: Scratch, window: str = "disc"
+    key_q: Tensor,
+    keys: Tensor,
+    top_k: int,
+    radius: float,
+    scratch: Scratch,
+    window: str = "disc",
+    wanted: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The best cells within a window around the query's own position.
 
@@ -62,6 +68,7 @@ def search_window(
         radius: Cells nearer than this count (strictly), in cells, above 0.
         scratch: Working memory.
         window: "disc" for Euclidean distance, "square" for the larger one of those along rows and columns.
+        wanted: Query cells to search for (h, w) bool; None for all. Tiles without any are left out.
 
     Returns:
         Scores (h*w, k) fp32, the best first, -inf where there are fewer than k cells; their positions
@@ -74,12 +81,12 @@ def search_window(
     if turns > 1 and N > 1:
         parts = keys.chunk(turns)
         starts = range(0, N, len(parts[0]))
-        found = [search_window(key_q, part, top_k, radius, scratch, window) for part in parts]
+        found = [search_window(key_q, part, top_k, radius, scratch, window, wanted) for part in parts]
         return merge([(s, i + n * h * w) for (s, i), n in zip(found, starts, strict=True)], top_k)
 
     outside = _outside(halo, radius, window, keys.device)
-    scores = torch.empty(h, w, top_k, device=keys.device)
-    index = torch.empty(h, w, top_k, dtype=torch.int64, device=keys.device)
+    scores = torch.full((h, w, top_k), -torch.inf, device=keys.device)
+    index = torch.zeros(h, w, top_k, dtype=torch.int64, device=keys.device)
     copy = scratch.borrow(band_rows * N * window_columns * D, like=keys)
     for band in _spans(0, h, _BAND):
         above, below = max(band.start - halo, 0), min(band.stop + halo, h)
@@ -90,8 +97,12 @@ def search_window(
             # row as the tiles come to need them, while they are still in the processor's cache.
             strip = copy[: (below - above) * N * width * D].view(below - above, N, width, D)
             ready, found = above, []
+            searched: list[int] = []
             for rows in _spans(band.start, band.stop, _TILE):
+                if wanted is not None and not wanted[rows, columns].any():
+                    continue
                 top, bottom = max(rows.start - halo, 0), min(rows.stop + halo, h)
+                ready = max(ready, top)
                 strip[ready - above : bottom - above] = keys[:, ready:bottom, left:right].transpose(0, 1)
                 ready = bottom
                 y, x = top - rows.start + halo, left - columns.start + halo  # of this window in a whole one
@@ -103,21 +114,25 @@ def search_window(
                     far[:, :, y : y + bottom - top, x : x + width],
                 )
                 found.append((candidates, (place // width + top) * w + place % width + left))
+                searched += range(rows.start, rows.stop)
+            if not found:
+                continue
             candidates, cells = (torch.cat(part) for part in zip(*found, strict=True))
             best, order = candidates.flatten(1).topk(top_k, dim=1)
-            tile = (band.stop - band.start, columns.stop - columns.start, top_k)
-            scores[band, columns] = best.view(tile)
-            index[band, columns] = (cells.gather(1, order // N) + order % N * (h * w)).view(tile)
+            tile = (len(searched), columns.stop - columns.start, top_k)
+            scores[searched, columns] = best.view(tile)
+            index[searched, columns] = (cells.gather(1, order // N) + order % N * (h * w)).view(tile)
     return scores.flatten(0, 1), index.flatten(0, 1)
 
 
-def search_all(key_q: Tensor, keys: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+def search_all(key_q: Tensor, keys: Tensor, top_k: int, wanted: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The best cells of the whole grid.
 
     Args:
         key_q: Key of the query (h, w, D).
         keys: Keys of the references (N, h, w, D), N at least 1.
         top_k: k, cells to find for each query cell.
+        wanted: Query cells to search for (h, w) bool; None for all.
 
     Returns:
         Scores and positions as of `search_window`.
@@ -125,17 +140,19 @@ def search_all(key_q: Tensor, keys: Tensor, top_k: int) -> tuple[Tensor, Tensor]
     cells = keys.reshape(-1, keys.shape[-1])
     whole = len(cells) - len(cells) % _GROUP
     blocks = [*_spans(0, whole, _GROUPS * _GROUP), *_spans(whole, len(cells), _GROUP)]
-    out = []
-    for queries in key_q.flatten(0, 1).split(_QUERIES):
-        found = []
+    scores = torch.full((key_q.shape[0] * key_q.shape[1], top_k), -torch.inf, device=keys.device)
+    index = torch.zeros(*scores.shape, dtype=torch.int64, device=keys.device)
+    places = torch.arange(len(scores), device=keys.device)
+    for some in (places if wanted is None else places[wanted.flatten()]).split(_QUERIES):
+        queries, found = key_q.flatten(0, 1)[some], []
         for block in blocks:
             length = block.stop - block.start
             size = (1, _GROUP, length // _GROUP) if block.stop <= whole else (1, 1, length)
             candidates, place = _candidates(cells[block].view(*size, -1), queries, top_k)
             best, order = candidates.flatten(1).topk(top_k, dim=1)
             found.append((best, place.gather(1, order // size[1]) + order % size[1] * size[2] + block.start))
-        out.append(merge(found, top_k))
-    return torch.cat([s for s, _ in out]), torch.cat([i for _, i in out])
+        scores[some], index[some] = merge(found, top_k)
+    return scores, index
 
 
 def merge(found: list[tuple[Tensor, Tensor]], top_k: int) -> tuple[Tensor, Tensor]:

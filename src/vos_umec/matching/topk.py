@@ -1,6 +1,6 @@
 """The top-k affinity: exact, windowed, over all references at once (UMEC section 5)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, hypot
 
 import torch
@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vos_umec.matching.bands import search_all_in_bands, search_window_in_bands
+from vos_umec.matching.coarse_to_fine import compare_inside, halve_keys, halve_wanted
 from vos_umec.matching.search import Scratch, merge, search_all, search_window
 
 _TILED = ("cpu",)  # devices on which small products are quick; elsewhere the search goes by bands
@@ -20,7 +21,8 @@ class TopK:
 
     Attributes:
         index: Position n*h*w + y*w + x of each chosen cell (h*w, k), int64, the highest score first.
-        weight: Softmax over the scores of the k chosen cells (h*w, k), fp32; rows sum to 1.
+        weight: Softmax over the scores of the k chosen cells (h*w, k), fp32; rows sum to 1,
+            but for those of cells that were not searched for, which are 0.
         score: Cosine similarity of each chosen cell to the query (h*w, k), fp32; -inf where there are fewer than k.
         permanent: The best cells of the permanent references alone, which the search finds on its way; None where
             there are no such references.
@@ -43,6 +45,9 @@ def top_k_affinity(
     copies: int = 0,
     scratch: Scratch | None = None,
     window: str = "disc",
+    coarse_to_fine: int | None = None,
+    halved: Tensor | None = None,
+    wanted: Tensor | None = None,
 ) -> TopK:
     """The affinity of inference: softmax over the k best cells of all references jointly.
 
@@ -65,41 +70,69 @@ def top_k_affinity(
             has so many more places among the best; nothing is computed or held more than once.
         scratch: Working memory of a CPU, to be used again by the next call.
         window: "disc" for Euclidean distance, "square" for the larger one of those along rows and columns.
+        coarse_to_fine: Compare only the cells inside so many best coarse cells of all references, see
+            `matching/coarse_to_fine.py`; None to compare all.
+        halved: Keys of the references at half the size, of `halve_keys`, if they are there already.
+        wanted: Query cells to search for (h, w) bool; None for all. The weights of other cells are 0.
 
     Returns:
         Indices and weights.
     """
-    N, h, w, _ = keys_r.shape
+    N = len(keys_r)
     scratch = Scratch() if scratch is None else scratch
     tiled = key_q.device.type in _TILED
-    half = key_q.device.type in _HALF and key_q.dtype == torch.float32
+    asked = wanted if tiled else None  # in bands all are found: which are wanted would have to be waited for
+    queries, references, places = key_q, keys_r, top_k  # what is searched first
+    if coarse_to_fine is not None:
+        queries, references = halve_keys(key_q[None])[0], halve_keys(keys_r) if halved is None else halved
+        places = coarse_to_fine
+        asked = None if asked is None else halve_wanted(asked)
 
     def search(first: int, last: int, k: int, reach: float | None) -> tuple[Tensor, Tensor]:
-        keys = keys_r[first:last]
+        keys = references[first:last]
+        h, w = keys.shape[1:3]
+        half = keys.device.type in _HALF and keys.dtype == torch.float32
+        if reach is not None and coarse_to_fine is not None:
+            reach /= 2
         if reach is None or reach > hypot(h, w):
-            scores, index = search_all(key_q, keys, k) if tiled else search_all_in_bands(key_q, keys, k, half)
+            found = search_all(queries, keys, k, asked) if tiled else search_all_in_bands(queries, keys, k, half)
         elif tiled:
-            scores, index = search_window(key_q, keys, k, reach, scratch, window)
+            found = search_window(queries, keys, k, reach, scratch, window, asked)
         else:
-            scores, index = search_window_in_bands(key_q, keys, k, reach, half, window)
-        return scores, index + first * h * w
+            found = search_window_in_bands(queries, keys, k, reach, half, window)
+        return found[0], found[1] + first * h * w
+
+    def finest(found: tuple[Tensor, Tensor], k: int, reach: float | None) -> tuple[Tensor, Tensor]:
+        if coarse_to_fine is None:
+            return found
+        return compare_inside(key_q, keys_r, *found, k, permanent, (reach, radius), window, asked)
 
     found = []
     with torch.autocast(key_q.device.type, enabled=False):  # rounded scores would choose other cells
         if permanent > 0:
-            found.append(search(0, permanent, top_k, permanent_radius))
+            found.append(search(0, permanent, places, permanent_radius))
         if permanent < N:
-            found.append(search(permanent, N, top_k, radius))
+            found.append(search(permanent, N, places, radius))
+        alone = None
+        if permanent > 0:
+            few = found[0][0][:, :top_k], found[0][1][:, :top_k]
+            alone = _weighted(*finest(few, top_k, permanent_radius), tau, wanted)
+        best = finest(merge(found, places), top_k, permanent_radius)
         if permanent > 0 and copies > 0:
             times = min(copies, top_k)
-            once = search(0, 1, ceil(top_k / times), radius)  # repeated, they fill all k places
-            found.append((once[0].repeat_interleave(times, dim=1), once[1].repeat_interleave(times, dim=1)))
-    alone = _weighted(*found[0], tau) if permanent > 0 else None
-    return _weighted(*merge(found, top_k), tau, alone)
+            k = ceil(top_k / times)  # repeated, they fill all k places
+            once = finest(search(0, 1, k if coarse_to_fine is None else places, radius), k, radius)
+            repeated = once[0].repeat_interleave(times, dim=1), once[1].repeat_interleave(times, dim=1)
+            best = merge([best, repeated], top_k)
+    return replace(_weighted(*best, tau, wanted), permanent=alone)
 
 
-def _weighted(scores: Tensor, index: Tensor, tau: float, permanent: TopK | None = None) -> TopK:
-    return TopK(index, torch.softmax(scores / tau, dim=1), scores, permanent)
+def _weighted(scores: Tensor, index: Tensor, tau: float, wanted: Tensor | None) -> TopK:
+    weight = torch.softmax(scores / tau, dim=1)
+    if wanted is not None:
+        unwanted = ~wanted.flatten()[:, None]
+        weight, scores = weight.masked_fill(unwanted, 0), scores.masked_fill(unwanted, -torch.inf)
+    return TopK(index, weight, scores)
 
 
 def gather_values(best: TopK, values: Tensor) -> Tensor:

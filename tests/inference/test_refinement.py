@@ -43,26 +43,30 @@ def test_without_another_setting_windows_are_for_cpus(device, margin):
     assert VideoSegmenter(network, crop_margin=None).crop_margin is None
 
 
-@pytest.fixture(params=[0, 8], ids=["coarse decoder", "decoder that sees the frame"])
+@pytest.fixture(params=[False, True], ids=["the paper's decoder", "decoder that sees the frame and the evidence"])
 def scene(request):
     torch.manual_seed(0)
-    network = build_network({"preset": "tiny", "decoder": {"residual": False, "image_dim": request.param}}).eval()
+    options = {"image_dim": 8, "evidence": True} if request.param else {}
+    network = build_network({"preset": "tiny", "decoder": {"residual": False, **options}}).eval()
     frame, coarse, V_q = torch.rand(1, 3, 64, 96), torch.rand(1, 3, 16, 24), torch.rand(1, 3, 48, 16, 24)
+    sure = torch.rand(1, 3, 4, 16, 24)
     with torch.inference_mode():
-        return network, frame, network.encoder(frame), coarse, V_q
+        return network, frame, network.encoder(frame), coarse, V_q, sure
 
 
 @pytest.mark.parametrize("objects_at_once", [1, 2, 8])
 def test_over_the_whole_grid_it_is_what_the_network_does(scene, monkeypatch, objects_at_once):
     monkeypatch.setattr(refinement, "CPU_OBJECTS", objects_at_once)
-    network, frame, features, coarse, V_q = scene
+    network, frame, features, coarse, V_q, sure = scene
     windows = object_windows(coarse[0], margin=None)
     with torch.inference_mode():
         refiner = FrameRefiner(network, frame, features)
         enlarged = F.interpolate(coarse, size=(64, 96), mode="bilinear")
-        p = refiner.refine(enlarged[0], windows, lambda k, window: V_q[0, k], rounds=2).softmax(dim=0)[1:]
+        p = refiner.refine(
+            enlarged[0], windows, lambda k, window: V_q[0, k], lambda k: sure[0, k], rounds=2
+        ).softmax(dim=0)[1:]
         values = refiner.embed(p, windows)
-        expected = network.decode(frame, features, V_q, coarse, rounds=2)[-1].softmax(dim=1)[:, 1:]
+        expected = network.decode(frame, features, V_q, coarse, rounds=2, evidence=sure)[-1].softmax(dim=1)[:, 1:]
         expected_values = network.embed(frame, features, expected)
     torch.testing.assert_close(p[None], expected, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(values.permute(2, 3, 0, 1)[None], expected_values, atol=1e-3, rtol=1e-3)
@@ -71,7 +75,7 @@ def test_over_the_whole_grid_it_is_what_the_network_does(scene, monkeypatch, obj
 @pytest.mark.parametrize("second", [Window(4, 8, 8, 8), Window(4, 4, 12, 16)])  # of another size, and of the same
 def test_deep_inside_a_window_nothing_changes_and_outside_there_is_nothing(scene, monkeypatch, second):
     monkeypatch.setattr(refinement, "CPU_OBJECTS", 8)
-    network, frame, features, _, _ = scene
+    network, frame, features, *_, sure = scene
     masks = torch.zeros(2, 64, 96)
     masks[:, 24:40, 40:56] = 1
     windows = [Window(2, 4, 12, 16), second]
@@ -79,7 +83,9 @@ def test_deep_inside_a_window_nothing_changes_and_outside_there_is_nothing(scene
         refiner = FrameRefiner(network, frame, features)
         values = refiner.embed(masks, windows)
         whole = refiner.embed(masks, object_windows(network.to_grid(masks), None))
-        logits = refiner.refine(masks, windows, lambda k, w: w.cut(whole[:, :, k].permute(2, 0, 1), 16), 1)
+        logits = refiner.refine(
+            masks, windows, lambda k, w: w.cut(whole[:, :, k].permute(2, 0, 1), 16), lambda k: sure[0, k], 1
+        )
         p = logits.softmax(dim=0)[1:]
     error = (values - whole)[:, :, 0].norm(dim=-1) / whole[:, :, 0].norm(dim=-1)  # (16, 24)
     assert error[6:10, 10:14].max() < 0.05

@@ -12,15 +12,19 @@ from vos_umec.transforms.augment import normalize
 
 
 @pytest.mark.parametrize("readout", [Readout(5, 3, 4), Readout(3, None, None, tau=0.2)])
-def test_with_its_own_masks_it_computes_what_inference_does(readout):
+@pytest.mark.parametrize("memory_masks", ["final", "coarse", "coarse_vote"])
+@pytest.mark.parametrize("drift", [0, 3])
+def test_with_its_own_masks_it_computes_what_inference_does(readout, memory_masks, drift):
     torch.manual_seed(0)
-    network = build_network({"preset": "tiny", "decoder": {"residual": False}}).eval()
+    network = build_network({"preset": "tiny", "decoder": {"residual": False, "evidence": True}}).eval()
     generator = np.random.default_rng(0)
     frames = generator.integers(0, 256, (5, 32, 48, 3), dtype=np.uint8)
     ids = np.zeros((32, 48), np.uint8)
     ids[4:20, 8:24], ids[20:, 30:] = 1, 2
 
-    segmenter = VideoSegmenter(network, rounds=2, references=2, readout=readout, crop_margin=None, bf16=False)
+    segmenter = VideoSegmenter(
+        network, 2, references=2, readout=readout, memory_masks=memory_masks, crop_margin=None, bf16=False
+    )
     expected = [
         segmenter.step(frame, ids if t == 0 else None, return_probabilities=True)[1]
         for t, frame in enumerate(frames)
@@ -30,9 +34,10 @@ def test_with_its_own_masks_it_computes_what_inference_does(readout):
     with torch.no_grad():
         outputs = propagate_masks(
             network, clip, network.encoder(clip[0]), masks, torch.ones(1, 2).bool(),
-            rounds=2, references=3, own_mask_probability=1.0, readout=readout,
+            rounds=2, references=3, own_mask_probability=1.0, readout=readout, memory_masks=memory_masks,
+            drift=drift,
         )  # fmt: skip
-    for rounds, p in zip(outputs, expected[1:], strict=True):
+    for rounds, p in zip(outputs, expected[1 + drift :], strict=True):
         torch.testing.assert_close(rounds[-1][0].softmax(dim=0), torch.from_numpy(p), atol=1e-3, rtol=0)
 
 
@@ -64,3 +69,30 @@ def test_the_networks_own_masks_are_detached():
     (grad,) = torch.autograd.grad(outputs[1][-1][:, 1].sum(), masks)
     assert grad[:, 0].abs().sum() > 0
     assert grad[:, 1:].abs().sum() == 0
+
+
+@pytest.mark.parametrize("memory_masks", ["final", "coarse"])
+def test_drift_leaves_the_gradients_of_what_follows(memory_masks):
+    """Gradients reach all of V and D under autocast, too, which keeps casts of weights made without them."""
+    torch.manual_seed(0)
+    network = build_network({"preset": "tiny", "decoder": {"residual": False, "evidence": True}})
+    frames, masks = torch.rand(1, 5, 3, 32, 32), torch.rand(1, 5, 1, 32, 32).round()
+
+    def gradients():
+        network.zero_grad()
+        features = network.encoder(frames[0])
+        outputs = propagate_masks(
+            network, frames, features, masks, torch.ones(1, 1, dtype=torch.bool), 1, readout=Readout(5, 4),
+            memory_masks=memory_masks, drift=3,
+        )  # fmt: skip
+        assert len(outputs) == 1
+        outputs[0][-1][:, 1].mean().backward()
+        return {name: p.grad for name, p in network.named_parameters() if "encoder." not in name or "mask" in name}
+
+    exact = gradients()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = gradients()
+    for name, gradient in exact.items():
+        assert gradient is not None, name
+        assert gradient.abs().sum() > 0, name
+        assert torch.cosine_similarity(rounded[name].flatten(), gradient.flatten(), dim=0) > 0.8, name

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from vos_umec.errors import ConfigError
 from vos_umec.models.factory import build_network
 from vos_umec.objectives import segmentation
 from vos_umec.objectives.base import EncodedClip
@@ -28,6 +29,7 @@ def test_the_coarse_mask_has_a_loss_of_its_own_only_where_no_round_refines_it(ro
     for t in range(4):
         segments[1, t, 4:20, 2 * t : 2 * t + 12] = 7
     clip = EncodedClip(network.encoder, frames, torch.arange(4).expand(2, 4))
+    assert clip.features is not None  # all frames are encoded, as for L_corr
     loss = SegmentationObjective(max_objects=1, queries=2, rounds=rounds)(network, clip, segments)
 
     ((_, used, features, masks, outputs),) = calls
@@ -42,3 +44,46 @@ def test_the_coarse_mask_has_a_loss_of_its_own_only_where_no_round_refines_it(ro
     torch.testing.assert_close(loss, sum(losses) / len(losses))
     loss.backward()
     assert all(p.grad.abs().sum() > 0 for p in network.encoder.parameters())  # through the affinity
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"drift": -1}, "drift -1"),
+        ({"memory_masks": "coarse"}, "memory_masks 'coarse'.*a list of coarse, coarse_vote, final"),
+        ({"memory_masks": ["soft"]}, "soft"),
+        ({"memory_masks": []}, "a list of"),
+        ({"queries": 0}, "queries.*1 or more"),
+        ({"own_mask_probability": 1.5}, "own_mask_probability 1.5"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        SegmentationObjective(**settings)
+
+
+@pytest.mark.parametrize(("frames", "drifts"), [(4, {0, 1}), (8, {0, 1, 2, 3})])
+def test_masks_drift_through_up_to_so_many_frames_as_the_clip_has(frames, drifts, monkeypatch):
+    """The frames that drift come before the queries, none of a clip more than once; the loss is of the queries."""
+    calls = []
+
+    def recorded(network, clips, features, masks, *arguments):
+        calls.append((clips, arguments))
+        return propagate_masks(network, clips, features, masks, *arguments)
+
+    monkeypatch.setattr(segmentation, "propagate_masks", recorded)
+    torch.manual_seed(0)
+    network = build_network("tiny")
+    clips = torch.zeros(1, frames, 3, 32, 32) + torch.arange(float(frames))[:, None, None, None]
+    segments = torch.zeros(1, frames, 32, 32, dtype=torch.uint8)
+    segments[:, :, 4:20, 4:16] = 7
+    objective = SegmentationObjective(1, 2, rounds=1, drift=3, memory_masks=["coarse", "final"])
+    for _ in range(20):
+        assert objective(network, EncodedClip(network.encoder, clips, torch.arange(frames)[None]), segments) > 0
+    kept = {arguments[-2] for _, arguments in calls}
+    assert kept == {"coarse", "final"}
+    assert {arguments[-1] for _, arguments in calls} == drifts
+    for used, arguments in calls:
+        places = used[0, :, 0, 0, 0].tolist()
+        assert places == sorted(set(places))
+        assert (places[0], len(places)) == (0, 1 + arguments[-1] + 2)

@@ -4,16 +4,22 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vos_umec.device import send
 from vos_umec.inference.refinement import Window
+from vos_umec.matching.coarse_to_fine import halve_keys
+from vos_umec.matching.evidence import match_evidence
 from vos_umec.matching.readout import Readout
 from vos_umec.matching.search import Scratch
 from vos_umec.matching.topk import TopK, gather_values
 
 _OBJECTS = {"masks": 3, "values": 3, "known": 1, "prompted": 1}
 """The axis of the K objects."""
+
+_SEEN, _SURELY_SEEN = 0.25, 0.5
+"""An object is seen where its mask is above the first; it was hardly seen if that is nowhere above the second."""
 
 
 class ReferenceMemory:
@@ -25,20 +31,24 @@ class ReferenceMemory:
 
     Args:
         references: How many of the last frames to keep beside the permanent ones, 0 or more.
+        halve: Keep keys at half the size too, for a search from coarse to fine.
 
     Attributes:
         permanent: How many permanent references there are.
+        last: Soft masks of the frame added last (h, w, K); None before the first.
         scratch: Working memory of the read-out.
     """
 
-    def __init__(self, references: int = 20) -> None:
+    def __init__(self, references: int = 20, halve: bool = False) -> None:
         self.references = references
+        self.halve = halve
         self.permanent = 0
+        self.last: Tensor | None = None
         self.scratch = Scratch()
         self._ring = 0  # frames ever written to the ring
-        # "keys" (slots, h, w, D), "masks" (slots, h, w, K), "values" (slots, h, w, K, Dv); "known" and "prompted",
-        # whether a slot knows an object and whether it holds a prompt of it (slots, K) bool. These two are on the
-        # CPU, for decisions hang on them, and a GPU would have to be waited for.
+        # "keys" (slots, h, w, D), "halved" (slots, h/2, w/2, D), "masks" (slots, h, w, K), "values" (slots, h, w,
+        # K, Dv); "known" and "prompted", whether a slot knows an object and whether it holds a prompt of it (slots,
+        # K) bool. These two are on the CPU, for decisions hang on them, and a GPU would have to be waited for.
         self._slots: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
@@ -48,6 +58,11 @@ class ReferenceMemory:
     def keys(self) -> Tensor:
         """Keys (N, h, w, D), the permanent references first."""
         return self._held("keys")
+
+    @property
+    def halved(self) -> Tensor | None:
+        """Keys at half the size (N, ceil(h / 2), ceil(w / 2), D) if they are kept."""
+        return self._held("halved") if self.halve else None
 
     @property
     def masks(self) -> Tensor:
@@ -89,6 +104,7 @@ class ReferenceMemory:
             prompted: Places among the K of the objects whose prompt the frame holds; with any, it is permanent.
         """
         permanent = len(prompted) > 0
+        self.last = masks
         if not permanent and self.references == 0:
             return
         known = torch.ones(masks.shape[-1], dtype=torch.bool)
@@ -96,6 +112,8 @@ class ReferenceMemory:
         frame["prompted"][list(prompted)] = True
         if values is not None:
             frame["values"] = values
+        if self.halve:
+            frame["halved"] = halve_keys(key[None])[0]
         for name, row in frame.items():
             self._slots[name] = self._fitted(self._slots.get(name), row, permanent)
         if permanent:
@@ -122,6 +140,8 @@ class ReferenceMemory:
             return
         in_force = self._slots["prompted"] & self._slots["known"]  # (slots, K), without replaced prompts
         kept = torch.tensor([k for k in range(in_force.shape[1]) if k not in objects])
+        if self.last is not None:
+            self.last = self.last.index_select(-1, kept.to(self.last.device))
         stays = in_force[:, kept].any(dim=1)
         stays[self.permanent :] = True  # the whole ring
         self.permanent = int(stays[: self.permanent].sum())
@@ -183,7 +203,7 @@ class MemoryReadout:
     def values(self, k: int, window: Window) -> Tensor:
         """V_q of object k inside a window (Dv, h', w'), channels last."""
         values = self.memory.values  # (N, h, w, K, Dv)
-        best = next(best for objects, best in self.parts if k in objects)
+        best = self._of(k)
         index, weight, score = (
             window.cut(x.T.unflatten(1, self.grid), self.grid[0]).flatten(1).T
             for x in (best.index, best.weight, best.score)
@@ -193,9 +213,23 @@ class MemoryReadout:
         read = gather_values(here, values.reshape(-1, 1, 1, values.shape[4]))  # (h'*w', Dv)
         return read.view(window.height, window.width, -1).permute(2, 0, 1)
 
+    def evidence(self, k: int, tau: float) -> Tensor:
+        """What tells a wrong match of object k, see `match_evidence` (4, h, w)."""
+        of_object = self.memory.masks[..., k : k + 1].contiguous()
+        sure = match_evidence(self._of(k), of_object, self.memory.permanent, tau)  # (h*w, 1, 4)
+        return sure[:, 0].T.reshape(-1, *self.grid)
+
+    def _of(self, k: int) -> TopK:
+        return next(best for objects, best in self.parts if k in objects)
+
 
 def read_memory(
-    memory: ReferenceMemory, key: Tensor, readout: Readout, tau: float, repeat_first: bool = False
+    memory: ReferenceMemory,
+    key: Tensor,
+    readout: Readout,
+    tau: float,
+    repeat_first: bool = False,
+    margin: int | None = None,
 ) -> MemoryReadout:
     """Search the memory for the best cells of a frame.
 
@@ -209,20 +243,35 @@ def read_memory(
         tau: Temperature.
         repeat_first: While there are fewer references than the memory can hold beside one permanent one, repeat
             the first frame that knows an object in place of each missing one.
+        margin: Search only for cells where an object was seen in the last frame, and so many cells around; the
+            others are background. If an object was hardly seen there, it is looked for everywhere. None to search
+            for all cells.
     """
     h, w, _ = key.shape
+    wanted = None if margin is None else _near_objects(memory, margin)
     parts = []
     for rows, objects in memory.groups():
         permanent = int((rows < memory.permanent).sum())
         copies = max(0, 1 + memory.references - len(rows)) if repeat_first else 0
-        if len(rows) == len(memory):  # nothing to choose, nothing to copy
-            best = readout.search(key, memory.keys, permanent, tau, copies, memory.scratch)
-        else:
+        keys, halved = memory.keys, memory.halved
+        if len(rows) < len(memory):  # else nothing to choose, nothing to copy
             rows = send(rows, key.device)
-            keys = memory.keys.index_select(0, rows)
-            best = _placed(readout.search(key, keys, permanent, tau, copies, memory.scratch), rows, h * w)
-        parts.append((objects, best))
+            keys = keys.index_select(0, rows)
+            halved = None if halved is None else halved.index_select(0, rows)
+        best = readout.search(key, keys, permanent, tau, copies, memory.scratch, halved, wanted)
+        parts.append((objects, best if len(rows) == len(memory) else _placed(best, rows, h * w)))
     return MemoryReadout(memory, (h, w), parts)
+
+
+def _near_objects(memory: ReferenceMemory, margin: int) -> Tensor | None:
+    """The cells around where objects were seen in the last frame (h, w) bool; None, for all, if one hardly was."""
+    if memory.last is None:
+        return None
+    masks = memory.last.permute(2, 0, 1)  # (K, h, w)
+    if masks.amax(dim=(1, 2)).min() < _SURELY_SEEN:
+        return None
+    seen = (masks > _SEEN).any(dim=0, keepdim=True).float()  # (1, h, w)
+    return F.max_pool2d(seen, kernel_size=2 * margin + 1, stride=1, padding=margin)[0] > 0
 
 
 def _placed(best: TopK, rows: Tensor, cells: int) -> TopK:

@@ -121,6 +121,7 @@ class FrameRefiner:
         masks: Tensor,
         windows: Sequence[Window],
         values: Callable[[int, Window], Tensor],
+        evidence: Callable[[int], Tensor],
         rounds: int,
     ) -> Tensor:
         """Yhat^R from the coarse masks.
@@ -129,6 +130,7 @@ class FrameRefiner:
             masks: Ybar_q, the coarse masks, at the frame's size (K, H, W) in [0, 1].
             windows: K windows.
             values: Gives V_q of one object inside its window, (Dv, h', w').
+            evidence: Gives the evidence of one object's read-out, (4, h, w), for a decoder that takes it.
             rounds: R, 1 or more.
 
         Returns:
@@ -140,12 +142,13 @@ class FrameRefiner:
         fixed = []  # the same in every round
         for k in _groups(windows, self.most):
             V_q = torch.stack([values(i, windows[i]) for i in k])
+            sure = None if D.evidence is None else torch.stack([windows[i].cut(evidence(i), h) for i in k])
             fixed.append(
                 (
                     k,
                     self._frame_features(windows, k),
                     [_rows(x, windows, k, h) for x in skips],
-                    D.precompute_object(V_q),
+                    D.precompute_object(V_q, sure),
                 )
             )
         for r in range(rounds):

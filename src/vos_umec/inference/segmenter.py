@@ -66,6 +66,9 @@ class VideoSegmenter:
             that a small object, whose mask is faint, is not lost. Acts on ids alone.
         blend_coarse: Take the mean of the decoder's logits and the coarse masks for the logits of the result. Where
             V remembers refined masks, it is given this mean as it is.
+        search_margin: Search the memory only for cells where an object was seen in the last frame, and so many
+            cells around; None for all cells. While an object is hardly seen, all cells are searched for. Acts on a
+            CPU alone: a GPU would be waited for.
 
     Attributes:
         ids: The objects that are followed, in the order of their first prompts.
@@ -101,8 +104,9 @@ class VideoSegmenter:
         mask_sampling: MaskSampling = "area",
         stretch_masks: bool = False,
         blend_coarse: bool = False,
+        search_margin: int | None = None,
     ) -> None:
-        check_settings(network, rounds, references, memory_masks, max_extent, crop_margin, fit)
+        check_settings(network, rounds, references, memory_masks, max_extent, crop_margin, fit, search_margin)
         self.readout = Readout.of(readout)
         if self.readout.top_k is None:
             raise ConfigError(
@@ -124,6 +128,7 @@ class VideoSegmenter:
         self.crop_margin = crop_margin
         self.stretch_masks = stretch_masks
         self.blend_coarse = blend_coarse
+        self.search_margin = search_margin if self.device.type == "cpu" else None
         self.reset()
 
     @classmethod
@@ -159,7 +164,7 @@ class VideoSegmenter:
     def reset(self) -> None:
         """Forget the video: the next frame is the first of another one."""
         self.ids: list[int] = []
-        self.memory = ReferenceMemory(self.references)
+        self.memory = self._new_memory()
         self._size: tuple[int, int] | None = None  # (H, W) of the video
 
     @torch.inference_mode()
@@ -180,7 +185,7 @@ class VideoSegmenter:
         if self.ids:
             self.memory.remove(places)
         else:
-            self.memory = ReferenceMemory(self.references)
+            self.memory = self._new_memory()
 
     @overload
     def step(
@@ -286,6 +291,9 @@ class VideoSegmenter:
             mask = masks.get(index)
             yield index, self.step(frame, read_mask(mask) if isinstance(mask, Path) else mask)
 
+    def _new_memory(self) -> ReferenceMemory:
+        return ReferenceMemory(self.references, halve=self.readout.coarse_to_fine is not None)
+
     def _note(self, objects: list[int]) -> list[int]:
         """Follow the objects of a prompt; give their places among all."""
         self.ids.extend(i for i in objects if i not in self.ids)
@@ -305,7 +313,7 @@ class VideoSegmenter:
         return features
 
     def _readout(self, key: Tensor) -> MemoryReadout:
-        return read_memory(self.memory, key, self.readout, self.tau, self.repeat_first)
+        return read_memory(self.memory, key, self.readout, self.tau, self.repeat_first, self.search_margin)
 
     def _propagate(self, image: Tensor, key: Tensor, refiner: FrameRefiner | None) -> tuple[Tensor, Tensor, Tensor]:
         """The masks that memory gives: of the result and for V (K, H', W'), and for the vote (K, h, w)."""
@@ -331,7 +339,10 @@ class VideoSegmenter:
     def _refine(self, refiner: FrameRefiner, found: MemoryReadout, coarse: Tensor, enlarged: Tensor) -> Tensor:
         """Logits of the background and of all objects propagated from the memory, at image size (K+1, H', W')."""
         with self._autocast():
-            return refiner.refine(enlarged, object_windows(coarse, self.crop_margin), found.values, self.rounds)
+            windows = object_windows(coarse, self.crop_margin)
+            return refiner.refine(
+                enlarged, windows, found.values, lambda k: found.evidence(k, self.tau), self.rounds
+            )
 
     def _remove_outliers(self, masks: Tensor, found: MemoryReadout) -> Tensor:
         if self.max_extent is None:

@@ -8,7 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vos_umec.errors import ConfigError
-from vos_umec.models.layers import ResidualBlock, conv_part
+from vos_umec.matching.evidence import EVIDENCE
+from vos_umec.models.layers import ResidualBlock, add_to_objects, conv_part
+
+EVIDENCE_DIM = 16
+"""Width to which the evidence is brought."""
 
 
 class Decoder(nn.Module):
@@ -20,6 +24,7 @@ class Decoder(nn.Module):
         dims: Width before the first skip and after each skip; one more than there are skips.
         image_dim: Width of a last stage at full resolution, which sees the frame and the previous round's mask, so
             that edges need not be guessed from E's skips; 0 for none.
+        evidence: Take the evidence of the read-out (`match_evidence`) beside V_q.
         residual: Add the previous round's mask, as a logit, to the output. The last conv then starts at zero, so
             that an untrained decoder returns the coarse mask: for small budgets of training.
     """
@@ -30,6 +35,7 @@ class Decoder(nn.Module):
         skip_dims: Sequence[int] = (128, 64),
         dims: Sequence[int] = (512, 256, 128),
         image_dim: int = 0,
+        evidence: bool = False,
         residual: bool = False,
     ) -> None:
         super().__init__()
@@ -39,7 +45,9 @@ class Decoder(nn.Module):
                 f"for {len(skip_dims)} skips"
             )
         self.residual = residual
-        self.join = ResidualBlock(2 * mask_dim, dims[0])
+        self.mask_dim = mask_dim
+        self.evidence = nn.Conv2d(EVIDENCE, EVIDENCE_DIM, kernel_size=1) if evidence else None
+        self.join = ResidualBlock(2 * mask_dim + (EVIDENCE_DIM if evidence else 0), dims[0])
         self.skips = nn.ModuleList(
             nn.Conv2d(skip, dim, kernel_size=3, padding=1) for skip, dim in zip(skip_dims, dims[:-1], strict=True)
         )
@@ -67,16 +75,26 @@ class Decoder(nn.Module):
         cached = [conv(skip) for conv, skip in zip(self.skips, skips, strict=True)]
         return [*cached, conv_part(self.image, frame, start=0)] if self.image_dim else cached
 
-    def precompute_object(self, V_q: Tensor) -> tuple[Tensor, Tensor]:
+    def precompute_object(self, V_q: Tensor, evidence: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compute the part of the first block's work that is the same for every round of an object.
 
         Args:
             V_q: The mask embedding read out along the affinity, one object a row (B, Dv, h, w).
+            evidence: The evidence of the read-out (B, 4, h, w), for a decoder that takes it.
 
         Returns:
-            Its parts of the first conv and of the shortcut, (B, dims[0], h, w) each.
+            Their parts of the first conv and of the shortcut, (B, dims[0], h, w) each.
+
+        Raises:
+            ConfigError: If the decoder takes evidence and there is none.
         """
-        return self.join.part(V_q)
+        if self.evidence is None:
+            return self.join.part(V_q)
+        if evidence is None:
+            raise ConfigError(
+                "this decoder takes the evidence of the read-out; found none: give it, see match_evidence"
+            )
+        return self.join.part(torch.cat((V_q, self.evidence(evidence).to(V_q.dtype)), dim=1))
 
     def forward(self, V_q: tuple[Tensor, Tensor], Vbar_q: Tensor, skips: Sequence[Tensor], mask: Tensor) -> Tensor:
         """Decode one object a row.
@@ -84,19 +102,19 @@ class Decoder(nn.Module):
         Args:
             V_q: The result of `precompute_object`.
             Vbar_q: The embedding of the query frame with the previous round's mask (B, Dv, h, w).
-            skips: The result of `precompute`, with B rows or one for all.
+            skips: The result of `precompute`, for B / K frames of K objects each, next to each other.
             mask: The previous round's mask (B, 1, H, W) in [0, 1]; it gives the size and, in residual mode, the
                 starting point.
 
         Returns:
             Mask logits (B, 1, H, W), fp32.
         """
-        first, shortcut = self.join.part(Vbar_q, start=Vbar_q.shape[1])
+        first, shortcut = self.join.part(Vbar_q, start=self.join.inputs - self.mask_dim)
         x = self.join.finish(V_q[0] + first, V_q[1] + shortcut)  # (B, dims[0], h, w)
         for block, skip in zip(self.blocks, skips, strict=False):
-            x = block(_resized(x, skip.shape[-2:]) + skip)
+            x = block(add_to_objects(_resized(x, skip.shape[-2:]), skip))
         if self.image_dim:
-            seen = skips[-1] + conv_part(self.image, mask.to(skips[-1].dtype), start=3)  # (B, image_dim, H, W)
+            seen = add_to_objects(conv_part(self.image, mask.to(skips[-1].dtype), start=3), skips[-1])
             x = self.sharpen(_resized(self.narrow(F.relu(x)), seen.shape[-2:]) + seen)
         logits = _resized(self.out(F.relu(x)).float(), mask.shape[-2:])  # (B, 1, H, W)
         if self.residual:

@@ -71,7 +71,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "pool": False,
             "batch_norm": False,
         },
-        "decoder": {"dims": (64, 32, 32), "image_dim": 16, "residual": True},
+        "decoder": {"dims": (64, 32, 32), "image_dim": 16, "evidence": True, "residual": True},
     },
     # Two stages at s = 4 for tests and small clips; 0.7 M parameters.
     "tiny": {

@@ -16,7 +16,7 @@ def weights_prepared_once() -> Iterator[None]:
     """Within it, what is made of a weight (a cut, a cast) is made once, however often V and D are called.
 
     Autocast keeps its casts of whole weights, but neither of parts nor of what a layer casts itself. Use it around
-    calls that share one backward pass, without changes of weights and of gradient mode in between.
+    calls that share one backward pass, without changes of weights in between.
     """
     global _prepared
     before, _prepared = _prepared, {}
@@ -30,6 +30,7 @@ def prepared(key: Any, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, 
     """What `make` makes of a weight; within `weights_prepared_once`, it is called once for each key."""
     if _prepared is None:
         return make()
+    key = (key, torch.is_grad_enabled())  # what is made without gradients has none to give
     if key not in _prepared:
         _prepared[key] = make()
     return _prepared[key]
@@ -64,6 +65,20 @@ def conv_part(conv: nn.Conv2d, x: Tensor, start: int) -> Tensor:
     (weight,) = prepared((conv, start, stop, dtype), lambda: (conv.weight[:, start:stop].to(dtype),))
     bias = conv.bias if start == 0 else None
     return F.conv2d(x, weight, bias, conv.stride, conv.padding)
+
+
+def add_to_objects(x: Tensor, frames: Tensor) -> Tensor:
+    """Add a map of each frame to the maps of its objects, without a copy of it for each.
+
+    Args:
+        x: Maps of objects (n*K, C, h, w), the K objects of a frame next to each other.
+        frames: Maps of their frames (n, C, h, w).
+
+    Returns:
+        The sums (n*K, C, h, w), in the memory layout of `x`.
+    """
+    sums: Tensor = x.unflatten(0, (len(frames), -1)) + frames[:, None]  # (n, K, C, h, w)
+    return sums.flatten(0, 1)
 
 
 class ResidualBlock(nn.Module):

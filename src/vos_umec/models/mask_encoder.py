@@ -7,7 +7,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from vos_umec.errors import ConfigError
-from vos_umec.models.layers import ResidualBlock, conv_part
+from vos_umec.models.layers import ResidualBlock, add_to_objects, conv_part
 from vos_umec.models.resnet import ResNetTrunk
 
 
@@ -87,22 +87,24 @@ class MaskEncoder(nn.Module):
         """Embed one mask a row.
 
         Args:
-            cached: The result of `precompute`, of as many rows as there are masks, or of one row for all of them.
-            mask: Soft masks (B, 1, H, W) in [0, 1].
+            cached: The result of `precompute`, for B frames.
+            mask: Soft masks (B*K, 1, H, W) in [0, 1], the K objects of a frame next to each other.
 
         Returns:
-            Mask embeddings (B, Dv, h, w).
+            Mask embeddings (B*K, Dv, h, w).
 
         Raises:
             ConfigError: If the trunk's stride is not that of E's features.
         """
-        x = cached.rgb + conv_part(self._first, mask.to(cached.rgb.dtype), start=3)  # (B, width, H/2, W/2)
+        x = add_to_objects(conv_part(self._first, mask.to(cached.rgb.dtype), start=3), cached.rgb)
         for layer in (*self.net.stem[1:], *self.net.stages):
-            x = layer(x)  # at last (B, C', h, w)
+            x = layer(x)  # at last (B*K, C', h, w)
         if x.shape[-2:] != cached.trunk.shape[-2:]:
             raise ConfigError(
                 f"the frame-mask encoder gives a grid of {tuple(x.shape[-2:])} cells where the encoder gives "
                 f"{tuple(cached.trunk.shape[-2:])}; give both the same total stride"
             )
-        joined: Tensor = self.fuse(conv_part(self.join, x, start=0) + cached.trunk)  # (B, Dv, h, w)
+        joined: Tensor = self.fuse(
+            add_to_objects(conv_part(self.join, x, start=0), cached.trunk)
+        )  # (B*K, Dv, h, w)
         return joined

@@ -13,7 +13,6 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from vos_umec.errors import ConfigError
-from vos_umec.models.layers import prepared
 
 
 class ResNetTrunk(nn.Module):
@@ -29,8 +28,8 @@ class ResNetTrunk(nn.Module):
         in_channels: Channels of the input; 4 for RGB and a mask.
         width: Channels of the stem and the first stage's convs, doubled from stage to stage; or of each stage.
         pool: Whether the stem ends in its max pooling of stride 2.
-        batch_norm: Batch norms after the convs; without, a scale and a shift of each channel are learnt in their
-            place, and the output of a row does not depend on the other rows of its batch.
+        batch_norm: Batch norms after the convs. Without, convs have biases instead, and the output of a row does
+            not depend on the other rows of its batch.
         padding: What convs see beyond the border: "zeros", or "reflect", the frame mirrored, as CRW has it.
 
     Raises:
@@ -66,7 +65,7 @@ class ResNetTrunk(nn.Module):
         if len(widths) != len(blocks):
             raise ConfigError(f"{len(blocks)} stages take one width each, or one number for all; found {widths}")
         block = Bottleneck if bottleneck else BasicBlock
-        norm = nn.BatchNorm2d if batch_norm else ScaleAndShift
+        norm = nn.BatchNorm2d if batch_norm else nn.Identity
         stem = nn.Conv2d(in_channels, widths[0], kernel_size=7, stride=2, padding=3, bias=False)
         pooling = [nn.MaxPool2d(kernel_size=3, stride=2, padding=1)] if pool else []
         self.stem = nn.Sequential(stem, norm(widths[0]), nn.ReLU(inplace=True), *pooling)
@@ -82,6 +81,8 @@ class ResNetTrunk(nn.Module):
             if isinstance(part, nn.Conv2d):
                 nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
                 part.padding_mode = padding
+                if not batch_norm:
+                    part.bias = nn.Parameter(torch.zeros(part.out_channels))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Outputs of all stages, first to last.
@@ -98,22 +99,6 @@ class ResNetTrunk(nn.Module):
             x = stage(x)
             outputs.append(x)
         return outputs
-
-
-class ScaleAndShift(nn.Module):
-    """Each channel times a weight, plus a bias: a batch norm at test time, without its statistics."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, channels, h, w) to the same shape."""
-        weight, bias = prepared(
-            (self, x.dtype), lambda: tuple(p.view(-1, 1, 1).to(x.dtype) for p in (self.weight, self.bias))
-        )
-        return torch.addcmul(bias, x, weight)
 
 
 class Blocks(nn.Sequential):

@@ -74,6 +74,7 @@ class UMEC(PropagationNetwork):
         coarse: Tensor,
         rounds: int = 3,
         valid: Tensor | None = None,
+        evidence: Tensor | None = None,
     ) -> list[Tensor]:
         """Yhat^k = D([V_q, V([I_q, Yhat^(k-1)])]) from Yhat^0, the coarse mask (UMEC eq. 5, 6 and table 4e).
 
@@ -84,6 +85,7 @@ class UMEC(PropagationNetwork):
             coarse: Ybar_q, the coarse masks (B, K, h, w) in [0, 1].
             rounds: R, refinement rounds; 0 gives the coarse mask alone.
             valid: (B, K) bool, which objects exist; None means all.
+            evidence: The evidence of the read-out (B, K, 4, h, w), for a decoder that takes it.
 
         Returns:
             R + 1 aggregated logits (B, K+1, H, W), one a round, channel 0 the background.
@@ -95,8 +97,10 @@ class UMEC(PropagationNetwork):
             return logits
         # What no round changes is computed once.
         cached = self.mask_encoder.precompute(frame, features.trunk)
-        skips = [skip.repeat_interleave(K, dim=0) for skip in self.decoder.precompute(features.skips, frame)]
-        V_q = self.decoder.precompute_object(values.flatten(0, 1))
+        skips = self.decoder.precompute(features.skips, frame)
+        V_q = self.decoder.precompute_object(
+            values.flatten(0, 1), None if evidence is None else evidence.flatten(0, 1)
+        )
         for _ in range(rounds):
             Vbar_q = self._embed(cached, masks).flatten(0, 1)  # (B*K, Dv, h, w)
             refined = self.decoder(V_q, Vbar_q, skips, masks.flatten(0, 1)[:, None])  # (B*K, 1, H, W)
@@ -105,7 +109,6 @@ class UMEC(PropagationNetwork):
         return logits
 
     def _embed(self, cached: FrameFeatures, masks: Tensor) -> Tensor:
-        K = masks.shape[1]
-        rows = FrameFeatures(cached.rgb.repeat_interleave(K, dim=0), cached.trunk.repeat_interleave(K, dim=0))
-        values: Tensor = self.mask_encoder.embed(rows, masks.flatten(0, 1)[:, None])  # (B*K, Dv, h, w)
-        return values.reshape(-1, K, *values.shape[1:])
+        values: Tensor = self.mask_encoder.embed(cached, masks.flatten(0, 1)[:, None])  # (B*K, Dv, h, w)
+        by_frame: Tensor = values.unflatten(0, (-1, masks.shape[1]))
+        return by_frame

@@ -51,6 +51,12 @@ class EncodedClip:
         """E's features of all frames (B*T, ...), the T frames of a clip next to each other."""
         return self.encode(self.frames.flatten(0, 1))
 
+    def features_of(self, chosen: Tensor) -> Features:
+        """E's features of some frames, by their places among the B*T (n,); no others are encoded for it."""
+        if "features" in self.__dict__:
+            return self.features[chosen]
+        return self.encode(self.frames.flatten(0, 1)[chosen])
+
     @property
     def keys(self) -> Tensor:
         """Unit-norm keys of all frames (B, T, D, h, w)."""

@@ -1,6 +1,9 @@
 """Masks propagated through a clip as in training, with gradients (UMEC section 2)."""
 
+from typing import Literal, get_args
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vos_umec.matching.readout import Readout
@@ -9,6 +12,11 @@ from vos_umec.models.layers import weights_prepared_once
 from vos_umec.models.umec import UMEC
 
 ALL_CELLS = Readout(top_k=None)
+
+MemoryMasks = Literal["final", "coarse", "coarse_vote"]
+"""What is remembered of a frame: see `propagate_masks`."""
+
+KEPT = frozenset(get_args(MemoryMasks))
 
 
 @weights_prepared_once()
@@ -22,11 +30,15 @@ def propagate_masks(
     references: int = 3,
     own_mask_probability: float = 0.5,
     readout: Readout = ALL_CELLS,
+    memory_masks: MemoryMasks = "final",
+    drift: int = 0,
 ) -> list[list[Tensor]]:
     """Segment frames 1..T-1 of each clip, one after another, from the masks of frame 0.
 
     Frame 0 is always a reference, the permanent one. The nearest earlier frames join it with their pseudo mask or,
-    with probability `own_mask_probability`, with the network's own detached prediction (scheduled sampling).
+    with probability `own_mask_probability`, with the network's own detached prediction (scheduled sampling). The
+    first `drift` frames are propagated without gradient, on the network's own masks alone: what is learned then
+    starts from masks that have drifted, as in inference.
 
     Args:
         network: The network.
@@ -38,34 +50,51 @@ def propagate_masks(
         references: N at most, 1 or more.
         own_mask_probability: Probability that a later reference holds the network's own prediction.
         readout: How the references are read.
+        memory_masks: What the network's own prediction is: "final", the refined masks; "coarse", those before
+            refinement; "coarse_vote", coarse ones for the vote and refined ones for V.
+        drift: Frames that are propagated without gradient, at most T - 2.
 
     Returns:
-        For each query frame 1..T-1 the logits of every round, (B, K+1, H, W) each.
+        For each of the frames drift+1..T-1 the logits of every round, (B, K+1, H, W) each.
     """
-    T = frames.shape[1]
+    T, size = frames.shape[1], frames.shape[-2:]
     by_frame = _by_frame(features, T)
     keys = [frame.key for frame in by_frame]  # T times (B, D, h, w)
-    K = masks.shape[2]
+    votes = [network.to_grid(masks[:, 0])]  # (B, K, h, w)
+    values = [network.embed(frames[:, 0], by_frame[0], masks[:, 0])]  # (B, K, Dv, h, w)
 
-    def reference(t: int, mask: Tensor) -> Tensor:
-        """Values of frame t as a reference: mask and mask embedding of every object (B, K*(1+Dv), h, w)."""
-        Y, V = network.to_grid(mask), network.embed(frames[:, t], by_frame[t], mask).flatten(1, 2)
-        return torch.cat((Y, V.to(Y.dtype)), dim=1)
+    def propagate(t: int, rounds: int) -> tuple[Tensor, list[Tensor]]:
+        """Ybar_q (B, K, h, w) of frame t, and the logits of its rounds."""
+        near = [0, *range(max(1, t - references + 1), t)]
+        keys_r, Y_r, V_r = (torch.stack([of[r] for r in near], dim=1) for of in (keys, votes, values))
+        read = readout.read_clips(keys_r, keys[t], Y_r, V_r, network.tau)
+        logits = network.decode(frames[:, t], by_frame[t], read.values, read.masks, rounds, valid, read.evidence)
+        return read.masks.detach(), logits
 
-    memory = [reference(0, masks[:, 0])]
+    def remember(t: int, coarse: Tensor, logits: list[Tensor]) -> None:
+        final = logits[-1].detach().softmax(dim=1)[:, 1:]  # (B, K, H, W)
+        vote = network.to_grid(final) if memory_masks == "final" else coarse
+        if memory_masks == "coarse":
+            final = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
+        votes.append(vote)
+        values.append(network.embed(frames[:, t], by_frame[t], final))
+
+    with torch.no_grad():
+        for t in range(1, drift + 1):
+            remember(t, *propagate(t, rounds if memory_masks != "coarse" else 0))
+    if drift:
+        torch.clear_autocast_cache()  # casts of weights that were made without gradients
     outputs = []
-    for t in range(1, T):
-        chosen = [0, *range(max(1, t - references + 1), t)]
-        keys_r = torch.stack([keys[r] for r in chosen], dim=1)
-        values = torch.stack([memory[r] for r in chosen], dim=1)
-        read = readout.read_clips(keys_r, keys[t], values, network.tau)  # (B, K*(1+Dv), h, w)
-        Ybar_q, V_q = read[:, :K], read[:, K:].unflatten(1, (K, -1))  # (B, K, h, w), (B, K, Dv, h, w)
-        logits = network.decode(frames[:, t], by_frame[t], V_q, Ybar_q, rounds, valid)
+    for t in range(drift + 1, T):
+        coarse, logits = propagate(t, rounds)
         outputs.append(logits)
-        if t < T - 1:
-            own = bool(torch.rand(()) < own_mask_probability)
-            mask = logits[-1].detach().softmax(dim=1)[:, 1:] if own else masks[:, t]  # (B, K, H, W)
-            memory.append(reference(t, mask))
+        if t == T - 1:
+            break
+        if torch.rand(()) < own_mask_probability:
+            remember(t, coarse, logits)
+        else:
+            votes.append(network.to_grid(masks[:, t]))
+            values.append(network.embed(frames[:, t], by_frame[t], masks[:, t]))
     return outputs
 
 

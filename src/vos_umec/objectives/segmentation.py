@@ -1,5 +1,6 @@
 """L_seg, the loss of mask-embedded segmentation (UMEC section 2, arXiv 2303.10100)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from vos_umec.errors import ConfigError
 from vos_umec.matching.readout import Readout
 from vos_umec.models.umec import UMEC
 from vos_umec.objectives.base import EncodedClip
-from vos_umec.objectives.propagation import ALL_CELLS, propagate_masks
+from vos_umec.objectives.propagation import ALL_CELLS, KEPT, MemoryMasks, propagate_masks
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class SegmentationObjective:
         rounds: R, refinement rounds that are unrolled; with 0, L_seg teaches label propagation alone.
         own_mask_probability: Probability that a query frame serves as a reference with the network's own mask,
             without gradient, rather than with its pseudo mask (scheduled sampling).
+        memory_masks: What its own mask is, as in inference: "final", "coarse" or "coarse_vote", see
+            `propagate_masks`. Of several, each step draws one.
+        drift: Frames at most, between the first one and the queries, through which the network propagates its own
+            masks without gradient; their number is uniform from 0. Clips need 1 + drift + queries frames.
         iou_weight: Weight of 1 - IoU beside the cross-entropy.
         readout: How references are read; None for all of their cells, as in the paper (eq. 4).
 
@@ -45,6 +50,8 @@ class SegmentationObjective:
     own_mask_probability: float = 0.5
     iou_weight: float = 0.0
     readout: Readout | None = None
+    memory_masks: Sequence[MemoryMasks] = ("final",)
+    drift: int = 0
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -55,6 +62,12 @@ class SegmentationObjective:
             raise ConfigError(
                 f"segmentation has rounds {self.rounds} and own_mask_probability {self.own_mask_probability}; "
                 "expected 0 or more rounds and a probability"
+            )
+        if self.drift < 0:
+            raise ConfigError(f"segmentation has drift {self.drift}; expected 0 frames or more")
+        if isinstance(self.memory_masks, str) or not set(self.memory_masks) or set(self.memory_masks) - KEPT:
+            raise ConfigError(
+                f"segmentation has memory_masks {self.memory_masks!r}; expected a list of {', '.join(sorted(KEPT))}"
             )
         if self.readout is not None:  # a mapping, where it comes from YAML or a checkpoint
             object.__setattr__(self, "readout", Readout.of(self.readout))
@@ -72,7 +85,8 @@ class SegmentationObjective:
             segment of a size fit to be an object.
         """
         T, device = segments.shape[1], segments.device
-        later = torch.rand(T - 1, device=device).argsort()[: self.queries].sort().values + 1
+        drift = int(torch.randint(max(0, min(self.drift, T - 1 - self.queries)) + 1, ()))
+        later = torch.rand(T - 1, device=device).argsort()[: drift + self.queries].sort().values + 1
         masks, valid = choose_targets(segments, self.max_objects)  # (B, T, K, H, W), (B, K)
         fits = valid.any(dim=1)
         here = fits.sum()
@@ -88,17 +102,19 @@ class SegmentationObjective:
         outputs = propagate_masks(
             network,
             clip.frames.flatten(0, 1)[chosen],
-            clip.features[chosen.flatten()],
+            clip.features_of(chosen.flatten()),
             masks,
             valid,
             self.rounds,
             self.references,
             self.own_mask_probability,
             self.readout or ALL_CELLS,
+            self.memory_masks[int(torch.randint(len(self.memory_masks), ()))],
+            drift,
         )
         losses = [
             segmentation_loss(logits, masks[:, q], valid, known[:, q], self.iou_weight)
-            for q, rounds in enumerate(outputs, start=1)
+            for q, rounds in enumerate(outputs, start=1 + drift)
             for logits in rounds[1:] or rounds
         ]
         return torch.stack(losses).mean()
@@ -149,11 +165,12 @@ def choose_targets(
 ) -> tuple[Tensor, Tensor]:
     """Draw 1 to `max_objects` segments of each clip that are neither tiny nor huge in its first frame.
 
-    The number is uniform over 1 to `max_objects`, or what the frame offers if that is less; all else is background.
+    The number K is one draw for the batch, uniform over 1 to `max_objects`; a clip has fewer where its first frame
+    offers no more. All else is background.
 
     Args:
         segments: Pseudo segments (B, T, H, W) uint8, 255 unknown.
-        max_objects: K, the most objects of a clip.
+        max_objects: The most objects of a clip.
         area: Smallest and largest fraction of the first frame's pixels, both included.
 
     Returns:
@@ -176,8 +193,8 @@ def choose_targets(
     fits[:, IGNORE] = False
 
     order = torch.rand(B, IGNORE + 1, device=device) + fits
-    ids = order.topk(max_objects, dim=1).indices  # (B, K), those that fit first
-    wanted = torch.randint(1, max_objects + 1, (B, 1), device=device)
-    valid = fits.gather(1, ids) & (torch.arange(max_objects, device=device) < wanted)  # (B, K)
+    number = int(torch.randint(1, max_objects + 1, ()))
+    ids = order.topk(number, dim=1).indices  # (B, K), those that fit first
+    valid = fits.gather(1, ids)  # (B, K)
     masks = (segments[:, :, None] == ids[:, None, :, None, None]) & valid[:, None, :, None, None]
     return masks.float(), valid

@@ -11,6 +11,7 @@ import vos_umec
 from vos_umec.clustering import SpaceTimeClusterer
 from vos_umec.clustering.video import cluster_keys, encode_frames
 from vos_umec.inference import VideoSegmenter
+from vos_umec.matching.evidence import EVIDENCE
 from vos_umec.metrics import DavisScore
 from vos_umec.models import UMEC, ResNetEncoder
 from vos_umec.models.factory import build_network
@@ -68,7 +69,8 @@ def whole_network(net: UMEC, autocast: bool) -> Call:
         with bf16(autocast):
             features = net.encoder(x)
             values = net.embed(x, features, masks)
-            logits = net.decode(x, features, values, net.to_grid(masks), 2, valid)
+            sure = torch.rand(2, 2, EVIDENCE, *values.shape[-2:], device="cuda")
+            logits = net.decode(x, features, values, net.to_grid(masks), 2, valid, sure)
         torch.stack([each.float().clamp(-5, 5).mean() for each in logits]).sum().backward()
         return [*logits, values, features.key, *(p.grad for p in net.parameters() if p.grad is not None)]
 

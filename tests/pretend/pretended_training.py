@@ -108,10 +108,10 @@ def other_objective(root: Path, counts: Counts) -> list[dict[str, Any]]:
 def deterministic(root: Path, counts: Counts) -> list[dict[str, Any]]:
     trainer = new_trainer(root, 2, counts, deterministic=True, limit_val_batches=0)
     try:
-        trainer.fit(module("tiny", "EquivarianceObjective"), data(root))
+        trainer.fit(module("tiny", "PhotometricObjective"), data(root))
     finally:
         torch.use_deterministic_algorithms(False)
-    return steps(trainer, "tiny, equivariance, deterministic")
+    return steps(trainer, "tiny, photometric, deterministic")
 
 
 def without_bf16(root: Path, counts: Counts) -> list[dict[str, Any]]:

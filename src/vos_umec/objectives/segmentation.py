@@ -180,9 +180,9 @@ def choose_targets(
     Example:
         >>> import torch
         >>> segments = torch.tensor([[[[0, 0, 0, 1]]]], dtype=torch.uint8)
-        >>> masks, valid = choose_targets(segments, max_objects=2)
+        >>> masks, valid = choose_targets(segments, max_objects=1)
         >>> valid.tolist(), masks[0, 0].tolist()
-        ([[True, False]], [[[0.0, 0.0, 0.0, 1.0]], [[0.0, 0.0, 0.0, 0.0]]])
+        ([[True]], [[[0.0, 0.0, 0.0, 1.0]]])
     """
     B = segments.shape[0]
     device = segments.device

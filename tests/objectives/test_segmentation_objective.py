@@ -1,7 +1,12 @@
 """L_seg of a batch: which clips, frames and rounds it is taken from."""
 
+import json
+from pathlib import Path
+from unittest import mock
+
 import pytest
 import torch
+import torch.distributed as dist
 
 from vos_umec.errors import ConfigError
 from vos_umec.models.factory import build_network
@@ -50,7 +55,7 @@ def test_the_coarse_mask_has_a_loss_of_its_own_only_where_no_round_refines_it(ro
     ("settings", "words"),
     [
         ({"drift": -1}, "drift -1"),
-        ({"memory_masks": "coarse"}, "memory_masks 'coarse'.*a list of coarse, coarse_vote, final"),
+        ({"memory_masks": "coarse"}, "memory_masks 'coarse'.*a list of final, coarse, coarse_vote"),
         ({"memory_masks": ["soft"]}, "soft"),
         ({"memory_masks": []}, "a list of"),
         ({"queries": 0}, "queries.*1 or more"),
@@ -87,3 +92,36 @@ def test_masks_drift_through_up_to_so_many_frames_as_the_clip_has(frames, drifts
         places = used[0, :, 0, 0, 0].tolist()
         assert places == sorted(set(places))
         assert (places[0], len(places)) == (0, 1 + arguments[-1] + 2)
+
+
+def record(rank: int, folder: str) -> None:
+    """Draw drift and memory of some steps on one of two processes, each with a seed of its own."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    torch.manual_seed(rank)
+    network, found = build_network("tiny"), []
+
+    def recorded(*arguments):
+        found.append((arguments[-2], arguments[-1], len(arguments[1][0])))
+        return propagate_masks(*arguments)
+
+    segments = torch.zeros(1, 6, 32, 32, dtype=torch.uint8)
+    segments[:, :, 4:20, 4:16] = 7
+    objective = SegmentationObjective(1, 1, rounds=1, drift=4, memory_masks=["coarse", "final"])
+    with mock.patch.object(segmentation, "propagate_masks", recorded):
+        for _ in range(12):
+            objective(
+                network, EncodedClip(network.encoder, torch.rand(1, 6, 3, 32, 32), torch.arange(6)[None]), segments
+            )
+    Path(folder, f"{rank}.json").write_text(json.dumps(found))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_all_processes_draw_one_drift_and_one_memory(run_processes, tmp_path):
+    """V then runs as often on each. Else batch norms that await all processes would wait for ever."""
+    run_processes(record, (str(tmp_path),), 2)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second
+    assert len({tuple(step) for step in first}) > 4

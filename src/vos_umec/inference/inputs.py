@@ -1,11 +1,13 @@
 """Checks of what a segmenter is given: settings, frames and prompts."""
 
 from collections.abc import Collection
+from typing import get_args
 
 import numpy as np
 
 from vos_umec.constants import IGNORE
 from vos_umec.errors import ConfigError, MaskError
+from vos_umec.matching.readout import MemoryMasks
 from vos_umec.models.umec import UMEC, PropagationNetwork
 
 
@@ -29,8 +31,8 @@ def check_settings(
         raise ConfigError(f"crop_margin must be 0 or more, 'auto' or None; found {crop_margin!r}")
     if search_margin is not None and search_margin < 0:
         raise ConfigError(f"search_margin must be 0 or more cells, or None for all; found {search_margin}")
-    if memory_masks not in ("final", "coarse", "coarse_vote"):
-        raise ConfigError(f"memory_masks must be 'final', 'coarse' or 'coarse_vote'; found {memory_masks!r}")
+    if memory_masks not in get_args(MemoryMasks):
+        raise ConfigError(f"memory_masks must be {', '.join(get_args(MemoryMasks))}; found {memory_masks!r}")
     if max_extent is not None and max_extent <= 0:
         raise ConfigError(f"max_extent must be above 0, or None to drop nothing; found {max_extent}")
     if rounds and not isinstance(network, UMEC):

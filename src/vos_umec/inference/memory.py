@@ -204,12 +204,11 @@ class MemoryReadout:
         """V_q of object k inside a window (Dv, h', w'), channels last."""
         values = self.memory.values  # (N, h, w, K, Dv)
         best = self._of(k)
-        index, weight, score = (
-            window.cut(x.T.unflatten(1, self.grid), self.grid[0]).flatten(1).T
-            for x in (best.index, best.weight, best.score)
+        index, weight = (
+            window.cut(x.T.unflatten(1, self.grid), self.grid[0]).flatten(1).T for x in (best.index, best.weight)
         )  # (h'*w', top_k)
         # In the memory, an object's embedding of a cell lies K rows after its embedding of the cell before.
-        here = TopK(index * values.shape[3] + k, weight, score)
+        here = replace(best, index=index * values.shape[3] + k, weight=weight)
         read = gather_values(here, values.reshape(-1, 1, 1, values.shape[4]))  # (h'*w', Dv)
         return read.view(window.height, window.width, -1).permute(2, 0, 1)
 

@@ -23,7 +23,7 @@ from vos_umec.inference.resizing import Fit, MaskSampling, Resizing, resize_near
 from vos_umec.io.masks import read_mask
 from vos_umec.io.pipeline import read_ahead
 from vos_umec.io.source import FrameSource
-from vos_umec.matching.readout import Readout
+from vos_umec.matching.readout import MemoryMasks, Readout
 from vos_umec.models.encoder import Features
 from vos_umec.models.umec import UMEC, PropagationNetwork
 
@@ -94,7 +94,7 @@ class VideoSegmenter:
         rounds: int = 3,
         references: int = 20,
         readout: Readout | Mapping[str, Any] | None = None,
-        memory_masks: Literal["final", "coarse", "coarse_vote"] = "final",
+        memory_masks: MemoryMasks = "final",
         max_extent: float | None = None,
         repeat_first: bool = False,
         short_side: int | None = None,

@@ -16,6 +16,10 @@ from vos_umec.matching.topk import TopK, gather_values, top_k_affinity
 
 RADIUS = 12.0
 
+MemoryMasks = Literal["final", "coarse", "coarse_vote"]
+"""What references hold of a frame that the network segmented: its refined masks; those before refinement; or coarse
+masks for the vote and refined ones for V."""
+
 
 @dataclass(frozen=True)
 class Readout:

@@ -163,9 +163,8 @@ class HorizonScores:
             measure: {_plain(m): self._drawn(m, measure) for m in self.methods[1:]} for measure in ("J", "F")
         }
         places = [f"{horizon}\nn={number}" for horizon, number in pairs.items()]
-        joined = len(places) - (
-            END in pairs
-        )  # the end has other pairs, and is at another distance in each sequence
+        # The end has other pairs, and is at another distance in each sequence.
+        joined = len(places) - (END in pairs)
         return save_horizon_plot(path, places, joined, means, differences, _plain(self.methods[0]))
 
     def _drawn(self, method: str, measure: str) -> list[tuple[float, float]]:

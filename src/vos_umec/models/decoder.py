@@ -91,9 +91,7 @@ class Decoder(nn.Module):
         if self.evidence is None:
             return self.join.part(V_q)
         if evidence is None:
-            raise ConfigError(
-                "this decoder takes the evidence of the read-out; found none: give it, see match_evidence"
-            )
+            raise ConfigError("this decoder takes evidence, and there is none; give that of the read-out")
         return self.join.part(torch.cat((V_q, self.evidence(evidence).to(V_q.dtype)), dim=1))
 
     def forward(self, V_q: tuple[Tensor, Tensor], Vbar_q: Tensor, skips: Sequence[Tensor], mask: Tensor) -> Tensor:

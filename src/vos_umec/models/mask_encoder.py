@@ -104,7 +104,6 @@ class MaskEncoder(nn.Module):
                 f"the frame-mask encoder gives a grid of {tuple(x.shape[-2:])} cells where the encoder gives "
                 f"{tuple(cached.trunk.shape[-2:])}; give both the same total stride"
             )
-        joined: Tensor = self.fuse(
-            add_to_objects(conv_part(self.join, x, start=0), cached.trunk)
-        )  # (B*K, Dv, h, w)
-        return joined
+        joined = add_to_objects(conv_part(self.join, x, start=0), cached.trunk)  # (B*K, Dv, h, w)
+        values: Tensor = self.fuse(joined)
+        return values

@@ -1,22 +1,15 @@
 """Masks propagated through a clip as in training, with gradients (UMEC section 2)."""
 
-from typing import Literal, get_args
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vos_umec.matching.readout import Readout
+from vos_umec.matching.readout import MemoryMasks, Readout
 from vos_umec.models.encoder import Features
 from vos_umec.models.layers import weights_prepared_once
 from vos_umec.models.umec import UMEC
 
 ALL_CELLS = Readout(top_k=None)
-
-MemoryMasks = Literal["final", "coarse", "coarse_vote"]
-"""What is remembered of a frame: see `propagate_masks`."""
-
-KEPT = frozenset(get_args(MemoryMasks))
 
 
 @weights_prepared_once()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +11,10 @@ from torch import Tensor
 from vos_umec.constants import IGNORE
 from vos_umec.distributed import count_per_process, sum_over_processes
 from vos_umec.errors import ConfigError
-from vos_umec.matching.readout import Readout
+from vos_umec.matching.readout import MemoryMasks, Readout
 from vos_umec.models.umec import UMEC
 from vos_umec.objectives.base import EncodedClip
-from vos_umec.objectives.propagation import ALL_CELLS, KEPT, MemoryMasks, propagate_masks
+from vos_umec.objectives.propagation import ALL_CELLS, propagate_masks
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,10 @@ class SegmentationObjective:
             )
         if self.drift < 0:
             raise ConfigError(f"segmentation has drift {self.drift}; expected 0 frames or more")
-        if isinstance(self.memory_masks, str) or not set(self.memory_masks) or set(self.memory_masks) - KEPT:
+        known = get_args(MemoryMasks)
+        if isinstance(self.memory_masks, str) or not self.memory_masks or set(self.memory_masks) - set(known):
             raise ConfigError(
-                f"segmentation has memory_masks {self.memory_masks!r}; expected a list of {', '.join(sorted(KEPT))}"
+                f"segmentation has memory_masks {self.memory_masks!r}; expected a list of {', '.join(known)}"
             )
         if self.readout is not None:  # a mapping, where it comes from YAML or a checkpoint
             object.__setattr__(self, "readout", Readout.of(self.readout))
@@ -85,15 +87,17 @@ class SegmentationObjective:
             segment of a size fit to be an object.
         """
         T, device = segments.shape[1], segments.device
-        drift = int(torch.randint(max(0, min(self.drift, T - 1 - self.queries)) + 1, ()))
-        later = torch.rand(T - 1, device=device).argsort()[: drift + self.queries].sort().values + 1
         masks, valid = choose_targets(segments, self.max_objects)  # (B, T, K, H, W), (B, K)
         fits = valid.any(dim=1)
-        here = fits.sum()
-        # The host waits for the device here, and nowhere else in L_seg: what runs depends on the numbers.
-        fitting, of_all = torch.stack((here, sum_over_processes(here))).tolist()
+        here, draw = fits.sum(), torch.randint(2**31, (), device=device)
+        # The host waits for the device here, and nowhere else in L_seg: what runs depends on the numbers. All
+        # processes draw drift and memory together, for each awaits the batch norms of the others.
+        fitting, of_all, draw_of_all = torch.stack((here, *sum_over_processes(torch.stack((here, draw))))).tolist()
         if of_all == 0:
             return None
+        draw_of_all, kept = divmod(draw_of_all, len(self.memory_masks))
+        drift = draw_of_all % (max(0, min(self.drift, T - 1 - self.queries)) + 1)
+        later = torch.rand(T - 1, device=device).argsort()[: drift + self.queries].sort().values + 1
         # Clips with an object. A process that has none takes part with a loss of 0: others await its batch norms.
         rows = fits.int().argsort(descending=True, stable=True)[: max(fitting, 1)]  # (B',)
         chosen = rows[:, None] * T + F.pad(later, (1, 0))  # (B', T') frames, from the first of the batch on
@@ -109,7 +113,7 @@ class SegmentationObjective:
             self.references,
             self.own_mask_probability,
             self.readout or ALL_CELLS,
-            self.memory_masks[int(torch.randint(len(self.memory_masks), ()))],
+            self.memory_masks[kept],
             drift,
         )
         losses = [

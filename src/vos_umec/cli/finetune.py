@@ -8,9 +8,13 @@ Example:
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from vos_umec.errors import ConfigError
+from vos_umec.io.label_file import MaskReading
 from vos_umec.shipped import SHIPPED
+
+SETTINGS = {"how to read a mask, where it leaves that open": (MaskReading,)}
 
 
 def run(
@@ -19,8 +23,10 @@ def run(
     out: Path,
     minutes: float = 10.0,
     checkpoint: Path | None = None,
-    mask: Path | None = None,
+    mask: list[str] | None = None,
+    frame: str | None = None,
     seed: int = 0,
+    **reading: Any,
 ) -> None:
     """Train on, write the model, and show what changed.
 
@@ -29,10 +35,14 @@ def run(
         out: Folder for finetuned.safetensors and the files of the run.
         minutes: Time of the training.
         checkpoint: A .ckpt or .safetensors file to start from; without it, the model that comes with vos_umec.
-        mask: The mask of the first frame of VIDEOS, which is then one video: also write before_and_after.png.
+        mask: A mask as FILE or FRAME=FILE, as `segment` takes it, of VIDEOS, which is then one video: also write
+            before_and_after.png.
+        frame: The frame that the mask belongs to, by its name or its index.
         seed: Seed of the training.
+        **reading: Arguments of `MaskReading`.
     """
-    from vos_umec.cli.shared import read_prompt, save_comparison
+    from vos_umec.cli.prompts import read_prompts, split_reading
+    from vos_umec.cli.shared import save_comparison
     from vos_umec.cli.trainer import run_cli
     from vos_umec.inference.segmenter import VideoSegmenter
     from vos_umec.io.source import open_source
@@ -44,7 +54,8 @@ def run(
     before = load_module(start)
     if mask is not None:  # read here, so that a wrong mask shows before the training
         source = open_source(videos)
-        prompt = read_prompt(mask, videos, source)
+        prompts = read_prompts(videos, source, mask, frame=frame, reading=split_reading(reading)[0])
+        print(*prompts.lines, sep="\n", flush=True)
     network = before.description().network
     if network is None:
         raise ConfigError(
@@ -78,7 +89,7 @@ def run(
             label: VideoSegmenter.from_protocol(module.network.eval(), **(before.evaluation.segmenter or {}))
             for label, module in (("before", before), ("after", cli.model))
         }
-        save_comparison(picture, source, {0: prompt}, segmenters)
+        save_comparison(picture, source, prompts.masks, segmenters)
         print(f"look at {picture}")
     else:
         print(f"look at the pseudo masks in {cli.datamodule.store.root / 'pictures'}")

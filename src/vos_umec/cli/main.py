@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
-from vos_umec.cli.parsing import command_parser, underscored
+from vos_umec.cli.parsing import command_parser, plain_words
 from vos_umec.errors import ConfigError, VosUmecError
 
 COMMANDS = {
@@ -77,7 +77,7 @@ def run(words: Sequence[str]) -> int:
         importlib.import_module("vos_umec.cli.trainer").run(words)
     elif any(name in commands for commands in COMMANDS.values()):
         command = importlib.import_module(f"vos_umec.cli.{name}")
-        given = command_parser(name, command).parse_args([underscored(word) for word in words[1:]], defaults=False)
+        given = command_parser(name, command).parse_args(plain_words(command, words[1:]), defaults=False)
         command.run(**given.as_dict())
     else:
         known = ", ".join(command for commands in COMMANDS.values() for command in commands)

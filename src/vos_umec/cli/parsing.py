@@ -3,7 +3,7 @@
 import inspect
 import re
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -88,6 +88,35 @@ def command_parser(name: str, command: Any) -> Parser:
 
 def _parameters(owner: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(owner).parameters
+
+
+def plain_words(command: Any, words: Sequence[str]) -> list[str]:
+    """The words of a command as its parser takes them.
+
+    Options that take a list are given once for each of its values; a switch (`--resume`) needs no value.
+
+    Raises:
+        ConfigError: An option that takes one value is given twice.
+    """
+    owners = [command.run, *(owner for group in getattr(command, "SETTINGS", {}).values() for owner in group)]
+    types = {name: p.annotation for owner in owners for name, p in _parameters(owner).items()}
+    plain, seen = [], set()
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        word = underscored(word)
+        option, equals, value = word.removeprefix("--").partition("=")
+        kind = types.get(option) if word.startswith("--") else None
+        if kind is None:
+            plain.append(word)
+        elif "list[" in str(kind):
+            plain.append(f"--{option}+{equals}{value}")
+        elif option in seen:
+            raise ConfigError(f"--{option} is given twice, and takes one value; give it once")
+        elif kind is bool and not equals and following.lower() not in ("true", "false"):
+            plain.append(f"--{option}=true")
+        else:
+            plain.append(word)
+        seen.add(option)
+    return plain
 
 
 def underscored(word: str) -> str:

@@ -1,69 +1,132 @@
-"""Segment one video from the mask of one frame.
+"""Segment one video from the masks of one frame or of several.
 
 Example:
     vos-umec segment clip.mp4 --mask first.png --out out    # writes out/masks/*.png and out/overlay.mp4
     vos-umec segment clip.mp4 --mask first.png --out out --rounds 0 --short-side 240    # faster, less exact
+    vos-umec segment clip.mp4 --mask 40=middle.png --out out --backward    # from frame 40 to both ends
 """
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import Any
 
 from rich.progress import track
 
-from vos_umec.cli.shared import SEGMENTER, nested_readout, read_prompt
+from vos_umec.cli.outputs import Outputs
+from vos_umec.cli.prompts import READING, Prompts, read_prompts, split_reading
+from vos_umec.cli.shared import SEGMENTER, nested_readout
 from vos_umec.device import pick_device
-from vos_umec.errors import ConfigError, DataError
+from vos_umec.errors import DataError, VideoReadError
+from vos_umec.inference.inputs import cells_of_objects
 from vos_umec.inference.load import load_segmenter
-from vos_umec.io.masks import write_mask
-from vos_umec.io.pipeline import WriteBehind, read_ahead
-from vos_umec.io.source import open_source
-from vos_umec.io.video_writer import VideoWriter
+from vos_umec.inference.segmenter import VideoSegmenter
+from vos_umec.inference.video import walk
+from vos_umec.io.pipeline import WriteBehind
+from vos_umec.io.source import FrameSource, open_source
 from vos_umec.shipped import SHIPPED
-from vos_umec.viz.overlays import overlay
 
 log = logging.getLogger(__name__)
-SETTINGS = SEGMENTER
+SETTINGS = READING | SEGMENTER
 
 
 def run(
     video: Path,
     *,
-    mask: Path,
     out: Path,
+    mask: list[str] | None = None,
+    object: list[str] | None = None,
+    frame: str | None = None,
+    ids: list[str] | None = None,
+    backward: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+    soft: bool = False,
+    rle: bool = False,
     checkpoint: Path | None = None,
-    frame: int = 0,
     device: str = "auto",
     **settings: Any,
 ) -> None:
     """Segment a video; write a mask a frame and an overlay video.
 
+    Frames before the first given mask are left alone, unless --backward is given.
+
     Args:
         video: A video file or a folder of frames.
-        mask: The mask of one frame, an indexed PNG: 0 is background, 1 to 254 are objects.
-        out: Folder for masks/*.png and overlay.mp4.
+        out: Folder for masks/*.png and overlay.mp4. A file in it that vos-umec did not write is never replaced.
+        mask: A mask as FILE or FRAME=FILE; give --mask again for further frames, or further objects of a frame. An
+            indexed PNG (0 is background, 1 to 254 are objects), a labelling tool's mask, or LabelMe or COCO JSON.
+            Without a frame, the file's name may say which, as 00040.png does; else it is the first.
+        object: The mask of one object, as FILE or ID=FILE; give --object again for further objects.
+        frame: The frame that the masks belong to, by its name or its index.
+        ids: Follow only these objects, as the mask names them (3,7 or '#ff0000' or a label).
+        backward: Go from the first given mask to the frames before it, too.
+        resume: Go on where an interrupted run with the same arguments stopped.
+        overwrite: Replace masks and videos in OUT that vos-umec did not write. A given mask is never replaced.
+        soft: Also write soft/ID/*.png, the probability of each object, 0 to 255.
+        rle: Also write masks.json, COCO's format with run lengths.
         checkpoint: A .ckpt or .safetensors file; without it, the model that comes with vos_umec.
-        frame: Index of the frame that the mask belongs to.
         device: auto, cpu, cuda, cuda:1 or mps.
-        **settings: Arguments of `VideoSegmenter.from_protocol` and of `Readout` that replace the model's own.
+        **settings: Arguments of `VideoSegmenter.from_protocol` and of `Readout` that replace the model's own, and
+            those of `MaskReading`.
     """
     source = open_source(video)
-    if not 0 <= frame < len(source):
-        raise ConfigError(f"--frame is {frame}, and the video has frames 0 to {len(source) - 1}")
-    prompt = read_prompt(mask, video, source)
+    reading, settings = split_reading(settings)
+    prompts = read_prompts(video, source, mask or [], object or [], frame, ids or [], reading)
     segmenter = load_segmenter(checkpoint or SHIPPED, pick_device(device), **nested_readout(settings))
-    if frame:
-        print(f"the mask belongs to frame {frame}: the frames before it get empty masks")
-    names = source.names
-    others = {path.stem for path in (out / "masks").glob("*.png")} - set(names)
-    if others:
-        log.warning("%d masks in %s belong to no frame of this video; they stay", len(others), out / "masks")
+    for line in prompts.lines:
+        print(line, flush=True)
+    _warn_of_small_objects(segmenter, prompts, source)
+    asked = {
+        "video": [video.name, len(source), list(source.size)],
+        "masks": prompts.digest(),
+        "checkpoint": hashlib.sha256((checkpoint or SHIPPED).read_bytes()).hexdigest(),
+        "settings": {name: str(value) for name, value in sorted(settings.items())},
+        "backward": backward,
+    }
+    outputs = Outputs(out, source, prompts, backward, soft=soft, rle=rle)
+    outputs.require_room(overwrite)
+    done = outputs.resumed(segmenter, asked) if resume else outputs.start(asked)
+    if prompts.first and not backward:
+        print(f"frames before {source.names[prompts.first]} are left alone; --backward segments them, too")
+    stopped: BaseException | None = None
     try:
-        with VideoWriter(out / "overlay.mp4", source.fps) as movie, WriteBehind() as writer:
-            for index, pixels in track(read_ahead(source), total=len(source), description="segmenting"):
-                ids = segmenter.step(pixels, prompt if index == frame else None)
-                writer.put(write_mask, out / "masks" / f"{names[index]}.png", ids)
-                writer.put(lambda pixels, ids: movie.write(overlay(pixels, ids)), pixels, ids)
+        with outputs.movie(done) as movie, WriteBehind() as writer:
+            steps = walk(segmenter, source, prompts.masks, backward, done=done, return_probabilities=soft)
+            left = outputs.frames - done
+            try:
+                for index, pixels, found, probabilities in track(steps, total=left, description="segmenting"):
+                    writer.put(outputs.write, index, found, segmenter.ids, probabilities)
+                    writer.put(movie.write, index, pixels, found)
+                    done += 1
+                    outputs.save_state(writer, segmenter, done)
+            except (VideoReadError, KeyboardInterrupt) as error:
+                stopped = error
+                if isinstance(error, VideoReadError) and done:
+                    outputs.save_state(writer, segmenter, done, now=True)
     except OSError as error:  # from writing; reading raises VideoReadError
         raise DataError(f"cannot write to {out}: {error}; check that it exists and has space left") from error
-    print(f"{len(source)} masks in {out / 'masks'}, the video with its masks in {out / 'overlay.mp4'}")
+    written = f"{done} of {outputs.frames} masks in {out / 'masks'}"
+    if stopped is not None:
+        print(f"{written}; --resume goes on from there", flush=True)
+        raise stopped
+    try:
+        outputs.finish()
+    except OSError as error:
+        raise DataError(f"cannot write to {out}: {error}; check that it has space left") from error
+    print(f"{done} masks in {out / 'masks'}{outputs.told()}")
+
+
+def _warn_of_small_objects(segmenter: VideoSegmenter, prompts: Prompts, source: FrameSource) -> None:
+    """Say which objects are too small to be followed at the working size."""
+    for index, mask in prompts.masks.items():
+        for number, cells in cells_of_objects(segmenter.resizing, mask).items():
+            if cells < 0.5:
+                log.warning(
+                    "object %d in frame %s fills no cell of the working size (at most %.0f %% of one), so it can "
+                    "hardly be followed; a larger --short_side helps (now %s)",
+                    number,
+                    source.names[index],
+                    100 * cells,
+                    segmenter.short_side or "the video's own",
+                )

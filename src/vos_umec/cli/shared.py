@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from vos_umec.errors import MaskError
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.masks import read_mask
 from vos_umec.io.source import FrameSource
@@ -37,37 +35,6 @@ def nested_readout(options: Mapping[str, Any]) -> dict[str, Any]:
     settings = {name: value for name, value in options.items() if name not in names}
     readout = {name: value for name, value in options.items() if name in names}
     return {**settings, "readout": readout} if readout else settings
-
-
-def read_prompt(path: Path, video: Path, source: FrameSource) -> np.ndarray:
-    """Read the mask (H, W) uint8 of a user and check it, before any work is done. `video` is for messages.
-
-    Raises:
-        MaskError: It cannot be read, has another size than the video, or shows no object.
-    """
-    mask = read_mask(path)
-    _check_palette(path, mask)
-    if mask.shape != source.size:
-        raise MaskError(
-            f"{path} has {mask.shape} pixels (H, W), {video} has {source.size}; give the mask at the video's size"
-        )
-    if not ((mask > 0) & (mask < 255)).any():
-        raise MaskError(f"{path} shows no object; mark each object with an id of 1 to 254")
-    return mask
-
-
-def _check_palette(path: Path, mask: np.ndarray) -> None:
-    """Refuse a mask whose background is most likely not 0: some programs number a palette as they like."""
-    with Image.open(path) as image:
-        colors = image.getpalette() if image.mode == "P" else None
-    if not colors or not any(colors[:3]):
-        return
-    black = [i for i in np.unique(mask).tolist() if colors[3 * i : 3 * i + 3] == [0, 0, 0]]
-    if black:
-        raise MaskError(
-            f"{path} shows id {black[0]} in black and id 0, the background, in a color, so 0 is most likely an "
-            "object; save the ids as grey values, or with a palette whose first color is black"
-        )
 
 
 def save_comparison(

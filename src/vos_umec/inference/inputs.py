@@ -1,12 +1,19 @@
 """Checks of what a segmenter is given: settings, frames and prompts."""
 
-from collections.abc import Collection
-from typing import get_args
+from collections.abc import Collection, Sequence
+from operator import index
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
 
 from vos_umec.constants import IGNORE
 from vos_umec.errors import ConfigError, MaskError
+from vos_umec.inference.resizing import Resizing
+from vos_umec.io.masks import image_ids, read_mask
 from vos_umec.matching.readout import MemoryMasks
 from vos_umec.models.umec import UMEC, PropagationNetwork
 
@@ -53,6 +60,56 @@ def check_frame(frame: object) -> None:
         )
 
 
+MaskLike = np.ndarray | Tensor | Image.Image | Sequence[Sequence[int]] | str | Path
+"""A mask of ids (H, W), in the forms that users have one."""
+
+
+def mask_array(mask: MaskLike | None) -> np.ndarray | None:
+    """A mask as an array (H, W); a path is read by `read_mask`, and a PIL image as it reads a file.
+
+    Raises:
+        MaskError: It is none of these, or no such file.
+    """
+    if mask is None:
+        return None
+    given: Any = mask  # whatever its type says
+    array: np.ndarray
+    if isinstance(given, str | Path):
+        array = read_mask(given)
+    elif isinstance(given, Image.Image):
+        array = image_ids(given)
+    elif isinstance(given, Tensor):
+        array = given.detach().cpu().numpy()
+    else:
+        try:
+            array = np.asarray(given)
+        except ValueError:  # lists of different lengths
+            array = np.empty(0)
+    if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):  # (1, H, W) or (H, W, 1)
+        array = array.squeeze(0 if array.shape[0] == 1 else 2)
+    if array.ndim != 2 or array.dtype.kind not in "biuf":
+        raise MaskError(
+            "a mask holds ids (H, W): an array, a tensor, a PIL image, nested lists or a path; found "
+            f"{type(given).__name__} of shape {array.shape} and type {array.dtype}"
+        )
+    return array
+
+
+def object_ids(ids: Collection[int] | int | None) -> list[int] | None:
+    """Object ids as a list: of any collection of whole numbers, or of one number.
+
+    Raises:
+        ConfigError: They are something else, such as texts.
+    """
+    if ids is None:
+        return None
+    given: Any = ids.tolist() if isinstance(ids, np.ndarray | Tensor) else ids
+    try:
+        return [index(i) for i in ([given] if isinstance(given, int | np.integer) else given)]
+    except TypeError as error:
+        raise ConfigError(f"ids are whole numbers, such as [1, 2]; found {ids!r}") from error
+
+
 def prompted_objects(mask: np.ndarray, size: tuple[int, int], ids: Collection[int] | None) -> list[int]:
     """The objects that a mask is a prompt for, in ascending order.
 
@@ -78,3 +135,12 @@ def prompted_objects(mask: np.ndarray, size: tuple[int, int], ids: Collection[in
     if named and not 1 <= named[0] <= named[-1] < IGNORE:
         raise MaskError(f"object ids must lie in 1 to 254; found {named[0]} to {named[-1]}")
     return named
+
+
+def cells_of_objects(resizing: Resizing, mask: np.ndarray) -> dict[int, float]:
+    """How much of its best cell each object of a mask (H, W) fills at the working size, 0 to 1, by id."""
+    H, W = resizing.working_size((mask.shape[0], mask.shape[1]))
+    grid = (-(-H // resizing.stride), -(-W // resizing.stride))
+    objects = [i for i in np.unique(mask).tolist() if i not in (0, IGNORE)]
+    shown = {i: torch.from_numpy(mask == i).float()[None] for i in objects}
+    return {i: float(resizing.prompt(one, grid)[1].max()) for i, one in shown.items()}

@@ -1,6 +1,6 @@
 """The reference memory and its read-out: the frames with a prompt, and the last N (UMEC section 5)."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -124,6 +124,22 @@ class ReferenceMemory:
             self._ring += 1
         for name, row in frame.items():
             self._slots[name][slot] = row
+
+    def state(self) -> dict[str, Tensor]:
+        """All that is remembered, as copies; `restore` gives it to a memory of the same settings."""
+        held = {name: slots.clone() for name, slots in self._slots.items()}
+        if self.last is not None:
+            held["last"] = self.last.clone()
+        return held | {"counts": torch.tensor([self.permanent, self._ring])}
+
+    def restore(self, state: Mapping[str, Tensor], device: torch.device) -> None:
+        """Remember what another memory of the same settings did."""
+        slots = dict(state)
+        self.permanent, self._ring = slots.pop("counts").tolist()
+        last = slots.pop("last", None)
+        self.last = None if last is None else send(last, device)
+        on_cpu = ("known", "prompted")
+        self._slots = {name: rows if name in on_cpu else send(rows, device) for name, rows in slots.items()}
 
     def forget(self, objects: list[int]) -> None:
         """Mark objects, by their places among the K, as not known in the frames remembered so far."""

@@ -1,8 +1,14 @@
 """From masks to ids: outliers, regions too far from an object to be a part of it; and which object wins a pixel."""
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from vos_umec.constants import IGNORE
+from vos_umec.inference.resizing import resize_nearest
 
 
 def remove_outliers(masks: Tensor, max_extent: float, permanent: Tensor) -> Tensor:
@@ -92,3 +98,37 @@ def _stretched(masks: Tensor) -> Tensor:
     """Masks (n, H, W), each from 0 to 1; one that is 0 everywhere stays so."""
     low, high = masks.amin(dim=(1, 2), keepdim=True), masks.amax(dim=(1, 2), keepdim=True)
     return torch.where(high > 0, (masks - low) / (high - low).clamp(min=1e-12), masks)
+
+
+def frame_result(
+    p: Tensor, objects: list[int], size: tuple[int, int], prompt: np.ndarray | None, stretch: bool
+) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
+    """The ids and the probabilities of a frame; a prompt comes back to the pixel.
+
+    Args:
+        p: Soft masks (K, H, W), or (K, H', W') where nearest pixels follow.
+        objects: Their ids.
+        size: (H, W) of the video.
+        prompt: Ids (H, W) that the frame came with, if any.
+        stretch: As for `label_pixels`.
+
+    Returns:
+        Ids (H, W) uint8; and what gives the probabilities (K+1, H, W) float32 of background and objects, where they
+        are asked for.
+    """
+    background = 1 - p.sum(dim=0)
+    ids: np.ndarray = np.array([0, *objects], np.uint8)[label_pixels(p, background, stretch).cpu().numpy()]
+    if ids.shape != size:
+        ids = resize_nearest(ids, size)
+    shown = np.zeros(size, np.bool_) if prompt is None else (prompt != 0) & (prompt != IGNORE)
+    if prompt is not None:
+        ids[shown] = prompt[shown]
+
+    def probabilities() -> np.ndarray:
+        found: np.ndarray = torch.cat([background[None], p]).float().clamp(min=0).cpu().numpy()  # (K+1, H, W)
+        if found.shape[1:] != size:
+            found = resize_nearest(found, size)
+        found[:, shown] = np.array([0, *objects])[:, None] == ids[shown]
+        return found
+
+    return ids, probabilities

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Literal, Self, cast, overload
 
 import numpy as np
@@ -10,19 +9,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vos_umec.constants import IGNORE
 from vos_umec.device import multiplies_bf16, send
 from vos_umec.errors import ConfigError
 from vos_umec.inference.fusion import fuse_for_inference
-from vos_umec.inference.inputs import check_frame, check_settings, prompted_objects
+from vos_umec.inference.inputs import (
+    MaskLike,
+    check_frame,
+    check_settings,
+    mask_array,
+    object_ids,
+    prompted_objects,
+)
 from vos_umec.inference.memory import MemoryReadout, ReferenceMemory, read_memory
-from vos_umec.inference.postprocess import label_pixels, remove_outliers
+from vos_umec.inference.postprocess import frame_result, remove_outliers
 from vos_umec.inference.protocols import PROTOCOLS, change_settings
 from vos_umec.inference.refinement import FrameRefiner, object_windows
-from vos_umec.inference.resizing import Fit, MaskSampling, Resizing, resize_nearest
-from vos_umec.io.masks import read_mask
-from vos_umec.io.pipeline import read_ahead
-from vos_umec.io.source import FrameSource
+from vos_umec.inference.resizing import Fit, MaskSampling, Resizing
+from vos_umec.inference.video import Frames, segment_video
 from vos_umec.matching.readout import MemoryMasks, Readout
 from vos_umec.models.encoder import Features
 from vos_umec.models.umec import UMEC, PropagationNetwork
@@ -177,7 +180,7 @@ class VideoSegmenter:
         Raises:
             ConfigError: If an id is not followed.
         """
-        ids = [ids] if isinstance(ids, int) else ids
+        ids = object_ids(ids) or []
         if unknown := sorted(set(ids) - set(self.ids)):
             raise ConfigError(f"no object {', '.join(map(str, unknown))} is followed; those that are: {self.ids}")
         places = [self.ids.index(i) for i in set(ids)]
@@ -191,8 +194,8 @@ class VideoSegmenter:
     def step(
         self,
         frame: np.ndarray,
-        mask: np.ndarray | None = None,
-        ids: Collection[int] | None = None,
+        mask: MaskLike | None = None,
+        ids: Collection[int] | int | None = None,
         return_probabilities: Literal[False] = False,
     ) -> np.ndarray: ...
 
@@ -200,8 +203,8 @@ class VideoSegmenter:
     def step(
         self,
         frame: np.ndarray,
-        mask: np.ndarray | None = None,
-        ids: Collection[int] | None = None,
+        mask: MaskLike | None = None,
+        ids: Collection[int] | int | None = None,
         *,
         return_probabilities: Literal[True],
     ) -> tuple[np.ndarray, np.ndarray]: ...
@@ -210,8 +213,8 @@ class VideoSegmenter:
     def step(
         self,
         frame: np.ndarray,
-        mask: np.ndarray | None = None,
-        ids: Collection[int] | None = None,
+        mask: MaskLike | None = None,
+        ids: Collection[int] | int | None = None,
         return_probabilities: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Segment the next frame, with or without a prompt.
@@ -222,7 +225,8 @@ class VideoSegmenter:
 
         Args:
             frame: The next frame (H, W, 3) uint8 RGB, of the same size for the whole video.
-            mask: Ids (H, W); 0 and 255 name no object.
+            mask: Ids (H, W): an array, a tensor, a PIL image, nested lists, or a file for `read_mask`; 0 and 255
+                name no object.
             ids: The objects that the mask is a prompt for. Other ids in it are ignored; an object that is named and
                 not in it is not in the frame. Default: the ids in the mask.
             return_probabilities: Give the probabilities, too.
@@ -236,6 +240,7 @@ class VideoSegmenter:
             ConfigError: If the frame is no such array, or its size differs from the first one's.
         """
         check_frame(frame)
+        mask, ids = mask_array(mask), object_ids(ids)
         size = (frame.shape[0], frame.shape[1])
         if self._size not in (None, size):
             raise ConfigError(
@@ -244,7 +249,7 @@ class VideoSegmenter:
             )
         image = self._prepare(frame)  # (1, 3, H', W')
         if mask is not None and ids is not None:
-            mask = np.where(np.isin(mask, np.array(list(ids))), mask, 0)
+            mask = np.where(np.isin(mask, ids), mask, 0)
         objects = prompted_objects(mask, size, ids) if mask is not None else []
         if not self.ids and not objects:
             self._size = size
@@ -263,33 +268,53 @@ class VideoSegmenter:
         values = None if refiner is None else self._embed(refiner, given, vote, whole=bool(prompted))
         self.memory.forget([k for k in prompted if k < before])
         self.memory.add(key, vote.permute(1, 2, 0), values, prompted)
-        return self._result(p, mask, return_probabilities)
+        result, probabilities = frame_result(
+            self.resizing.restore(p, size), self.ids, size, mask, self.stretch_masks
+        )
+        return (result, probabilities()) if return_probabilities else result
 
     def segment(
-        self, source: FrameSource, masks: Mapping[int, np.ndarray | Path], batch: int = 4
+        self,
+        source: Frames,
+        masks: Mapping[Any, MaskLike],
+        batch: int = 4,
+        backward: bool = False,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Segment a whole video, yielding each frame's result as soon as it is ready.
 
         Args:
-            source: The video.
-            masks: Prompts by frame index: masks, or files of them.
+            source: The video: opened, or a path; or frames (H, W, 3) uint8, in a list, an array or an iterator.
+            masks: Prompts by frame index or by the name of a frame; masks as `step` takes them.
             batch: Frames read at a time; the next ones are read while these are segmented.
+            backward: Propagate the first prompt to the frames before it, too. They come first, from it to frame 0.
 
         Yields:
-            (frame index, ids (H, W) uint8), for every frame in order.
+            (frame index, ids (H, W) uint8), for every frame in order; those before the first prompt are empty.
 
         Raises:
-            ConfigError: If this segmenter is in the middle of a video, or a mask is of no frame of this one.
+            ConfigError: If this segmenter is in the middle of a video, there is no mask, or a mask is of no frame.
         """
         if self._size is not None:
             raise ConfigError("this segmenter is in the middle of a video; call reset() before the next one")
-        if wrong := [index for index in masks if index not in range(len(source))]:
-            raise ConfigError(
-                f"there is a mask for frame {wrong[0]!r}; the video has frames 0 to {len(source) - 1}, as numbers"
-            )
-        for index, frame in read_ahead(source, batch):
-            mask = masks.get(index)
-            yield index, self.step(frame, read_mask(mask) if isinstance(mask, Path) else mask)
+        return segment_video(self, source, masks, batch, backward)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that `step` has learnt of the video, as copies, for `restore`."""
+        size = self._size or (0, 0)
+        return self.memory.state() | {"ids": torch.tensor(self.ids), "size": torch.tensor(size)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where a segmenter of the same network and settings was; the same frames give the same masks.
+
+        Args:
+            state: What its `state` gave.
+        """
+        self.reset()
+        remembered = dict(state)
+        self.ids = remembered.pop("ids").tolist()
+        height, width = remembered.pop("size").tolist()
+        self._size = (height, width) if height else None
+        self.memory.restore(remembered, self.device)
 
     def _new_memory(self) -> ReferenceMemory:
         return ReferenceMemory(self.references, halve=self.readout.coarse_to_fine is not None)
@@ -372,26 +397,3 @@ class VideoSegmenter:
             return torch.where(replaced, prompt, masks.minimum(masks * room))  # logits below 0 are absent already
 
         return over(p, prompt), over(given, prompt), over(vote, prompt_vote)
-
-    def _result(
-        self, p: Tensor, mask: np.ndarray | None, return_probabilities: bool
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        size = self._size or (0, 0)
-        p = self.resizing.restore(p, size)  # (K, H, W), or (K, H', W') where nearest pixels follow
-        background = 1 - p.sum(dim=0)
-        ids: np.ndarray = np.array([0, *self.ids], np.uint8)[
-            label_pixels(p, background, self.stretch_masks).cpu().numpy()
-        ]
-        if ids.shape != size:
-            ids = resize_nearest(ids, size)
-        if mask is not None:  # a prompt comes back to the pixel
-            shown = (mask != 0) & (mask != IGNORE)
-            ids[shown] = mask[shown]
-        if not return_probabilities:
-            return ids
-        probabilities = torch.cat([background[None], p]).float().clamp(min=0).cpu().numpy()  # (K+1, H, W)
-        if probabilities.shape[1:] != size:
-            probabilities = resize_nearest(probabilities, size)
-        if mask is not None:
-            probabilities[:, shown] = np.array([0, *self.ids])[:, None] == ids[shown]
-        return ids, probabilities

@@ -48,8 +48,11 @@ def read_mask(path: str | Path) -> Ids:
     """
     path = Path(path)
     image = decode_mask(path)
-    if isinstance(image, np.ndarray):
-        return image
+    return image if isinstance(image, np.ndarray) else image_ids(image, path)
+
+
+def image_ids(image: Image.Image, path: Path | str = "image") -> Ids:
+    """The object ids of a decoded image, as `read_mask` reads a file; `path` is for messages."""
     if image.mode in {"P", "PA"}:
         indices = np.asarray(image)
         return np.array(indices if image.mode == "P" else indices[..., 0])
@@ -110,7 +113,7 @@ def write_mask(path: str | Path, ids: npt.ArrayLike) -> None:
         temporary.write_bytes(indexed_png(values.astype(np.uint8)))
 
 
-def _opaque_ids(image: Image.Image, path: Path) -> Ids:
+def _opaque_ids(image: Image.Image, path: Path | str) -> Ids:
     """Ids of an image with an alpha channel."""
     alpha = np.asarray(image.getchannel("A"))
     if not np.isin(alpha, (0, 255)).all():
@@ -123,7 +126,7 @@ def _opaque_ids(image: Image.Image, path: Path) -> Ids:
     return _grey_ids(values, 255, path) if image.mode == "LA" else _color_ids(values, path)
 
 
-def _grey_ids(values: npt.NDArray[np.integer], white: int, path: Path) -> Ids:
+def _grey_ids(values: npt.NDArray[np.integer], white: int, path: Path | str) -> Ids:
     """Ids (H, W) of grey values (H, W) >= 0, of which `white` is the largest that this kind of image can have."""
     present = np.unique(values)
     if set(present.tolist()) <= {0, white} or set(present.tolist()) <= {0, 255}:
@@ -137,7 +140,7 @@ def _grey_ids(values: npt.NDArray[np.integer], white: int, path: Path) -> Ids:
     )
 
 
-def _color_ids(colors: Ids, path: Path) -> Ids:
+def _color_ids(colors: Ids, path: Path | str) -> Ids:
     """Ids (H, W) of colors (H, W, 3)."""
     if (colors == colors[..., :1]).all():
         return _grey_ids(colors[..., 0], 255, path)

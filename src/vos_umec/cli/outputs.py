@@ -1,0 +1,231 @@
+"""What `segment` writes: masks, an overlay video, soft masks, run lengths; and the state to resume from."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vos_umec.cli.overlay_movie import OverlayMovie
+from vos_umec.cli.prompts import Prompts
+from vos_umec.errors import ConfigError, DataError
+from vos_umec.inference.segmenter import VideoSegmenter
+from vos_umec.io.atomic import atomic_path
+from vos_umec.io.masks import Ids, read_mask
+from vos_umec.io.pipeline import WriteBehind
+from vos_umec.io.png import indexed_png
+from vos_umec.io.rle import encode_rle
+from vos_umec.io.source import FrameSource
+from vos_umec.io.written import WrittenFiles
+
+log = logging.getLogger(__name__)
+
+STATE = ".vos_umec_state.safetensors"
+SAVE_SECONDS = 20.0
+"""Time between two states on disk, and so the most work that an interruption costs."""
+
+
+class Outputs:
+    """The files of one run of `segment`.
+
+    Args:
+        out: Their folder.
+        source: The video.
+        prompts: The masks that the user gave.
+        backward: Whether frames before the first mask are segmented.
+        soft: Write the probabilities of each object.
+        rle: Write COCO's run lengths of all masks.
+    """
+
+    def __init__(
+        self, out: Path, source: FrameSource, prompts: Prompts, backward: bool, soft: bool, rle: bool
+    ) -> None:
+        self.out = out
+        self.source = source
+        self.prompts = prompts
+        self.soft = soft
+        self.rle = rle
+        self._names = source.names
+        first = prompts.first
+        self._order = [*(range(first - 1, -1, -1) if backward else ()), *range(first, len(source))]
+        self._written = WrittenFiles(out)
+        given = {path.resolve() for path in prompts.files}
+        self._kept = {i for i in self._order if self._mask(i).resolve() in given}
+        self._movie = out / "overlay.mp4"
+        self._asked: dict[str, Any] = {}
+        self._saved = time.monotonic()
+
+    @property
+    def frames(self) -> int:
+        """How many masks a whole run writes."""
+        return len(self._order)
+
+    def require_room(self, overwrite: bool) -> None:
+        """Raise a DataError if a file that this program did not write would be replaced."""
+        masks = [self._mask(index) for index in self._order if index not in self._kept]
+        others = [self._movie, *([self.out / "masks.json"] if self.rle else [])]
+        others += [self.out / "objects.json"] if self.prompts.origins else []
+        ids = sorted({i for mask in self.prompts.masks.values() for i in np.unique(mask).tolist() if 0 < i < 255})
+        soft = [self._soft(number, index) for number in ids for index in self._order] if self.soft else []
+        foreign = self._written.foreign([*masks, *others, *soft])
+        given = {path.resolve() for path in self.prompts.files}
+        if hurt := [path for path in foreign if path.resolve() in given]:
+            raise DataError(f"{hurt[0]} is a mask that you gave, and would be replaced; choose another --out")
+        if foreign and not overwrite:
+            raise DataError(
+                f"{self.out} holds {len(foreign)} files that vos-umec did not write, or that were changed since, "
+                f"which would be replaced ({', '.join(str(p.relative_to(self.out)) for p in foreign[:3])}"
+                f"{', ...' * (len(foreign) > 3)}): choose another --out, or give --overwrite"
+            )
+        for index in sorted(self._kept):
+            log.info("%s is a mask that you gave: it stays as it is", self._mask(index))
+        strange = {path.stem for path in (self.out / "masks").glob("*.png")} - set(self._names)
+        if strange:
+            log.warning(
+                "%d masks in %s belong to no frame of this video; they stay", len(strange), self.out / "masks"
+            )
+
+    def start(self, asked: Mapping[str, Any]) -> int:
+        """Begin at the first frame; 0, the number of frames that are done."""
+        self._asked = dict(asked)
+        if (self.out / STATE).exists():
+            log.warning("an interrupted run in %s is begun anew; --resume would have gone on with it", self.out)
+            (self.out / STATE).unlink()
+        return 0
+
+    def resumed(self, segmenter: VideoSegmenter, asked: Mapping[str, Any]) -> int:
+        """Give a segmenter the state of the interrupted run; the number of frames that are done.
+
+        Raises:
+            ConfigError: That run had other arguments.
+        """
+        self._asked = dict(asked)
+        if not (self.out / STATE).exists():
+            print(f"{self.out} holds no interrupted run to resume: this one begins at the first frame", flush=True)
+            return 0
+        try:
+            with safe_open(str(self.out / STATE), "pt") as file:
+                about = json.loads(file.metadata()["run"])
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            raise DataError(
+                f"the state {self.out / STATE} cannot be read ({error}); remove it to begin anew"
+            ) from error
+        changed = [name for name, value in self._asked.items() if about["asked"].get(name) != value]
+        if changed:
+            raise ConfigError(
+                f"the interrupted run in {self.out} had another {', '.join(changed)}: give the same arguments, or "
+                "begin anew without --resume"
+            )
+        done = int(about["done"])
+        lost = [i for i in self._order[:done] if i not in self._kept and not self._written.is_own(self._mask(i))]
+        if lost:
+            log.warning("%s is missing or changed: this run begins at the first frame", self._mask(lost[0]))
+            return 0
+        segmenter.restore(state)
+        print(f"goes on after {done} of {self.frames} masks", flush=True)
+        return done
+
+    @contextmanager
+    def movie(self, done: int) -> Iterator[OverlayMovie]:
+        """The overlay video, which gets its name when the block ends."""
+        partial = self.out / ".overlay.partial.mp4"
+        movie = OverlayMovie(partial, self.source, self.prompts.first, self._shown)
+        try:
+            with movie:
+                yield movie
+            if movie.complete:
+                self._written.adopt(partial, self._movie)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def write(self, index: int, ids: Ids, objects: list[int], probabilities: np.ndarray | None) -> None:
+        """Write the mask of a frame, and its soft masks."""
+        if index not in self._kept:
+            self._written.write(self._mask(index), indexed_png(ids))
+        if probabilities is not None:
+            for number, p in zip(objects, probabilities[1:], strict=True):
+                file = BytesIO()
+                Image.fromarray(np.rint(p * 255).astype(np.uint8)).save(file, format="PNG")
+                self._written.write(self._soft(number, index), file.getvalue())
+
+    def save_state(self, writer: WriteBehind, segmenter: VideoSegmenter, done: int, now: bool = False) -> None:
+        """From time to time, save what is needed to go on after `done` masks, as soon as these are written."""
+        if now or time.monotonic() - self._saved >= SAVE_SECONDS:
+            self._saved = time.monotonic()
+            writer.put(self._save, segmenter.state(), done)
+
+    def finish(self) -> None:
+        """Write what is made of all masks; there is nothing to resume any more."""
+        if self.prompts.origins:
+            legend = {str(i): name for i, name in sorted(self.prompts.origins.items())}
+            self._written.write(self.out / "objects.json", (json.dumps(legend, indent=2) + "\n").encode())
+        if self.rle:
+            self._written.write(self.out / "masks.json", json.dumps(self._coco()).encode())
+        (self.out / STATE).unlink(missing_ok=True)
+
+    def told(self) -> str:
+        """Where else the results are."""
+        also = [f", the video with its masks in {self._movie}"] if self._movie.exists() else []
+        also += [f", what the ids are in {self.out / 'objects.json'}"] if self.prompts.origins else []
+        also += [f", soft masks in {self.out / 'soft'}"] if self.soft else []
+        also += [f", run lengths in {self.out / 'masks.json'}"] if self.rle else []
+        return "".join(also)
+
+    def _save(self, state: Mapping[str, Tensor], done: int) -> None:
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
+        with atomic_path(self.out / STATE) as temporary:
+            save_file(tensors, temporary, {"run": json.dumps({"asked": self._asked, "done": done})})
+
+    def _coco(self) -> dict[str, Any]:
+        """All masks as COCO writes them; the category of an object is its id."""
+        height, width = self.source.size
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        seen: set[int] = set()
+        for index in sorted(self._order):
+            name = f"{self._names[index]}.png"
+            images.append({"id": index, "file_name": name, "height": height, "width": width})
+            mask = self._shown(index)
+            for number in np.unique(mask[(mask > 0) & (mask < 255)]).tolist() if mask is not None else ():
+                where = mask == number
+                rows, columns = np.flatnonzero(where.any(axis=1)), np.flatnonzero(where.any(axis=0))
+                box = [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
+                seen.add(number)
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": index,
+                        "category_id": number,
+                        "track_id": number,
+                        "segmentation": encode_rle(where),
+                        "area": int(where.sum()),
+                        "bbox": [int(side) for side in box],
+                        "iscrowd": 0,
+                    }
+                )
+        categories = [{"id": i, "name": self.prompts.origins.get(i, f"object {i}")} for i in sorted(seen)]
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+    def _mask(self, index: int) -> Path:
+        return self.out / "masks" / f"{self._names[index]}.png"
+
+    def _soft(self, number: int, index: int) -> Path:
+        return self.out / "soft" / str(number) / f"{self._names[index]}.png"
+
+    def _shown(self, index: int) -> Ids | None:
+        """The mask of a frame that is done; None for one that is left alone."""
+        if index in self._kept:
+            return self.prompts.masks.get(index)
+        return read_mask(self._mask(index)) if index in self._order else None

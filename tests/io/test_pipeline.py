@@ -92,3 +92,26 @@ def test_an_error_in_the_block_is_not_hidden():
 def test_wrong_bounds_are_refused():
     with pytest.raises(ConfigError, match="batch is 0"):
         next(read_ahead(Source(3), batch=0))
+
+
+def test_frames_come_in_the_order_that_is_asked_for():
+    assert [index for index, _ in read_ahead(Source(9), 2, range(6, 1, -2))] == [6, 4, 2]
+
+
+def test_a_source_that_stalls_is_told_of(monkeypatch):
+    monkeypatch.setattr("vos_umec.io.pipeline._LAST_CALL", 0.01)
+    free = threading.Event()
+
+    class Stalled(Source):
+        path = "clip"
+
+        def read(self, indices, size=None):
+            if 2 in indices:
+                free.wait()
+            return super().read(indices, size)
+
+    frames = read_ahead(Stalled(4, None), 2, patience=0.05)
+    assert [next(frames)[0] for _ in range(2)] == [0, 1]
+    with pytest.raises(VideoReadError, match=r"clip: frame 2 did not come within 0\.05 seconds"):
+        next(frames)
+    free.set()

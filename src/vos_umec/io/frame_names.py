@@ -21,7 +21,7 @@ def frame_index(names: Sequence[str], word: str | int) -> int:
     for name in (text, PurePath(text).stem) if isinstance(word, str) else ():
         if name in names:
             return list(names).index(name)
-    if re.fullmatch(r"[0-9]+", text) and int(text) < len(names):
+    if re.fullmatch(r"0|[1-9][0-9]*", text) and int(text) < len(names):
         return int(text)
     raise ConfigError(
         f"there is no frame {text}; the video has frames {names[0]} to {names[-1]}, index 0 to {len(names) - 1}"

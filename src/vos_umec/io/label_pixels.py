@@ -7,6 +7,7 @@ Labels = npt.NDArray[np.int64]
 Where = npt.NDArray[np.bool_]
 
 _BAND = 3  # a band of unknown pixels, as PASCAL VOC draws around objects, has no square of 2 * 3 + 1 pixels
+_NOISE = 12  # what a JPEG adds to a channel within an area
 _APART = 48.0  # two plain colors differ by more than this (RGB, Euclidean); noise of JPEG stays within it
 
 
@@ -70,11 +71,12 @@ def harden(colors: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
         (H, W, C), of plain colors only.
     """
     C = colors.shape[2]
-    packed = (colors.astype(np.int64) << (8 * np.arange(C))).sum(axis=2)  # (H, W)
-    plain: list[npt.NDArray[np.float32]] = []
-    found, counts = np.unique(packed[interior(packed)], return_counts=True)
-    for label in found[np.argsort(-counts, kind="stable")]:
-        color = ((label >> (8 * np.arange(C))) & 255).astype(np.float32)
+    flat = colors[_flat(colors)]  # (n, C)
+    coarse = ((flat.astype(np.int64) >> 4) << (4 * np.arange(C))).sum(axis=1)
+    found, where, counts = np.unique(coarse, return_inverse=True, return_counts=True)
+    plain: list[npt.NDArray[np.float64]] = []
+    for bin_ in np.argsort(-counts, kind="stable").tolist() if found.size else ():
+        color = flat[where == bin_].mean(axis=0).round()
         if all(np.linalg.norm(color - other) > _APART for other in plain):
             plain.append(color)
     if not plain:
@@ -87,7 +89,18 @@ def harden(colors: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
     return hard
 
 
-def _from_areas(nearest: Labels, distance: npt.NDArray[np.float32]) -> Labels:
+def _flat(colors: npt.NDArray[np.integer]) -> Where:
+    """Pixels (H, W) that hardly differ from their eight neighbors; even in a JPEG, areas have some."""
+    flat = np.ones(colors.shape[:2], np.bool_)
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        here, there = _pair(flat.shape, dy, dx)
+        alike = np.abs(colors[here].astype(np.int16) - colors[there]).max(axis=2) <= _NOISE
+        flat[here] &= alike
+        flat[there] &= alike
+    return flat
+
+
+def _from_areas(nearest: Labels, distance: npt.NDArray[np.floating]) -> Labels:
     """Nearest plain color (H, W) where it is near; elsewhere the best among the four neighbors that are known."""
     known = np.take_along_axis(distance, nearest[None], 0)[0] < _APART / 2
     result, places = nearest.copy(), np.arange(len(distance))[:, None, None]

@@ -101,14 +101,13 @@ def _require_hard_edges(path: Path, labels: Labels, palette: list[int]) -> None:
     number = len(np.unique(labels))
     shown = ", ".join(color_name(label) for label in edge[:4].tolist()) + (", ..." if len(edge) > 4 else "")
     found = f"the mask {path} has {number} {'colors' if labels.max() >= COLOR else 'values'}, of which {len(edge)}"
-    if speckle(labels) > _DITHERED:
+    lossy = path.suffix.lower() in {".jpg", ".jpeg", ".webp"} or number > 256
+    if not lossy and speckle(labels) > _DITHERED and (labels > 0).sum() > 100:
         raise MaskError(
             f"{found} are scattered pixels ({shown}): it is dithered, as by Pillow's convert('P'). Give the "
             'picture as it was, or convert it without dithering; "--edges keep" takes every value for an object'
         )
-    cause = (
-        "JPEG" if path.suffix.lower() in {".jpg", ".jpeg", ".webp"} else "antialiased drawing or smooth resizing"
-    )
+    cause = "JPEG or smooth resizing" if lossy else "antialiased drawing or smooth resizing"
     raise MaskError(
         f"{found} fill no area ({shown}): soft edges, as {cause} leaves them"
         f'{", saved with a palette" if palette else ""}. "--edges harden" gives these pixels the nearest plain '
@@ -181,7 +180,7 @@ def _with_background(
                 f"object: --background {dark[0]} or --background 0 says which"
             )
     present = np.unique(labels).tolist()
-    if len(present) == 1 or (usual in present and (main == usual or proportion < _SAME_EVERYWHERE)):
+    if usual in present and (main == usual or proportion < _SAME_EVERYWHERE):
         return labels, labels == usual
     name = color_name(main)
     if usual in present:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from vos_umec.errors import MaskError
 from vos_umec.io.atomic import atomic_path
+from vos_umec.io.label_pixels import edge_labels
 from vos_umec.io.png import DAVIS_COLORS, davis_palette, indexed_png, plain_indices, voc_palette
 
 Ids = npt.NDArray[np.uint8]
@@ -22,9 +23,13 @@ _SURE_GREY_ID = 10
 # Ids up to here have colors of full strength. A later color may be a blend of two others at an edge, unless all ids
 # before it are present too.
 _SURE_COLOR_ID = 7
-_REPAIR = (
+_SOFT = (
     "Soft edges come from antialiased drawing, smooth resizing or JPEG: draw hard edges, resize with nearest "
     "neighbour, and save an indexed PNG (`vos_umec.write_mask` writes one from an array of ids)."
+)
+_HARD = (
+    "Its edges are hard, so they may be a labelling tool's: `vos-umec segment` reads them (with --labelmap, in the "
+    "order that you say); or save the ids in an indexed PNG (`vos_umec.write_mask` writes one from an array)."
 )
 
 
@@ -136,7 +141,8 @@ def _grey_ids(values: npt.NDArray[np.integer], white: int, path: Path | str) -> 
     shown = ", ".join(str(value) for value in present[:6].tolist()) + (", ..." if len(present) > 6 else "")
     raise MaskError(
         f"the mask {path} has {len(present)} grey values ({shown}) that may be no object ids: "
-        f"expected black and white, or ids up to {_SURE_GREY_ID}; save larger ids in an indexed PNG. " + _REPAIR
+        f"expected black and white, or ids up to {_SURE_GREY_ID}; save larger ids in an indexed PNG. "
+        + _repair(values)
     )
 
 
@@ -161,8 +167,14 @@ def _color_ids(colors: Ids, path: Path | str) -> Ids:
     shown = ", ".join(str(_unpack(int(color))) for color in present[:4]) + ("..." if len(present) > 4 else "")
     raise MaskError(
         f"the mask {path} has {len(present)} colors ({shown}) whose object ids are not certain: "
-        "expected the colors of the DAVIS palette, or black and one pure color. " + _REPAIR
+        "expected the colors of the DAVIS palette, or black and one pure color. " + _repair(packed)
     )
+
+
+def _repair(values: npt.NDArray[np.integer]) -> str:
+    """What to do about values (H, W) that may be no ids."""
+    edge, _ = edge_labels(values.astype(np.int64))
+    return _SOFT if len(edge) > 2 else _HARD
 
 
 def _highest(ids: npt.NDArray[np.integer]) -> int:

@@ -1,0 +1,40 @@
+"""The record of what this program wrote."""
+
+from vos_umec.io.written import RECORD, WrittenFiles
+
+
+def test_own_files_are_known_until_somebody_changes_them(tmp_path):
+    files = WrittenFiles(tmp_path / "out")
+    mine, theirs = tmp_path / "out" / "a" / "1.png", tmp_path / "out" / "a" / "2.png"
+    files.write(mine, b"one")
+    theirs.write_bytes(b"one")
+    partial = tmp_path / "out" / "partial"
+    partial.write_bytes(b"movie")
+    files.adopt(partial, tmp_path / "out" / "m.mp4")
+    for known in (files, WrittenFiles(tmp_path / "out")):
+        assert known.foreign([mine, theirs, tmp_path / "out" / "m.mp4", tmp_path / "out" / "none"]) == [theirs]
+    mine.write_bytes(b"two")
+    assert WrittenFiles(tmp_path / "out").foreign([mine]) == [mine]
+    files.write(mine, b"three")
+    assert WrittenFiles(tmp_path / "out").is_own(mine)
+
+
+def test_a_process_killed_at_any_byte_of_the_record_leaves_it_readable(tmp_path):
+    files = WrittenFiles(tmp_path)
+    for name in ("1", "2"):
+        files.write(tmp_path / name, name.encode())
+    record = (tmp_path / RECORD).read_bytes()
+    for cut in range(len(record)):
+        (tmp_path / RECORD).write_bytes(record[:cut])
+        again = WrittenFiles(tmp_path)
+        again.write(tmp_path / "3", b"3")
+        assert WrittenFiles(tmp_path).is_own(tmp_path / "3")
+
+
+def test_a_file_of_before_the_kill_is_still_own(tmp_path):
+    """The line of a new file is written before the file itself."""
+    files = WrittenFiles(tmp_path)
+    files.write(tmp_path / "1", b"old")
+    with (tmp_path / RECORD).open("a") as record:
+        record.write("\n0123 1")
+    assert WrittenFiles(tmp_path).is_own(tmp_path / "1")

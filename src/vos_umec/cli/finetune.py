@@ -26,7 +26,7 @@ def run(
     mask: list[str] | None = None,
     frame: str | None = None,
     seed: int = 0,
-    **reading: Any,
+    **settings: Any,
 ) -> None:
     """Train on, write the model, and show what changed.
 
@@ -39,7 +39,7 @@ def run(
             before_and_after.png.
         frame: The frame that the mask belongs to, by its name or its index.
         seed: Seed of the training.
-        **reading: Arguments of `MaskReading`.
+        **settings: Arguments of `MaskReading`.
     """
     from vos_umec.cli.prompts import read_prompts, split_reading
     from vos_umec.cli.shared import save_comparison
@@ -54,7 +54,7 @@ def run(
     before = load_module(start)
     if mask is not None:  # read here, so that a wrong mask shows before the training
         source = open_source(videos)
-        prompts = read_prompts(videos, source, mask, frame=frame, reading=split_reading(reading)[0])
+        prompts = read_prompts(videos, source, mask, frame=frame, reading=split_reading(settings)[0])
         print(*prompts.lines, sep="\n", flush=True)
     network = before.description().network
     if network is None:

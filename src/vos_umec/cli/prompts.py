@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from vos_umec.constants import IGNORE
 from vos_umec.errors import ConfigError, MaskError
@@ -109,7 +110,8 @@ def read_prompts(
     given: list[GivenMask] = []
     for word in masks:
         where, path = _split(word)
-        images = read_shapes(path) if path.suffix.lower() == ".json" else [read_label_image(path, reading)]
+        is_json = path.suffix.lower() == ".json"
+        images = read_shapes(path) if is_json else [_picture(path, video, source.size, reading)]
         for image in images:
             several = len(masks) + len(objects) + len(images) > 2
             index = _index(names, path, where or None, frame, image.frame, several)
@@ -118,7 +120,7 @@ def read_prompts(
         number, path = _split(word)
         if number and not (number.isdigit() and 0 < int(number) <= MOST_OBJECTS):
             raise ConfigError(f"--object {word}: expected ID=FILE with an id of 1 to {MOST_OBJECTS}")
-        image = _one_object(read_label_image(path, reading), int(number or place), path)
+        image = _one_object(_picture(path, video, source.size, reading), int(number or place), path)
         given.append(GivenMask(path, _index(names, path, None, frame, None, True), image))
     given = [_fitted(one, video, source.size, reading) for one in given]
     labels, called = _merged(given)
@@ -169,16 +171,34 @@ def _one_object(image: LabelImage, number: int, path: Path) -> LabelImage:
     return replace(image, labels=labels, names={number: path.name})
 
 
+def _require_size(path: Path, shape: tuple[int, ...], video: Path, size: tuple[int, int], resized: bool) -> None:
+    """Raise a MaskError if a mask of `shape` (H, W) fits no video of `size`."""
+    if shape == size:
+        return
+    found = f"{path} has {shape} pixels (H, W), {video} has {size}"
+    if shape == size[::-1]:
+        raise MaskError(f"{found}: it is turned by a quarter; turn it as the video is displayed")
+    if not resized:
+        raise MaskError(f"{found}; give the mask at the video's size, or --resize_mask if it shows the whole frame")
+
+
+def _picture(path: Path, video: Path, size: tuple[int, int], reading: MaskReading) -> LabelImage:
+    """Read a picture; a wrong size is told before anything that its pixels may mean."""
+    try:
+        with Image.open(path) as image:
+            shape = image.size[::-1]
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return read_label_image(path, reading)  # which says why
+    _require_size(path, shape, video, size, reading.resize_mask)
+    return read_label_image(path, reading)
+
+
 def _fitted(one: GivenMask, video: Path, size: tuple[int, int], reading: MaskReading) -> GivenMask:
     """A mask of the video's size."""
     shape = one.image.labels.shape
+    _require_size(one.path, shape, video, size, reading.resize_mask)
     if shape == size:
         return one
-    found = f"{one.path} has {shape} pixels (H, W), {video} has {size}"
-    if shape == size[::-1] and shape[0] != shape[1]:
-        raise MaskError(f"{found}: it is turned by a quarter; turn it as the video is displayed")
-    if not reading.resize_mask:
-        raise MaskError(f"{found}; give the mask at the video's size, or --resize_mask if it shows the whole frame")
     if abs(shape[0] * size[1] - shape[1] * size[0]) > 2 * max(*shape, *size):
         log.warning("%s has other proportions than the video, and is stretched", one.path)
     return replace(one, image=replace(one.image, labels=_resized(one.image.labels, size)))
@@ -204,6 +224,7 @@ def _merged(given: Sequence[GivenMask]) -> tuple[dict[int, np.ndarray], dict[int
     for one in given:
         image, found = one.image.labels, one.image.objects()
         again = seen[one.index] & set(found)
+        several = sum(other.index == one.index for other in given) > 1
         if again and len(found) == 1:
             label = _FILE + len(seen[one.index])
             image, found = np.where(image > 0, label, image), [label]
@@ -214,7 +235,7 @@ def _merged(given: Sequence[GivenMask]) -> tuple[dict[int, np.ndarray], dict[int
                 "give each object once"
             )
         else:
-            called |= one.image.names
+            called |= {found[0]: one.path.name} if several and len(found) == 1 else one.image.names
         for note in one.image.notes:
             log.warning("%s: %s", one.path, note)
         before = labels.get(one.index)

@@ -87,7 +87,7 @@ def read_label_image(path: Path, reading: MaskReading | None = None) -> LabelIma
     if not objects:
         raise MaskError(f"{path} shows no object; mark each object with an id of 1 to 254")
     if len(objects) == 1 and objects[0] in (255, 65535, _WHITE):
-        labels, objects, names = np.where(labels > 0, 1, labels), [1], {1: "white"}
+        labels, objects, names = np.where(labels > 0, 1, labels), [1], {}
     names |= {label: color_name(label) for label in objects if label >= COLOR}
     return LabelImage(labels, names)
 

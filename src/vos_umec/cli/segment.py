@@ -9,8 +9,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
-
 from vos_umec.cli.shared import SEGMENTER, nested_readout, read_prompt
 from vos_umec.device import pick_device
 from vos_umec.errors import ConfigError, DataError
@@ -19,6 +17,7 @@ from vos_umec.io.masks import write_mask
 from vos_umec.io.pipeline import WriteBehind, read_ahead
 from vos_umec.io.source import open_source
 from vos_umec.io.video_writer import VideoWriter
+from vos_umec.progress import progress
 from vos_umec.shipped import SHIPPED
 from vos_umec.viz.overlays import overlay
 
@@ -60,7 +59,7 @@ def run(
         log.warning("%d masks in %s belong to no frame of this video; they stay", len(others), out / "masks")
     try:
         with VideoWriter(out / "overlay.mp4", source.fps) as movie, WriteBehind() as writer:
-            for index, pixels in track(read_ahead(source), total=len(source), description="segmenting"):
+            for index, pixels in progress(read_ahead(source), "segmenting", len(source)):
                 ids = segmenter.step(pixels, prompt if index == frame else None)
                 writer.put(write_mask, out / "masks" / f"{names[index]}.png", ids)
                 writer.put(lambda pixels, ids: movie.write(overlay(pixels, ids)), pixels, ids)

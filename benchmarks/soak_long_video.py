@@ -62,7 +62,7 @@ def _scene(t: int, objects: int, hidden: bool = False) -> tuple[np.ndarray, np.n
             continue
         y, x = 4 * (i // 10) % 28, (5 * (i % 10) + abs(t % 16 - 8)) % 44
         ids[y : y + 4, x : x + 4] = i + 1
-    frame = np.stack([ids * 5, ids * 37 % 256, 255 - ids], axis=2).astype(np.uint8)
+    frame = np.stack([ids * 5, ids * 37, 255 - ids], axis=2)
     return frame, ids
 
 
@@ -104,7 +104,7 @@ def _long(part: str, rng: np.random.Generator, frames: int, seconds: float, corr
     lost += sum(failed)
     figures = (
         f"{len(times)} frames, {done} corrections, {first:.0f} MiB, growth {100 * growth:.1f} %, "
-        f"{1000 * early:.1f} to {1000 * late:.1f} ms a frame, {segmenter.memory.permanent} permanent of {bound} at most"
+        f"{1000 * early:.1f} to {1000 * late:.1f} ms a frame, {segmenter.memory.permanent} permanent (most {bound})"
     )
     return Row(part, len(times), len(times) - lost, lost, figures)
 

@@ -62,7 +62,7 @@ def _write_videos(root: Path, seed: int) -> Path:
     return root
 
 
-# --- the same results ------------------------------------------------------------------------------------------------
+# --- the same results --------------------------------------------------------------------------------------------
 
 
 def _worker() -> None:
@@ -124,7 +124,7 @@ def _same_results(videos: Path, folder: Path, world: int) -> Row:
     )
 
 
-# --- trainings -------------------------------------------------------------------------------------------------------
+# --- trainings ---------------------------------------------------------------------------------------------------
 
 
 def _environment() -> dict[str, str]:
@@ -133,8 +133,9 @@ def _environment() -> dict[str, str]:
 
 def _fit(videos: Path, folder: Path, *more: str) -> list[str]:
     return [
-        sys.executable, "-m", "vos_umec.cli.main", "fit", "--config=configs/two_cores.yaml", f"--data.root={videos}",
-        "--data.clip_length=3", "--data.gap=1", "--data.short_side=40", "--data.crop=32", "--data.batch_size=1",
+        sys.executable, "-m", "vos_umec.cli.main", "fit", "--config=configs/two_cores.yaml",
+        f"--data.root={videos}", "--data.clip_length=3", "--data.gap=1",
+        "--data.short_side=40", "--data.crop=32", "--data.batch_size=1",
         "--data.num_workers=0", "--model.network=tiny", "--model.segmentation.queries=2",
         "--model.evaluation.segmenter={}", "--trainer.accelerator=cpu", f"--trainer.logger.save_dir={folder}",
         "--trainer.enable_progress_bar=false", "--refresh.pictures=0", "--refresh.frames_per_video=4",

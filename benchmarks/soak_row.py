@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """What one part of the soak found: faults injected, those that were survived, those that were not, and figures."""
+    """What one part of the soak found: faults injected, those survived, those lost, and further figures."""
 
     part: str
     injected: int

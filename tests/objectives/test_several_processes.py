@@ -24,7 +24,7 @@ from vos_umec.objectives.segmentation import segmentation_loss
 from vos_umec.transforms.geometric import GeometricTransform
 
 CLIPS = 4
-COLORS = torch.tensor([[40.0, -30.0], [-50.0, 60.0], [0.0, 0.0], [70.0, 70.0]]).repeat(4, 1)
+COLORS = 0.02 * torch.randn(16, 2, generator=torch.Generator().manual_seed(0)) + torch.tensor([0.008, 0.064])
 
 
 class Corresponding(nn.Module):
@@ -138,7 +138,7 @@ def work(rank: int, folder: str) -> None:
 def test_two_and_four_processes_learn_what_one_learns_from_all_clips(run_processes, tmp_path):
     run_processes(work, (str(tmp_path),), 4)
     expected = results()
-    assert all(loss > 0.1 and all(g.abs().max() > 0 for g in grads) for loss, *grads in expected.values())
+    assert all(loss > 0.01 and all(g.abs().max() > 0 for g in grads) for loss, *grads in expected.values())
     for world in (2, 4):
         for rank in range(world):
             found = torch.load(tmp_path / f"{world}_{rank}.pt")

@@ -35,6 +35,23 @@ def test_what_a_benchmark_measures_is_where_it_looks_for_it(load, name):
     load(name)
 
 
+@pytest.mark.slow
+def test_a_short_soak_of_long_video_loses_nothing(load, tmp_path):
+    load("soak_row")
+    rows = load("soak_long_video").run(seed=1, minutes=0.1, folder=tmp_path)
+    assert len(rows) == 6
+    assert not [row for row in rows if row.lost or row.survived != row.injected], rows
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # eleven processes import torch, on a machine that may be busy
+def test_a_short_soak_of_processes_loses_nothing(load, tmp_path):
+    load("soak_row")
+    rows = load("soak_processes").run(seed=1, minutes=0.1, folder=tmp_path)
+    assert len(rows) == 4
+    assert not [row for row in rows if row.lost or row.survived != row.injected], rows
+
+
 def test_ways_run_in_turn_and_are_checked(load):
     harness, calls = load("harness"), []
     ways = {"ours": lambda: calls.append("a") or 1, "plain": lambda: calls.append("b") or time.sleep(0.01) or 1}

@@ -1,11 +1,12 @@
 """Which device to use, what it multiplies in, and how tensors get there, without Lightning."""
 
+import re
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vos_umec.errors import ConfigError
+from vos_umec.errors import ConfigError, first_sentence
 
 
 def multiplies_bf16(device: torch.device | str) -> bool:
@@ -31,11 +32,11 @@ def multiplies_bf16(device: torch.device | str) -> bool:
     return False
 
 
-def pick_device(name: str = "auto") -> torch.device:
+def pick_device(name: str | torch.device = "auto") -> torch.device:
     """The device of a name; "auto" takes CUDA, else MPS, else the CPU.
 
     Args:
-        name: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        name: "auto", "cpu", "cuda", "cuda:1" or "mps", or a device of torch.
 
     Raises:
         ConfigError: If there is no such device here.
@@ -44,14 +45,28 @@ def pick_device(name: str = "auto") -> torch.device:
         >>> pick_device("cpu")
         device(type='cpu')
     """
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    mps = torch.backends.mps.is_available()
     if name == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        return torch.device(kind)
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    kind, colon, place = str(name).partition(":")
+    found = {"cpu": 1, "cuda": cuda, "mps": int(mps)}  # how many there are
+    if kind not in found or (colon and not re.fullmatch("[0-9]+", place)):
+        raise ConfigError(f"there is no device '{name}'; give auto, cpu, cuda, cuda:1 or mps")
+    here = ["cpu", *(f"cuda:{n}" for n in range(cuda)), *["mps"] * mps]
+    if int(place or 0) >= found[kind]:
+        why = ""
+        if kind == "cuda" and not torch.backends.cuda.is_built():
+            why = f", and torch {torch.__version__} is built without CUDA"
+        raise ConfigError(f"this machine has no device '{name}'{why}; those it has: auto, {', '.join(here)}")
     try:
-        torch.empty(0, device=name)
-        return torch.device(name)
-    except (RuntimeError, AssertionError) as error:  # torch raises the latter where it is built without CUDA
-        raise ConfigError(f"device '{name}' cannot be used here: {str(error).splitlines()[0]}") from error
+        torch.empty(0, device=str(name))
+    except RuntimeError as error:  # it is there, and its driver or its memory is not ready
+        raise ConfigError(
+            f"device '{name}' cannot be used now ({first_sentence(error)}); those of this machine: auto, "
+            f"{', '.join(here)}"
+        ) from error
+    return torch.device(name)
 
 
 def send(x: Tensor, device: torch.device) -> Tensor:

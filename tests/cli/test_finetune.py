@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from pytorch_lightning import Trainer
 from safetensors.torch import load_file
 
 from vos_umec import SyntheticVOS, UMECModule
 from vos_umec.cli.main import main
+from vos_umec.cli.shared import save_comparison
 from vos_umec.io.masks import read_mask, write_mask
 from vos_umec.io.video_writer import VideoWriter
 from vos_umec.models.model_file import read_card, write_model
@@ -66,6 +68,34 @@ def test_v_and_d_learn_on_a_clip_that_is_shown_before_and_after(clip, start, tmp
     assert str(model) in capsys.readouterr().out
     segmented = ["segment", str(clip.path), "--mask", str(clip.annotations[0]), "--checkpoint", str(model)]
     assert main([*segmented, "--out", str(tmp_path / "masks")]) == 0
+
+
+class Counting:
+    """A segmenter that finds nothing, and counts."""
+
+    def __init__(self):
+        self.steps = []
+
+    def step(self, frame, mask=None):
+        self.steps.append(mask is not None)
+        return np.zeros(frame.shape[:2], np.uint8)
+
+
+@pytest.mark.parametrize(("seconds", "frames"), [(0, 2), (1000, 6)])
+def test_the_picture_is_made_of_the_frames_that_there_is_time_for(seconds, frames, clip, tmp_path):
+    before, after = Counting(), Counting()
+    prompts = {0: np.ones((48, 64), np.uint8)}
+    save_comparison(tmp_path / "p.png", clip.source(), prompts, {"a": before, "b": after}, seconds=seconds)
+    assert before.steps == after.steps == [True] + (frames - 1) * [False]
+    with Image.open(tmp_path / "p.png") as picture:
+        cell = (1600 - 4 * (frames + 1)) // frames
+        assert picture.size == (1600, 2 * round(300 * cell / 400) + 12)
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", ".inf", ".nan"])
+def test_minutes_that_cannot_be_are_refused_before_anything_is_read(minutes, capsys):
+    assert main(["finetune", "no.mp4", "--out", "no", "--minutes", minutes]) == 1
+    assert "--minutes is" in capsys.readouterr().err
 
 
 def test_a_wrong_mask_shows_before_the_minutes_are_spent(clip, start, tmp_path, capsys):

@@ -89,6 +89,43 @@ def test_a_prompt_that_a_later_one_replaced_leaves_with_the_other_objects_of_its
     assert (memory.keys[:, 0, 0, 0].tolist(), memory.known.tolist()) == ([1], [[True]])
 
 
+def corrected(memory, t, k):
+    """Frame t corrects object k of 3."""
+    memory.forget([k])
+    row = torch.full((1, 1, 1), float(t))
+    memory.add(row, row.expand(1, 1, 3), None, prompted=[k])
+
+
+@pytest.mark.parametrize("corrections", [0, 4])
+def test_of_two_hundred_corrections_the_oldest_go_first_and_the_first_frame_stays(corrections):
+    memory = ReferenceMemory(references=2, corrections=corrections)
+    memory.add(torch.zeros(1, 1, 1), torch.zeros(1, 1, 3), None, prompted=[0, 1, 2])
+    for t in range(1, 201):
+        memory.add(torch.full((1, 1, 1), 1000.0 + t), torch.zeros(1, 1, 3), None)
+        corrected(memory, t, t % 2)  # of object 2 there is the first frame alone
+        assert memory.permanent <= 1 + 3 + corrections
+    frames = memory.keys.flatten().tolist()
+    assert frames[: memory.permanent] == [0, *range(199 - corrections, 201)]
+    assert sorted(frames[memory.permanent :]) == [1199, 1200]
+    assert memory.known[0].tolist() == [False, False, True]
+    assert memory.known[memory.permanent - 2 : memory.permanent, :2].tolist() == [[False, True], [True, True]]
+
+
+def test_a_reference_that_no_object_knows_is_dropped_at_once():
+    memory = ReferenceMemory(references=2, corrections=10)
+    for t in range(5):
+        memory.forget([0])
+        memory.add(torch.full((1, 1, 1), float(t)), torch.zeros(1, 1, 1), None, prompted=[0])
+    assert memory.keys.flatten().tolist() == [0, 4]
+
+
+def test_the_only_prompts_of_many_objects_all_stay():
+    memory = ReferenceMemory(references=0, corrections=0)
+    for k in range(30):
+        memory.add(torch.full((1, 1, 1), float(k)), torch.zeros(1, 1, k + 1), None, prompted=[k])
+    assert memory.permanent == 30
+
+
 def remember(memory, K, prompted=()):
     key = F.normalize(torch.randn(h, w, D), dim=-1)
     memory.add(key, torch.rand(h, w, K) / K, torch.randn(h, w, K, Dv), prompted)

@@ -55,7 +55,7 @@ def test_key_frames_come_at_least_every_gop(tmp_path, picture, gop) -> None:
     assert np.diff([*keys, 50]).max() <= gop
 
 
-@pytest.mark.parametrize("fps", [1, 24, 23.976, 29.97, 59.94, 0.5, 12.345])
+@pytest.mark.parametrize("fps", [1, 24, 23.976, 29.97, 59.94, 0.5, 12.345, 2000, 90_000])
 def test_rates(tmp_path, fps) -> None:
     write(tmp_path / "clip.mp4", [np.zeros((16, 16, 3), np.uint8)] * 9, fps=fps)
     assert open_source(tmp_path / "clip.mp4").fps == pytest.approx(fps, rel=1e-3)
@@ -88,6 +88,7 @@ def test_a_block_that_fails_leaves_the_old_file(tmp_path, picture) -> None:
     ("settings", "words"),
     [
         ({"fps": 0}, "fps is 0"),
+        ({"fps": 1e-4}, "fps is 0.0001"),
         ({"fps": float("nan")}, "fps is nan"),
         ({"fps": float("inf")}, "fps is inf"),
         ({"gop": 0}, "gop is 0"),

@@ -1,4 +1,4 @@
-"""The score of two processes is that of one: repeats dropped, idle processes and uneven states allowed."""
+"""The score of two or four processes is that of one: repeats dropped, idle processes and uneven states allowed."""
 
 import json
 from pathlib import Path
@@ -25,40 +25,47 @@ def results(metric: DavisScore) -> dict:
 
 
 def work(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    for world in (2, 4):
+        if rank < world:
+            score(rank, world, folder)
+
+
+def score(rank: int, world: int, folder: str) -> None:
+    dist.init_process_group("gloo", f"file://{folder}/rendezvous_{world}", rank=rank, world_size=world)
     found = {}
     for name, shards in SHARDS.items():
         metric = DavisScore()
-        for seed in shards[rank]:
+        for seed in [*shards, [], []][rank]:  # of four processes two have nothing
             add(metric, seed)
         found[name] = results(metric)
         found[f"{name}, again"] = results(metric)
-        add(metric, 7 + rank)  # its own rows only must be left after a sync
+        add(metric, 7 + rank % 2)  # its own rows only must be left after a sync
         found[f"{name}, more"] = results(metric)
         with metric.sync_context():
             found[f"{name}, in a sync"] = {"rows": metric.rows()}
-    Path(folder, f"{rank}.json").write_text(json.dumps(found))
+    Path(folder, f"{world}_{rank}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)  # two processes import torch, on a machine that may be busy
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_two_processes_score_like_one(run_processes, tmp_path):
-    run_processes(work, (str(tmp_path),), 2)
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+def test_two_and_four_processes_score_like_one(run_processes, tmp_path):
+    run_processes(work, (str(tmp_path),), 4)
+    every = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*.json"))]
+    assert len(every) == 2 + 4
     for name, shards in SHARDS.items():
         alone = DavisScore()
         for seed in sorted({seed for shard in shards for seed in shard}):
             add(alone, seed)
         expected = results(alone)
-        for found in (first, second):
+        for found in every:
             # repr: NaN of the empty case equals itself
             assert repr(found[name]) == repr(expected)
             assert repr(found[f"{name}, again"]) == repr(expected)
         add(alone, 7)
         add(alone, 8)
         expected = results(alone)
-        for found in (first, second):
+        for found in every:
             assert found[f"{name}, more"] == expected
             assert found[f"{name}, in a sync"]["rows"] == expected["rows"]

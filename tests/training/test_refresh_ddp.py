@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from refresh_toys import FRAMES, Toy, contents, fit, make, write_videos
 
 from vos_umec.clustering.video import cluster_video, frame_window, video_seed
@@ -21,19 +21,39 @@ def videos(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_same_masks_as_one(videos, tmp_path):
-    # Before the first step, so that both runs cluster with the same weights.
-    for processes in (1, 2):
+def test_two_and_four_processes_make_the_same_masks_as_one(videos, tmp_path):
+    # Before the first step, so that all runs cluster with the same weights. Of four one has no video.
+    for processes in (1, 2, 4):
         strategy = "ddp_spawn" if processes > 1 else "auto"
         folder, module = tmp_path / str(processes), Toy()
         fit(
             videos, folder, make(warmup_epochs=0, every_n_epochs=0), 1, module, devices=processes, strategy=strategy
         )
-    one, two = contents(tmp_path / "1" / "store"), contents(tmp_path / "2" / "store")
-    assert len(one) == len(two) == 3
-    assert all((one[name] == two[name]).all() for name in one)
-    health = [PseudoMaskStore(tmp_path / n / "store").manifest["health"] for n in ("1", "2")]
-    assert health[0] == pytest.approx(health[1])
+    one, *others = (contents(tmp_path / n / "store") for n in "124")
+    for several in others:
+        assert len(one) == len(several) == 3
+        assert all((one[name] == several[name]).all() for name in one)
+    health = [PseudoMaskStore(tmp_path / n / "store").manifest["health"] for n in "124"]
+    assert health[0] == pytest.approx(health[1]) == pytest.approx(health[2])
+
+
+class Poisoning(Callback):
+    """Spoils a video after it was indexed, so that reading it fails on the rank whose it is."""
+
+    def setup(self, trainer, pl_module, stage):
+        if trainer.is_global_zero:
+            for path in (Path(trainer.datamodule.root) / "b").iterdir():
+                path.write_bytes(b"poison")
+
+
+@pytest.mark.slow
+def test_a_poisoned_video_is_skipped_by_the_rank_whose_it_is(tmp_path):
+    videos = write_videos(tmp_path / "videos")
+    scan(videos)
+    fit(videos, tmp_path, make(warmup_epochs=0, every_n_epochs=1), epochs=2, first=[Poisoning()], clips=4,
+        devices=2, strategy="ddp_spawn")  # fmt: skip
+    assert sorted(contents(tmp_path / "store")) == ["a", "deep/c d é"]
+    assert PseudoMaskStore(tmp_path / "store").generation == 2  # both ranks came to the second refresh
 
 
 @pytest.mark.slow

@@ -19,18 +19,22 @@ from vos_umec.errors import ConfigError
 from vos_umec.training.several_ranks import prepare_strategy
 
 PROGRAM = """
-import os, sys, time
+import os, signal, sys, time
 import torch
 from pytorch_lightning import LightningDataModule, Trainer
 from vos_umec import UMECModule
+from vos_umec.training import several_ranks
 
 place, failing = sys.argv[1], int(sys.argv[2])
+several_ranks.SILENCE = 10
 rank = int(os.environ["NODE_RANK"])
 
 
 def come_to(here):
     if here != place:
         return
+    if rank == failing and len(sys.argv) > 3:
+        os.kill(os.getpid(), signal.SIGKILL)
     if rank == failing:
         raise OSError("no space left. Really none.")
     time.sleep(1000)  # as a collective operation waits
@@ -96,6 +100,14 @@ def test_a_rank_that_fails_ends_the_others_within_a_minute(place, failing, tmp_p
     for output in outputs:  # one line on each node
         assert output.count(f"rank {failing} of 2 failed with OSError: no space left; ") == 1
     assert "Traceback" not in outputs[1 - failing]
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_ends_the_others_too(tmp_path):
+    statuses, outputs, apart = run_two(tmp_path, "step", "1", "killed")
+    assert statuses == [1, -9], outputs
+    assert apart < 60
+    assert outputs[0].count("rank 1 of 2 died: no sign of life for 10 seconds; this rank ends as well") == 1
 
 
 @pytest.mark.slow

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.progress import track
 
 from vos_umec.clustering.segments import SpaceTimeClusterer
 from vos_umec.clustering.video import cluster_video, frame_window, video_seed
@@ -26,7 +25,9 @@ from vos_umec.inference.load import load_network
 from vos_umec.io.frames import Frame
 from vos_umec.io.masks import read_mask, write_mask
 from vos_umec.io.source import open_source
+from vos_umec.progress import progress
 from vos_umec.shipped import SHIPPED
+from vos_umec.viz.by_product import by_product
 from vos_umec.viz.segments import segment_sheet
 from vos_umec.viz.sheets import contact_sheet, save_picture
 
@@ -63,17 +64,17 @@ def run(
         **settings: Arguments of `SpaceTimeClusterer`.
     """
     clusterer = SpaceTimeClusterer(**settings)
+    place = pick_device(device)
     if videos.is_dir():
         openers = {entry.id: entry.source for entry in scan(videos)}
     else:
         video = open_source(videos)
         openers = {videos.name: lambda: video}
-    place = pick_device(device)
     encoder = load_network(checkpoint or SHIPPED).encoder.to(place)
     sheets: dict[str, Frame] = {}
     covered: dict[str, float] = {}
     done = 0
-    for name, opener in track(openers.items(), description="clustering", transient=True):
+    for name, opener in progress(openers.items(), "clustering", len(openers)):
         seed = video_seed(name, refresh=draw)
         try:
             source = opener()
@@ -93,13 +94,16 @@ def run(
         done += 1
     if not done:
         raise DataError(f"none of the {len(openers)} videos in {videos} could be clustered; see the warnings")
-    picture = out / "contact_sheet.png"
-    save_picture(picture, contact_sheet([[sheet] for sheet in sheets.values()], labels=[[name] for name in sheets]))
+    picture, shown = out / "contact_sheet.png", ""
+    with by_product(picture):
+        sheet = contact_sheet([[sheet] for sheet in sheets.values()], labels=[[name] for name in sheets])
+        save_picture(picture, sheet)
+        shown = f", a picture of them in {picture}"
     for name, iou in covered.items():
         print(f"{name}: {100 * iou:.1f} % IoU of its best union of segments")
     if covered:
         print(f"mean over {len(covered)} objects: {100 * sum(covered.values()) / len(covered):.1f} %")
-    print(f"segments of {done} videos in {out}, a picture of them in {picture}")
+    print(f"segments of {done} videos in {out}{shown}")
 
 
 def covered_objects(segments: NDArray[np.integer], annotations: Sequence[Path]) -> dict[int, float]:

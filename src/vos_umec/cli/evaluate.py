@@ -12,14 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-from rich.progress import track
-
 from vos_umec.data.sequences import read_names
 from vos_umec.errors import ConfigError
 from vos_umec.io.atomic import atomic_path
 from vos_umec.io.container import available_cores
 from vos_umec.metrics.results import evaluate, print_table
+from vos_umec.progress import progress
 
 
 def run(
@@ -46,8 +44,6 @@ def run(
             the videos to score show.
         json: Also write the figures to this file, as fractions.
     """
-    console = Console(stderr=True)
-    hidden = not console.is_terminal
     scores = evaluate(
         results,
         root,
@@ -56,7 +52,7 @@ def run(
         videos=None if videos is None else read_names(videos),
         unseen=None if unseen is None else read_names(unseen),
         workers=available_cores() if workers is None else workers,
-        progress=partial(track, description="scoring", console=console, transient=True, disable=hidden),
+        progress=partial(progress, what="scoring"),
     )
     print_table(scores.table())
     if json is not None:

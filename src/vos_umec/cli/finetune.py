@@ -6,6 +6,7 @@ Example:
 """
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from vos_umec.io.label_file import MaskReading
 from vos_umec.shipped import SHIPPED
 
 SETTINGS = {"how to read a mask, where it leaves that open": (MaskReading,)}
+_PICTURE = 0.2  # of the minutes
 
 
 def run(
@@ -33,7 +35,8 @@ def run(
     Args:
         videos: A video, a folder of frames, or a folder of either.
         out: Folder for finetuned.safetensors and the files of the run.
-        minutes: Time of the training.
+        minutes: Time of the training. With MASK a fifth of it is for the picture, which shows as many frames as
+            are segmented by then.
         checkpoint: A .ckpt or .safetensors file to start from; without it, the model that comes with vos_umec.
         mask: A mask as FILE or FRAME=FILE, as `segment` takes it, of VIDEOS, which is then one video: also write
             before_and_after.png.
@@ -41,6 +44,8 @@ def run(
         seed: Seed of the training.
         **settings: Arguments of `MaskReading`.
     """
+    if not 0 < minutes < math.inf:
+        raise ConfigError(f"--minutes is {minutes:g}; expected a number above 0")
     from vos_umec.cli.prompts import read_prompts, split_reading
     from vos_umec.cli.shared import save_comparison
     from vos_umec.cli.trainer import run_cli
@@ -49,6 +54,7 @@ def run(
     from vos_umec.models.factory import NetworkSettings
     from vos_umec.models.model_file import write_model
     from vos_umec.training.checkpoint import load_module
+    from vos_umec.viz.by_product import by_product
 
     start = checkpoint or SHIPPED
     before = load_module(start)
@@ -76,7 +82,7 @@ def run(
             f"--model.init_from={start}",
             f"--data.root={_folder(videos, out)}",
             f"--trainer.logger.save_dir={out}",
-            f"--budget.minutes={minutes}",
+            f"--budget.minutes={minutes if mask is None else (1 - _PICTURE) * minutes}",
             f"--seed_everything={seed}",
         ]
     )
@@ -89,8 +95,9 @@ def run(
             label: VideoSegmenter.from_protocol(module.network.eval(), **(before.evaluation.segmenter or {}))
             for label, module in (("before", before), ("after", cli.model))
         }
-        save_comparison(picture, source, prompts.masks, segmenters)
-        print(f"look at {picture}")
+        with by_product(picture):
+            save_comparison(picture, source, prompts.masks, segmenters, seconds=60 * _PICTURE * minutes)
+            print(f"look at {picture}")
     else:
         print(f"look at the pseudo masks in {cli.datamodule.store.root / 'pictures'}")
     print(f"{model} is the new model; give it to the other commands as --checkpoint")

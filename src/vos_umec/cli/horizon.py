@@ -10,12 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-from rich.progress import track
-
 from vos_umec.io.atomic import atomic_path
 from vos_umec.metrics.horizon import HORIZONS
 from vos_umec.metrics.results import print_table
+from vos_umec.progress import progress
 from vos_umec.shipped import SHIPPED
 
 
@@ -56,6 +54,7 @@ def run(
     from vos_umec.training.evaluation import PROPAGATION, WHOLE
     from vos_umec.training.horizon import measure_horizons
 
+    place = pick_device(device)
     if dataset == "davis17":
         sequences = davis_sequences(root, split or "val")
     else:
@@ -67,14 +66,13 @@ def run(
     segmenters = {PROPAGATION: {**common, "rounds": 0}}
     for name, own in (segmenter or {WHOLE: {}}).items():
         segmenters[name] = change_settings({} if "protocol" in own else common, own)
-    console = Console(stderr=True)
     scores = measure_horizons(
-        network.to(pick_device(device)),
+        network.to(place),
         sequences,
         segmenters,
         HORIZONS if horizons is None else horizons,
         starts,
-        partial(track, description="measuring", console=console, disable=not console.is_terminal),
+        partial(progress, what="measuring"),
     )
     print_table(scores.table())
     if out is not None:

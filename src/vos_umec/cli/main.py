@@ -1,6 +1,7 @@
 """`vos-umec`: one program to train, segment and score. Its help, and what needs no network, start without torch."""
 
 import importlib
+import io
 import logging
 import os
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from vos_umec.cli.parsing import command_parser, plain_words
 from vos_umec.errors import ConfigError, VosUmecError
+from vos_umec.progress import phase
 
 COMMANDS = {
     "train on unlabelled video": {
@@ -51,12 +53,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("vos_umec").setLevel(logging.INFO)
+    for stream in (sys.stdout, sys.stderr):  # a name that the console cannot show must not stop the work
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.path.append(str(Path.cwd()))  # so that class_path finds the user's own modules; last, so that it hides none
     try:
         return run(words)
     except VosUmecError as error:
         print(f"vos-umec: error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader of our output has enough, as `| head`; what was to be written is
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         print(f"vos-umec: error: {error}; check that the place exists and has space left", file=sys.stderr)
         return 1
@@ -73,16 +81,22 @@ def run(words: Sequence[str]) -> int:
         return 0 if name else 2
     if name == "--version":
         print(f"vos-umec {version('vos-umec')}")
-    elif name in TRAINER_COMMANDS:
-        importlib.import_module("vos_umec.cli.trainer").run(words)
     elif any(name in commands for commands in COMMANDS.values()):
-        command = importlib.import_module(f"vos_umec.cli.{name}")
-        given = command_parser(name, command).parse_args(plain_words(command, words[1:]), defaults=False)
-        command.run(**given.as_dict())
+        with phase(f"{name} is at work"):
+            _run_command(name, words)
     else:
         known = ", ".join(command for commands in COMMANDS.values() for command in commands)
         raise ConfigError(f"unknown command {name}; the commands are {known}")
     return 0
+
+
+def _run_command(name: str, words: Sequence[str]) -> None:
+    if name in TRAINER_COMMANDS:
+        importlib.import_module("vos_umec.cli.trainer").run(words)
+        return
+    command = importlib.import_module(f"vos_umec.cli.{name}")
+    given = command_parser(name, command).parse_args(plain_words(command, words[1:]), defaults=False)
+    command.run(**given.as_dict())
 
 
 def lightning() -> int:

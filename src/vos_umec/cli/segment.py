@@ -11,8 +11,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
-
 from vos_umec.cli.outputs import Outputs
 from vos_umec.cli.prompts import READING, Prompts, read_prompts, split_reading
 from vos_umec.cli.shared import SEGMENTER, nested_readout
@@ -24,6 +22,7 @@ from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.inference.video import walk
 from vos_umec.io.pipeline import WriteBehind
 from vos_umec.io.source import FrameSource, open_source
+from vos_umec.progress import progress
 from vos_umec.shipped import SHIPPED
 
 log = logging.getLogger(__name__)
@@ -95,7 +94,7 @@ def run(
             steps = walk(segmenter, source, prompts.masks, backward, done=done, return_probabilities=soft)
             left = outputs.frames - done
             try:
-                for index, pixels, found, probabilities in track(steps, total=left, description="segmenting"):
+                for index, pixels, found, probabilities in progress(steps, "segmenting", left):
                     writer.put(outputs.write, index, found, segmenter.ids, probabilities)
                     writer.put(movie.write, index, pixels, found)
                     done += 1

@@ -1,18 +1,26 @@
 """What several commands share: settings of a segmenter, the mask of a user, a picture that compares segmenters."""
 
+import logging
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
 
 from vos_umec.inference.segmenter import VideoSegmenter
+from vos_umec.io.frames import Frame, resize_frame
 from vos_umec.io.masks import read_mask
+from vos_umec.io.pipeline import read_ahead
 from vos_umec.io.source import FrameSource
 from vos_umec.matching.readout import Readout
+from vos_umec.progress import progress
 from vos_umec.viz.overlays import overlay
 from vos_umec.viz.sheets import contact_sheet, save_picture
+
+log = logging.getLogger(__name__)
 
 SEGMENTER = {
     "how to segment (what is not given is as the model was validated, else the default)": (
@@ -37,21 +45,41 @@ def nested_readout(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "readout": readout} if readout else settings
 
 
+_PICTURED, _WIDTH = 6, 400
+"""Frames that a comparison shows, and their width in pixels."""
+
+
 def save_comparison(
     path: Path,
     source: FrameSource,
     prompts: Mapping[int, np.ndarray | Path],
     segmenters: Mapping[str, VideoSegmenter],
     truth: Mapping[int, Path] | None = None,
+    seconds: float = math.inf,
 ) -> None:
     """Write a picture of six frames of a video: first its `truth`, if any, then a row for each new segmenter.
 
-    `prompts` and `truth` are masks by frame index; `segmenters` are named by the label of their row.
+    `prompts` and `truth` are masks by frame index; `segmenters` are named by the label of their row. After
+    `seconds` the picture is made of the frames that are segmented by then, two at least.
     """
-    shown = sorted({round(i * (len(source) - 1) / 5) for i in range(6)})
-    rows = {} if truth is None else {"truth": [read_mask(truth[i]) for i in shown]}
-    for label, segmenter in segmenters.items():
-        rows[label] = [ids for i, ids in segmenter.segment(source, prompts) if i in shown]
-    frames = source.read(shown)
-    pictures = [[overlay(frame, ids) for frame, ids in zip(frames, row, strict=True)] for row in rows.values()]
-    save_picture(path, contact_sheet(pictures, labels=[[label] * len(shown) for label in rows]))
+    first, every, start = min(prompts), 1, monotonic()
+    kept: list[list[Frame]] = []  # small pictures of a frame, one a row: of `every` so many frames
+    for index, frame in progress(read_ahead(source), f"segmenting for {path.name}"):
+        if index < first:
+            continue
+        prompt = prompts.get(index)
+        mask = read_mask(prompt) if isinstance(prompt, Path) else prompt
+        found = [segmenter.step(frame, mask) for segmenter in segmenters.values()]
+        if (index - first) % every == 0:
+            masks = [*([] if truth is None else [read_mask(truth[index])]), *found]
+            size = (max(1, round(frame.shape[0] * _WIDTH / frame.shape[1])), _WIDTH)
+            kept.append([resize_frame(overlay(frame, ids), size) for ids in masks])
+        if len(kept) > 8 * _PICTURED:  # few are needed, and it is not known yet which
+            kept, every = kept[::2], 2 * every
+        if index > first and monotonic() - start > seconds and index + 1 < len(source):
+            log.info("%s shows the first %d of %d frames: its time is over", path.name, index + 1, len(source))
+            break
+    places = sorted({round(i * (len(kept) - 1) / (_PICTURED - 1)) for i in range(_PICTURED)})
+    labels = [*([] if truth is None else ["truth"]), *segmenters]
+    pictures = [[kept[place][row] for place in places] for row in range(len(labels))]
+    save_picture(path, contact_sheet(pictures, labels=[[label] * len(places) for label in labels]))

@@ -8,9 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-from rich.progress import track
-
 from vos_umec.constants import IGNORE
 from vos_umec.data.davis import davis_sequences
 from vos_umec.data.sequences import VideoSequence
@@ -18,6 +15,7 @@ from vos_umec.data.youtube_vos import youtube_vos_meta, youtube_vos_sequences
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.masks import read_mask
 from vos_umec.io.result_zip import RequiredVideo, find_problems, write_result_zip
+from vos_umec.progress import progress
 
 
 def run(
@@ -52,13 +50,11 @@ def run(
     else:
         sequences, folder = davis_sequences(root, split or "test-dev"), ""
     videos = [_required(sequence) for sequence in sequences]
-    console = Console(stderr=True)
-    progress = partial(track, console=console, transient=True, disable=not console.is_terminal)
-    problems += find_problems(results, videos, partial(progress, description="checking"))
+    problems += find_problems(results, videos, partial(progress, what="checking"))
     if problems:
         raise DataError("\n  ".join([f"{out} is not written because of {len(problems)} problem(s):", *problems]))
     try:
-        masks = write_result_zip(results, videos, out, folder, partial(progress, description="packing"))
+        masks = write_result_zip(results, videos, out, folder, partial(progress, what="packing"))
     except OSError as error:
         raise ConfigError(
             f"cannot write {out}: {error.strerror}; name a file in a folder of yours, with space left"

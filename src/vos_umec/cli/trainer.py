@@ -4,6 +4,7 @@ import copy
 import logging
 import pickle
 from collections.abc import Sequence
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -20,6 +21,7 @@ from vos_umec.device import multiplies_bf16, pick_device
 from vos_umec.errors import CheckpointError, ConfigError, VosUmecError, first_sentence
 from vos_umec.models.model_file import KEY
 from vos_umec.training.callbacks.data_wait import DataWait
+from vos_umec.training.callbacks.progress_lines import ProgressLines
 from vos_umec.training.callbacks.pseudo_mask_refresh import PseudoMaskRefresh
 from vos_umec.training.callbacks.time_budget import TimeBudget
 from vos_umec.training.module import UMECModule
@@ -35,6 +37,17 @@ _EXAMPLES = {
     "predict": "Write the masks of a whole data set: "
     "vos-umec predict --config configs/ytvos_predict.yaml --data.root YTVOS --ckpt_path CKPT",
 }
+
+
+_LOGGERS = {
+    "TensorBoardLogger": ("tensorboard", "tensorboardX"),
+    "WandbLogger": ("wandb",),
+    "MLFlowLogger": ("mlflow", "mlflow_skinny"),
+    "CometLogger": ("comet_ml",),
+    "NeptuneLogger": ("neptune",),
+    "LitLogger": ("litlogger",),
+}
+"""The packages of Lightning's loggers, of which one is enough."""
 
 
 class UMECCLI(LightningCLI):
@@ -86,6 +99,7 @@ class UMECCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build everything; errors of this package and of Lightning become one line."""
+        self._replace_missing_loggers()
         try:
             super().instantiate_classes()
         except (MisconfigurationException, ModuleNotFoundError) as error:
@@ -101,6 +115,15 @@ class UMECCLI(LightningCLI):
             callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
             callbacks[:] = [each for each in callbacks if not isinstance(each, PseudoMaskRefresh)]
 
+    def _replace_missing_loggers(self) -> None:
+        """Log to files in place of a logger whose package is not installed: a run is worth more than its log."""
+        given = self.config[self.subcommand].trainer.logger
+        loggers = given if isinstance(given, list) else [given]
+        replaced = [_installed(logger) for logger in loggers]
+        if replaced != loggers:
+            changed = replaced if isinstance(given, list) else replaced[0]
+            self.config = self.parser.parse_object({self.subcommand: {"trainer": {"logger": changed}}}, self.config)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, in bf16 where the hardware multiplies in it and no precision is given."""
         given = self._get(self.config_init, "trainer")
@@ -108,6 +131,20 @@ class UMECCLI(LightningCLI):
             kwargs["precision"] = best_precision(given.get("accelerator"))
             log.info("precision: %s", kwargs["precision"])
         return super().instantiate_trainer(**kwargs)
+
+
+def _installed(logger: Any) -> Any:
+    """The configuration of a logger; of one that writes files if the package of the first is not installed."""
+    name = getattr(logger, "class_path", "").rpartition(".")[2]
+    if name not in _LOGGERS or any(find_spec(package) for package in _LOGGERS[name]):
+        return logger
+    package = _LOGGERS[name][0]
+    log.warning(
+        "%s needs %s, which is not installed: logging to metrics.csv (pip install %s)", name, package, package
+    )
+    given = vars(logger.init_args)
+    own = {key: given[key] for key in ("save_dir", "name", "version") if given.get(key) is not None}
+    return {"class_path": "pytorch_lightning.loggers.CSVLogger", "init_args": {"save_dir": "runs", **own}}
 
 
 class _Parser(Parser, LightningArgumentParser):
@@ -179,7 +216,7 @@ def run_cli(arguments: Sequence[str]) -> UMECCLI:
         save_config_kwargs={"overwrite": True},  # W&B runs share one log_dir
         seed_everything_default=0,
         trainer_defaults={
-            "callbacks": DataWait(),  # besides those of the configuration
+            "callbacks": [DataWait(), ProgressLines()],  # besides those of the configuration
             "sync_batchnorm": True,  # where there are several GPUs
         },
         parser_class=_Parser,

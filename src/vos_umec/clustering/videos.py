@@ -19,6 +19,7 @@ from vos_umec.errors import DataError
 from vos_umec.io.frames import Frame, resized
 from vos_umec.io.pipeline import one_ahead
 from vos_umec.models.encoder import Encoder
+from vos_umec.viz.by_product import by_product
 from vos_umec.viz.segments import segment_sheet
 from vos_umec.viz.sheets import save_picture
 
@@ -76,7 +77,8 @@ def cluster_videos(
             return None
         store.write(generation, entry.id, indices.numpy(), result.segments)
         if pictures and entry.id in pictures:
-            save_picture(pictures[entry.id], segment_sheet(frames, result.segments))
+            with by_product(pictures[entry.id]):
+                save_picture(pictures[entry.id], segment_sheet(frames, result.segments))
         return result.health
 
     windows = _Windows(generation, frames_per_video, gap, short_side)

@@ -9,14 +9,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import track
-
 from vos_umec.data.probe import VIDEO_SUFFIXES, describe_all, find_videos
 from vos_umec.errors import DataError
 from vos_umec.io.atomic import atomic_path
 from vos_umec.io.frames import SourceFacts
 from vos_umec.io.source import FrameSource, open_source
+from vos_umec.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -131,9 +129,9 @@ def _described(root: Path, found: Mapping[str, tuple[Path, list[int]]]) -> dict[
     if not new:
         return described
     answers = describe_all([found[id_][0] for id_ in new], processes=min(4, os.cpu_count() or 1))
-    progress = track(answers, f"Indexing {root.name}", len(new), console=Console(stderr=True), transient=True)
+    shown = progress(answers, f"indexing {root.name}", len(new))
     try:
-        for id_, answer in zip(new, progress, strict=True):
+        for id_, answer in zip(new, shown, strict=True):
             described[id_] = {"stamp": found[id_][1], **answer}
     finally:  # also after an interrupt: the next start goes on from here
         _write_cache(root, {id_: item for id_, item in described.items() if "temporary" not in item})

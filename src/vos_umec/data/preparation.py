@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 
 from vos_umec.data.index import VideoEntry, VideoIndex, scan
 from vos_umec.data.probe import COPY_MARK, find_videos
@@ -22,6 +20,7 @@ from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.atomic import atomic_folder
 from vos_umec.io.frames import SourceFacts, resized
 from vos_umec.io.source import open_source
+from vos_umec.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +108,7 @@ def _copy_all(
     ]
     limits = [_SECONDS + _SECONDS_PER_FRAME * entry.facts.frames for entry in entries]
     answers = ask_all("vos_umec.data.preparation", requests, limits, workers)
-    bar = track(answers, "Copying", len(entries), console=Console(stderr=True), transient=True)
+    bar = progress(answers, "copying", len(entries))
     yield from zip(entries, bar, strict=True)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from vos_umec.device import pick_device
 from vos_umec.inference.protocols import change_settings
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.models.factory import build_network
@@ -33,21 +34,22 @@ def load_segmenter(
 
     Args:
         path: As for `load_network`.
-        device: Where it works.
+        device: Where it works, see `pick_device`.
         **changes: Arguments of VideoSegmenter that are to differ, of `readout` the settings that do; "protocol"
             replaces all of the model's own.
 
     Raises:
         CheckpointError: As `load_network`.
-        ConfigError: If VideoSegmenter has no such argument.
+        ConfigError: If VideoSegmenter has no such argument, or there is no such device here.
 
     Example:
         >>> load_segmenter(rounds=0).short_side
         360
     """
+    place = pick_device(device)
     network, description = load_described(path)
     own = {} if "protocol" in changes else description.segmenter
-    return VideoSegmenter.from_protocol(network.to(device), **change_settings(own, changes))
+    return VideoSegmenter.from_protocol(network.to(place), **change_settings(own, changes))
 
 
 def load_described(path: str | Path) -> tuple[PropagationNetwork, Description]:

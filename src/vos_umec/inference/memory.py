@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vos_umec.device import send
+from vos_umec.errors import ConfigError
 from vos_umec.inference.refinement import Window
 from vos_umec.matching.coarse_to_fine import halve_keys
 from vos_umec.matching.evidence import match_evidence
@@ -29,19 +30,31 @@ class ReferenceMemory:
     which is allocated with the first frame and written in place from then on. An object is *known* in a reference
     only if its mask was part of that frame's segmentation: references from before it appeared hold nothing of it.
 
+    A correction, a later prompt of an object, makes the earlier references forget it. Those with a prompt stay for
+    the sake of other objects, up to `corrections` of them; the oldest go first. The first permanent reference and
+    those that hold the last prompt of an object stay in any case, so with K objects there are no more than
+    1 + K + `corrections`.
+
     Args:
         references: How many of the last frames to keep beside the permanent ones, 0 or more.
         halve: Keep keys at half the size too, for a search from coarse to fine.
+        corrections: How many references whose prompts were all replaced to keep, 0 or more.
 
     Attributes:
         permanent: How many permanent references there are.
         last: Soft masks of the frame added last (h, w, K); None before the first.
         scratch: Working memory of the read-out.
+
+    Raises:
+        ConfigError: If `corrections` is negative.
     """
 
-    def __init__(self, references: int = 20, halve: bool = False) -> None:
+    def __init__(self, references: int = 20, halve: bool = False, corrections: int = 10) -> None:
+        if corrections < 0:
+            raise ConfigError(f"corrections must be 0 or more; found {corrections}")
         self.references = references
         self.halve = halve
+        self.corrections = corrections
         self.permanent = 0
         self.last: Tensor | None = None
         self.scratch = Scratch()
@@ -124,6 +137,8 @@ class ReferenceMemory:
             self._ring += 1
         for name, row in frame.items():
             self._slots[name][slot] = row
+        if permanent:
+            self._drop_replaced()
 
     def state(self) -> dict[str, Tensor]:
         """All that is remembered, as copies; `restore` gives it to a memory of the same settings."""
@@ -154,18 +169,34 @@ class ReferenceMemory:
         """
         if not self._slots:
             return
-        in_force = self._slots["prompted"] & self._slots["known"]  # (slots, K), without replaced prompts
-        kept = torch.tensor([k for k in range(in_force.shape[1]) if k not in objects])
+        kept = torch.tensor([k for k in range(self._slots["known"].shape[1]) if k not in objects])
         if self.last is not None:
             self.last = self.last.index_select(-1, kept.to(self.last.device))
-        stays = in_force[:, kept].any(dim=1)
-        stays[self.permanent :] = True  # the whole ring
-        self.permanent = int(stays[: self.permanent].sum())
-        rows = stays.nonzero()[:, 0]
-        for name, slots in self._slots.items():
-            slots = slots.index_select(0, rows.to(slots.device))  # contiguous, as read-outs want it
-            axis = _OBJECTS.get(name)
-            self._slots[name] = slots if axis is None else slots.index_select(axis, kept.to(slots.device))
+        self._keep(self._in_force()[:, kept].any(dim=1))
+        for name, axis in _OBJECTS.items():
+            if name in self._slots:
+                self._slots[name] = self._slots[name].index_select(axis, kept.to(self._slots[name].device))
+
+    def _in_force(self) -> Tensor:
+        """The prompts of permanent references that no later one has replaced (permanent, K) bool."""
+        return (self._slots["prompted"] & self._slots["known"])[: self.permanent]
+
+    def _drop_replaced(self) -> None:
+        """Drop the oldest permanent references whose prompts were all replaced, and those that know no object."""
+        stays = self._in_force().any(dim=1)
+        stays[0] = True
+        known = self._slots["known"][: self.permanent].any(dim=1)
+        replaced = (~stays & known).nonzero()[:, 0]
+        stays[replaced[max(0, len(replaced) - self.corrections) :]] = True
+        if not stays.all():
+            self._keep(stays)
+
+    def _keep(self, stays: Tensor) -> None:
+        """Keep some of the permanent references (permanent,) bool, and the whole ring."""
+        rows = torch.cat([stays.nonzero()[:, 0], torch.arange(self.permanent, len(self._slots["known"]))])
+        self.permanent = int(stays.sum())
+        for name, slots in self._slots.items():  # contiguous, as read-outs want it
+            self._slots[name] = slots.index_select(0, rows.to(slots.device))
 
     def _fitted(self, slots: Tensor | None, row: Tensor, permanent: bool) -> Tensor:
         """Slots as wide as `row`, with a free one after the permanent references if one more is added."""

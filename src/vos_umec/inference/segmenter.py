@@ -72,6 +72,8 @@ class VideoSegmenter:
         search_margin: Search the memory only for cells where an object was seen in the last frame, and so many
             cells around; None for all cells. While an object is hardly seen, all cells are searched for. Acts on a
             CPU alone: a GPU would be waited for.
+        corrections: A later prompt of an object replaces its earlier ones. So many frames whose prompts were all
+            replaced stay in memory for the other objects' sake; the oldest go first, the first frame stays.
 
     Attributes:
         ids: The objects that are followed, in the order of their first prompts.
@@ -108,6 +110,7 @@ class VideoSegmenter:
         stretch_masks: bool = False,
         blend_coarse: bool = False,
         search_margin: int | None = None,
+        corrections: int = 10,
     ) -> None:
         check_settings(network, rounds, references, memory_masks, max_extent, crop_margin, fit, search_margin)
         self.readout = Readout.of(readout)
@@ -119,7 +122,7 @@ class VideoSegmenter:
         self.bf16 = multiplies_bf16(self.device) if bf16 is None else bf16
         self.network = fuse_for_inference(network, self.bf16)
         self.rounds = rounds
-        self.references = references
+        self.references, self.corrections = references, corrections
         self.tau = network.tau if self.readout.tau is None else self.readout.tau
         self.memory_masks = memory_masks
         self.max_extent = max_extent
@@ -317,7 +320,7 @@ class VideoSegmenter:
         self.memory.restore(remembered, self.device)
 
     def _new_memory(self) -> ReferenceMemory:
-        return ReferenceMemory(self.references, halve=self.readout.coarse_to_fine is not None)
+        return ReferenceMemory(self.references, self.readout.coarse_to_fine is not None, self.corrections)
 
     def _note(self, objects: list[int]) -> list[int]:
         """Follow the objects of a prompt; give their places among all."""

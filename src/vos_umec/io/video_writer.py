@@ -12,6 +12,9 @@ from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.atomic import atomic_path
 from vos_umec.io.frames import Frame
 
+SLOWEST, FASTEST = Fraction(1, 1001), 10**6
+"""Frames per second that a file can state; players leave out frames above what they can show."""
+
 
 class VideoWriter:
     """Writes frames one by one to an mp4 file that every player opens (yuv420p); use it in a `with` block.
@@ -21,7 +24,7 @@ class VideoWriter:
 
     Args:
         path: A name that ends in `.mp4`; its folder is created if needed.
-        fps: Frames per second, above 0 and at most 1000.
+        fps: Frames per second, from 1/1001, which is a frame in 17 minutes, to a million.
         gop: Most frames between key frames, >= 1. Few make seeking fast, many make the file small.
 
     Raises:
@@ -33,8 +36,8 @@ class VideoWriter:
         self._path = Path(path)
         if self._path.suffix.lower() != ".mp4":
             raise ConfigError(f"cannot write a video to {path}: expected a name that ends in .mp4")
-        if not 0 < fps <= 1000:
-            raise ConfigError(f"fps is {fps}: expected a rate above 0 and at most 1000")
+        if not SLOWEST <= fps <= FASTEST:
+            raise ConfigError(f"fps is {fps}: expected a rate from 1/1001 to a million")
         if gop < 1:
             raise ConfigError(f"gop is {gop}: expected at least 1 frame")
         self._fps = Fraction(fps).limit_denominator(1001)  # 23.976 and similar rates become n / 1001

@@ -22,7 +22,7 @@ class TopK:
     Attributes:
         index: Position n*h*w + y*w + x of each chosen cell (h*w, k), int64, the highest score first.
         weight: Softmax over the scores of the k chosen cells (h*w, k), fp32; rows sum to 1,
-            but for those of cells that were not searched for, which are 0.
+            but for those of cells that were not searched for or found nothing, which are 0.
         score: Cosine similarity of each chosen cell to the query (h*w, k), fp32; -inf where there are fewer than k.
         permanent: The best cells of the permanent references alone, which the search finds on its way; None where
             there are no such references.
@@ -128,7 +128,8 @@ def top_k_affinity(
 
 
 def _weighted(scores: Tensor, index: Tensor, tau: float, wanted: Tensor | None) -> TopK:
-    weight = torch.softmax(scores / tau, dim=1)
+    nothing = scores[:, :1].isneginf()  # the best comes first; a softmax of nothing is NaN
+    weight = torch.softmax(scores / tau, dim=1).masked_fill(nothing, 0)
     if wanted is not None:
         unwanted = ~wanted.flatten()[:, None]
         weight, scores = weight.masked_fill(unwanted, 0), scores.masked_fill(unwanted, -torch.inf)

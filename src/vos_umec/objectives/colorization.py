@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vos_umec.distributed import count_per_process
 from vos_umec.errors import ConfigError
 from vos_umec.matching.dense import affinity, readout
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
@@ -23,9 +24,9 @@ class ColorizationObjective(CorrespondenceObjective):
     over the cells q whose color occurs in some reference.
 
     Source: "Tracking Emerges by Colorizing Videos", Vondrick et al., ECCV 2018, arXiv 1806.09594. Unlike there,
-    each batch has clusters of its own, and keys have unit norm and a temperature, as elsewhere in UMEC. The
-    features of `EncodedClip` are not used. E never learns to use colors, so give it `color="grey"`, also in
-    inference.
+    each batch has clusters of its own, on several processes the batch of each one, and keys have unit norm and a
+    temperature, as elsewhere in UMEC. The features of `EncodedClip` are not used. E never learns to use colors, so
+    give it `color="grey"`, also in inference.
 
     Args:
         colors: Number of color clusters.
@@ -86,14 +87,14 @@ class ColorizationObjective(CorrespondenceObjective):
             "loss": loss,
             "colorization": loss.detach(),
             "colorization_alike": _cross_entropy(frequency, c, known),
-            "colorization_accuracy": right.sum() / known.sum().clamp(min=1),
+            "colorization_accuracy": right.sum() / count_per_process(known.sum()),
         }
 
 
 def _cross_entropy(p: Tensor, c: Tensor, known: Tensor) -> Tensor:
-    """Mean of - log p[c] over known cells; p (T-1, B, colors, S), the rest (T-1, B, S)."""
+    """Mean of - log p[c] over the known cells of all processes; p (T-1, B, colors, S), the rest (T-1, B, S)."""
     log_p = (p.float().gather(2, c[:, :, None])[:, :, 0] + 1e-20).log()  # finite for cells that are not known
-    return -torch.where(known, log_p, 0.0).sum() / known.sum().clamp(min=1)
+    return -torch.where(known, log_p, 0.0).sum() / count_per_process(known.sum())
 
 
 @torch.no_grad()

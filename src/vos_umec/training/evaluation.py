@@ -23,6 +23,7 @@ from vos_umec.metrics.results import Scores
 from vos_umec.metrics.sequence import Row, SequenceScorer
 from vos_umec.models.encoder import Features
 from vos_umec.models.umec import PropagationNetwork
+from vos_umec.viz.by_product import by_product
 from vos_umec.viz.overlays import overlay
 from vos_umec.viz.sheets import contact_sheet, save_picture
 
@@ -72,7 +73,7 @@ class ResultSheet:
             file: Where to, a PNG.
 
         Returns:
-            The file; None if there is nothing to show, and on all processes but the first.
+            The file; None if there is nothing to show or it cannot be written, and on all processes but the first.
         """
         rows = self._rows
         if dist.is_available() and dist.is_initialized():
@@ -85,8 +86,11 @@ class ResultSheet:
             return None
         columns = len(rows[0].pictures)
         sheet = contact_sheet([row.pictures for row in rows], [row.labels for row in rows], width=_WIDTH * columns)
-        save_picture(file, sheet)
-        return file
+        saved = None
+        with by_product(file):
+            save_picture(file, sheet)
+            saved = file
+        return saved
 
 
 COPY, PROPAGATION, WHOLE = "copy_first_mask", "label_propagation", "umec"

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 POLL = 2.0
 """Seconds between two looks for a failure."""
+SILENCE = 30.0
+"""Seconds without a sign of life after which a rank is dead."""
 GRACE = 5.0
 """Seconds in which the failed rank can report its error before the others end."""
 _LOST = "rank 0 is gone, and with it the store of the process group"
@@ -67,8 +69,8 @@ class FailTogether(Callback):
     rank looks there every two seconds, and ends its process with status 1. It does the same when the store is gone
     with rank 0, which holds it. The first process of each node logs which rank failed with which error.
 
-    A killed rank leaves no message. What started the processes ends the others then, as Lightning's own launcher,
-    torchrun and `srun --kill-on-bad-exit` do.
+    A killed rank leaves no message, so each rank counts in the store while it lives, and watches the count of the
+    next rank. Where that stands still for half a minute, it leaves the message of the dead.
 
     `UMECModule` brings the callback along where there are several ranks.
     """
@@ -78,6 +80,7 @@ class FailTogether(Callback):
     def __init__(self) -> None:
         self._key = f"vos_umec/failed/{next(self._runs)}"  # the store outlives a run
         self._stop, self._ending = Event(), False
+        self._beats, self._heard = 0, 0.0  # the count of the next rank, and when it last rose
 
     @classmethod
     def started(cls, trainer: Trainer) -> Self:
@@ -129,9 +132,22 @@ class FailTogether(Callback):
         """What a failed rank has left; None without one."""
         try:
             store = _store()
-            return store.get(self._key).decode() if store.check([self._key]) else None
+            return store.get(self._key).decode() if store.check([self._key]) else self._dead(store)
         except RuntimeError:
             return None if self._ending else _LOST
+
+    def _dead(self, store: Any) -> str | None:
+        """Count, and look at the next rank's count; what to say of a dead one, first of all ranks."""
+        rank, world, now = dist.get_rank(), dist.get_world_size(), time.monotonic()
+        following = (rank + 1) % world
+        store.add(f"{self._key}/alive/{rank}", 1)
+        beats = store.add(f"{self._key}/alive/{following}", 0)
+        if beats != self._beats or not self._heard:
+            self._beats, self._heard = beats, now
+        if now - self._heard < SILENCE:
+            return None
+        dead = f"rank {following} of {world} died: no sign of life for {SILENCE:g} seconds"
+        return store.compare_set(self._key, "", dead).decode()  # type: ignore[no-any-return]
 
 
 def _store() -> Any:

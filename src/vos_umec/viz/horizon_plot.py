@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vos_umec.io.atomic import atomic_path
+from vos_umec.viz.by_product import by_product
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def save_horizon_plot(
         baseline: Name of the method that the differences are from.
 
     Returns:
-        The file; None if matplotlib is not installed, which is logged.
+        The file; None, with a warning, if matplotlib is not installed or the file cannot be written.
     """
     try:
         from matplotlib.figure import Figure
@@ -58,6 +59,8 @@ def save_horizon_plot(
             axes.grid(alpha=0.3)
             axes.tick_params(labelleft=True)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize="small")
-    with atomic_path(path) as temporary:
+    saved = None
+    with by_product(path), atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
-    return path
+        saved = path
+    return saved

@@ -5,15 +5,13 @@ import json
 import logging
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
 from vos_umec.data.sequences import VideoSequence
 from vos_umec.data.synthetic.scene import Scene
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.atomic import atomic_path
 from vos_umec.io.masks import write_mask
 from vos_umec.io.video_writer import VideoWriter
+from vos_umec.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +89,7 @@ class SyntheticVOS:
             return
         if self._manifest not in missing:
             log.warning("%s lost %d files, e.g. %s: making it again", self.folder, len(missing), missing[0].name)
-        console = Console(stderr=True)  # commands keep stdout for results
-        for path in track(self._seeds, "Making synthetic videos", transient=True, console=console):
+        for path in progress(self._seeds, "making synthetic videos"):
             self._write_video(path)
         with atomic_path(self._manifest) as temporary:
             temporary.write_text(self._settings, encoding="utf-8")

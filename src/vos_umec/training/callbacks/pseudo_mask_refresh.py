@@ -14,7 +14,6 @@ from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
-from rich.progress import track
 
 from vos_umec.clustering.kmeans import import_faiss
 from vos_umec.clustering.segments import SegmentHealth, SpaceTimeClusterer
@@ -28,6 +27,7 @@ from vos_umec.distributed import gather_objects, on_any_rank
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.container import available_cores
 from vos_umec.models.encoder import Encoder
+from vos_umec.progress import progress
 from vos_umec.training.callbacks.time_budget import find_budget
 
 log = logging.getLogger(__name__)
@@ -302,7 +302,7 @@ def _with_progress_bar(trainer: Trainer, shard: Sequence[VideoEntry]) -> Iterato
         running.stop()  # a console has one live display at a time
     try:
         hidden = bar is None or not trainer.is_global_zero
-        yield from track(shard, "Clustering videos", transient=True, disable=hidden)
+        yield from progress(shard, "clustering videos", show=not hidden)
     finally:
         if running is not None:
             running.start()

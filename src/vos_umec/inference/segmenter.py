@@ -52,9 +52,7 @@ class VideoSegmenter:
         short_side: Segment at this short side and give masks at the video's own size; None for the native size.
         crop_margin: Run V and D only where an object is seen and so many cells around it; None for the whole frame.
             "auto" is 4 on a CPU, where it is quicker by the area saved, and None elsewhere, for it asks where the
-            objects are, and a GPU would be waited for twice a frame. The two are not the same to the digit (J&F of
-            a small trained network on seven DAVIS sequences: 66.6 on the whole frame, 67.0 with a margin of 2, 4
-            or 8 cells).
+            objects are, and a GPU would be waited for twice a frame. Masks differ a little between the two.
         bf16: Run the networks in bf16; keys, affinity and masks are fp32 in any case. None for wherever the
             hardware multiplies in bf16.
         fit: What is done about sides that are no multiples of the stride. "pad" repeats the last row and column up

@@ -13,7 +13,7 @@ from PIL import Image
 from vos_umec.data import index as index_module
 from vos_umec.data import probe, processes
 from vos_umec.data.index import scan
-from vos_umec.data.probe import find_videos
+from vos_umec.data.search import find_videos
 from vos_umec.errors import DataError, VosUmecError
 from vos_umec.io.video_writer import VideoWriter
 
@@ -36,7 +36,7 @@ def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def names(root: Path) -> list[str]:
-    return [path.relative_to(root).as_posix() for path, _ in find_videos(root)]
+    return [path.relative_to(root).as_posix() for path in find_videos(root).videos]
 
 
 def test_search_finds_files_and_folders_at_any_depth(tmp_path: Path, frame_folder: FrameFolder) -> None:
@@ -216,14 +216,14 @@ def test_an_error_in_one_request_leaves_the_others_answered(tmp_path: Path) -> N
 def test_a_cached_index_is_enough(tmp_path: Path, frame_folder: FrameFolder) -> None:
     folder = frame_folder(tmp_path / "dog")
     facts = {"reader": "folder", "frames": 9, "size": [20, 30], "fps": 24.0, "keys": [], "stamps": [], "step": 1}
-    facts["rate"] = None
-    ((_, stamp),) = find_videos(folder)
-    kept = {"format": 4, "videos": {"dog": {"stamp": stamp, **facts}, "gone": {"stamp": [0, 0], **facts}}}
+    facts |= {"rate": None, "left_out": [], "flat": False, "plain": False}
+    ((_, stamp),) = find_videos(folder).videos.items()
+    kept = {"format": 5, "videos": {"dog": {"stamp": stamp, **facts}, "gone": {"stamp": [0, 0], **facts}}}
     (tmp_path / ".vos_umec_index.json").write_text(json.dumps(kept))
     assert [entry.id for entry in scan(tmp_path)] == ["dog"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 4}', '{"format": 3, "videos": {}}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 5}', '{"format": 4, "videos": {}}'])
 def test_a_useless_cached_index_is_made_again(tmp_path: Path, frame_folder: FrameFolder, text: str) -> None:
     frame_folder(tmp_path / "dog")
     (tmp_path / ".vos_umec_index.json").write_text(text)
@@ -305,7 +305,7 @@ def test_real_videos(real_data: Path, tmp_path: Path) -> None:
         (tmp_path / part).symlink_to(real_data / part)
     index = scan(tmp_path)
     frames = {entry.id: entry.facts.frames for entry in index}
-    assert len(index) + len(index.broken) == len(list(find_videos(tmp_path)))
+    assert len(index) + len(index.broken) == len(find_videos(tmp_path).videos)
     assert len(index) > 40
     assert frames["videos/davis_train/bus.avi"] == 80
     assert frames["videos/various/shiba_frames"] == 30

@@ -19,7 +19,7 @@ from vos_umec.data import preparation as prepare_module
 from vos_umec.data.clips import ClipDataset
 from vos_umec.data.index import scan
 from vos_umec.data.preparation import prepare
-from vos_umec.data.probe import find_videos
+from vos_umec.data.search import find_videos
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.source import open_source
 from vos_umec.io.video_writer import VideoWriter
@@ -150,7 +150,7 @@ def test_a_killed_process_leaves_no_half_video(videos: Path, tmp_path: Path) -> 
     process.communicate()
     assert list(copy.rglob("00050.jpg")), "killed too early: the test shows nothing"
     assert not (copy / "zoo" / "long.mp4").exists(), "killed too late: the test shows nothing"
-    assert list(find_videos(copy)) == []
+    assert find_videos(copy).videos == {}
     assert len(prepare(videos, copy, short_side=48).copied) == 4
     assert {e.id: e.facts.frames for e in scan(copy)}["zoo/long.mp4"] == 600
     assert [path.name for path in copy.rglob(".*.tmp")] == []

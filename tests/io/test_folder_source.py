@@ -51,7 +51,9 @@ def test_a_folder_that_has_changed(tmp_path) -> None:
 
 
 def test_two_kinds_of_one_frame(tmp_path) -> None:
-    fill(tmp_path, ["0.jpg", "0.png"])
+    noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    for name in ("0.jpg", "0.png"):
+        Image.fromarray(noise).save(tmp_path / name)
     with pytest.raises(DataError, match=" 0 twice"):
         open_source(tmp_path)
 

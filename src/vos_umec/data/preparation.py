@@ -14,11 +14,12 @@ from typing import Any
 from PIL import Image
 
 from vos_umec.data.index import VideoEntry, VideoIndex, scan
-from vos_umec.data.probe import COPY_MARK, find_videos
+from vos_umec.data.probe import COPY_MARK
 from vos_umec.data.processes import ask_all, serve
+from vos_umec.data.search import find_videos
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.atomic import atomic_folder
-from vos_umec.io.frames import SourceFacts, resized
+from vos_umec.io.frames import SourceFacts, report_progress, resized
 from vos_umec.io.source import open_source
 from vos_umec.progress import progress
 
@@ -72,7 +73,7 @@ def prepare(root: str | Path, out: str | Path, short_side: int = 319, workers: i
             f"one of {out} (copy) and {root} (videos) lies within the other; choose a separate folder"
         )
     index = scan(root, warn=False)
-    stamps = dict(find_videos(root))
+    stamps = find_videos(root).videos
     marks = {
         entry.id: {"source": stamps.get(entry.path), "short_side": short_side, "fps": entry.fps} for entry in index
     }
@@ -124,6 +125,7 @@ def _copy(request: dict[str, Any]) -> dict[str, Any]:
                 indices = range(start, min(start + _BATCH, len(source)))
                 for i, frame in zip(indices, source.read(indices, size), strict=True):
                     Image.fromarray(frame).save(folder / f"{names[i]}.jpg", quality=_QUALITY)
+                    report_progress()
             (folder / COPY_MARK).write_text(json.dumps(mark))
     except DataError as error:
         return {"reason": str(error).removeprefix(f"cannot read {path}: ")}

@@ -1,13 +1,11 @@
-"""Finds the videos below a folder, and looks into each one in a process that may crash.
+"""Looks into videos in processes that may crash.
 
 `python -m vos_umec.data.probe` is that process; see `vos_umec.data.processes`.
 """
 
 import json
-import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,72 +13,20 @@ from typing import Any
 import numpy as np
 
 from vos_umec.data.processes import ask_all, serve
-from vos_umec.errors import DataError
-from vos_umec.io.folder import PICTURE_SUFFIXES
-from vos_umec.io.source import open_source
-
-log = logging.getLogger(__name__)
+from vos_umec.errors import DataError, VideoReadError
+from vos_umec.io.folder import FolderSource
+from vos_umec.io.frames import SourceFacts
+from vos_umec.io.mask_like import is_flat, names_masks
+from vos_umec.io.source import FrameSource, open_source, open_unannounced
 
 COPY_MARK = ".vos_umec_copy.json"
 """File that `prepare` writes into each copy: what it was made from, how, and the frame rate of the video."""
 
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov",
-     ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"}
-)  # fmt: skip
+FACTS = tuple(field.name for field in fields(SourceFacts))
+
 _SECONDS = 60.0  # time limit of one file, to which its size adds
 _SECONDS_PER_BYTE = 1e-6  # a video is decoded to its end, at about a thousand frames a second
-_SHORTEST_SIDE = 16  # pixels; smaller pictures are test pictures or placeholders
-
-
-def find_videos(root: str | Path) -> Iterator[tuple[Path, list[int]]]:
-    """List video files and frame folders by their names, recursively, sorted within each folder.
-
-    A folder with at least two images and no video file is one video; its subfolders are not searched. Hidden names
-    and other files are ignored, and so are folders `Annotations...` beside `JPEGImages`: their images are labels.
-    Links are followed, each folder once. What cannot be read is skipped with a warning.
-
-    Yields:
-        The path, and a stamp that changes with the content: (time of change in ns, size in bytes) of a file, (last
-        time of change in ns, number of images, their size in bytes) of a frame folder.
-    """
-    yield from _search(Path(root), seen=set())
-
-
-def _search(folder: Path, seen: set[tuple[int, int]]) -> Iterator[tuple[Path, list[int]]]:
-    try:
-        status = folder.stat()
-        with os.scandir(folder) as found:
-            entries = [entry for entry in found if not entry.name.startswith(".")]
-    except OSError as error:
-        log.warning("%s is skipped: %s", folder, error.strerror)
-        return
-    if (status.st_dev, status.st_ino) in seen:  # a link to a parent folder, or a second link to the same folder
-        return
-    seen.add((status.st_dev, status.st_ino))
-    entries.sort(key=lambda entry: entry.name)
-    folders = [entry for entry in entries if _is(entry.is_dir)]
-    files = [entry for entry in entries if _is(entry.is_file)]
-    videos = [entry for entry in files if Path(entry.name).suffix.lower() in VIDEO_SUFFIXES]
-    images = [entry.stat() for entry in files if Path(entry.name).suffix.lower() in PICTURE_SUFFIXES]
-    if len(images) >= 2 and not videos:  # images beside videos are thumbnails
-        changed = max(status.st_mtime_ns, *(image.st_mtime_ns for image in images))
-        yield folder, [changed, len(images), sum(image.st_size for image in images)]
-        return
-    for entry in videos:
-        yield folder / entry.name, [entry.stat().st_mtime_ns, entry.stat().st_size]
-    labelled = any(entry.name == "JPEGImages" for entry in folders)
-    for entry in folders:
-        if not (labelled and entry.name.startswith("Annotations")):
-            yield from _search(folder / entry.name, seen)
-
-
-def _is(kind: Callable[[], bool]) -> bool:
-    """The answer of `kind`; False for a link that leads in a circle or to a folder without permission."""
-    try:
-        return kind()
-    except OSError:
-        return False
+_NOISE = 3  # grey levels within which two pixels of a coded video are equal
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -88,22 +34,26 @@ def describe(path: str | Path) -> dict[str, Any]:
 
     Returns:
         The fields of `SourceFacts`; `step`, the most frequent difference between successive numbers in the frame
-        names (1 for video files); and `rate`, the frames per second, None where nothing tells them. If the video
-        cannot be used: `{"reason": str}`, with `"temporary": True` if only the permission to read is missing.
+        names (1 for video files); `rate`, the frames per second, None where nothing tells them; `flat`, whether the
+        frames consist of areas of one value, as masks do (of a video file only if its path names masks); and
+        `plain`, whether they are indexed or grey, too. If the video cannot be used: `{"reason": str}`, with
+        `"temporary": True` if only the permission to read is missing.
     """
     try:
-        source = open_source(path)
-        if len(source) < 2:
-            return {"reason": "it has a single frame, a video needs two"}
-        if min(source.size) < _SHORTEST_SIDE:
-            return {"reason": f"its frames are {source.size} (H, W), a side needs {_SHORTEST_SIDE} pixels"}
-        source.read([0])
+        source = open_unannounced(Path(path))
+        first = source.read([0])[0]
+        flat = plain = False
+        if isinstance(source, FolderSource):
+            if not (source.path / COPY_MARK).exists():
+                flat, plain = source.looks_like_masks()
+        elif any(map(names_masks, Path(path).with_suffix("").parts)):
+            flat = is_flat(first, _NOISE) and is_flat(source.read([len(source) // 2])[0], _NOISE)
     except DataError as error:
         reason = {"reason": str(error).removeprefix(f"cannot read {path}: ")}
         return {**reason, "temporary": True} if isinstance(error.__cause__, PermissionError) else reason
     facts = source.facts
     rate = _copied_rate(source.path) if facts.reader == "folder" else facts.fps
-    return {**asdict(facts), "step": _usual_step(source.names), "rate": rate}
+    return {**asdict(facts), "step": _usual_step(source.names), "rate": rate, "flat": flat, "plain": plain}
 
 
 def describe_all(paths: Sequence[Path], processes: int, seconds: float = _SECONDS) -> Iterator[dict[str, Any]]:
@@ -115,9 +65,27 @@ def describe_all(paths: Sequence[Path], processes: int, seconds: float = _SECOND
     return ask_all("vos_umec.data.probe", [str(path) for path in paths], limits, processes)
 
 
+def open_probed(path: str | Path) -> FrameSource:
+    """`open_source`, with the first look into a video file taken by another process.
+
+    A file that makes a decoder crash, hang or take all memory then costs an error, not this process.
+
+    Raises:
+        VideoReadError: As `open_source`; also if the process crashed or took too long.
+        DataError: As `open_source`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return open_source(path)
+    (answer,) = describe_all([path], processes=1)
+    if "reason" in answer:
+        raise VideoReadError(path, answer["reason"])
+    return open_source(path, SourceFacts(**{name: answer[name] for name in FACTS}))
+
+
 def _usual_step(names: Sequence[str]) -> int:
     """Most frequent difference between successive numbers in frame names; 1 if they are not numbers."""
-    if not all(name.isdecimal() for name in names):
+    if not all(name.isdecimal() for name in names) or len(names) < 2:
         return 1
     steps = [min(max(b - a, 0), 1000) for a, b in pairwise(map(int, names))]  # numbers may exceed an int64
     return max(1, int(np.bincount(steps).argmax()))

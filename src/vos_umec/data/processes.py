@@ -4,11 +4,13 @@ A module that offers such work ends with `serve(function)` and is started with `
 line and writes one answer per line, both as JSON.
 """
 
+import faulthandler
 import json
 import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from logging.handlers import BufferingHandler
@@ -17,11 +19,15 @@ from threading import Timer
 from typing import Any
 
 from vos_umec.errors import VosUmecError
+from vos_umec.io.frames import listen_to_progress
 
 log = logging.getLogger(__name__)
 
 _READY = "ready\n"
 _KILLED = -9  # by the user, or by a system that is out of memory
+_IDLE = 1  # exit code of a process that ended itself because nothing happened
+_PATIENCE = 18.0  # seconds without a decoded frame, after which a process ends itself
+_MEMORY = 2 * 2**30  # bytes that a process may take; allocations beyond it fail, which ends in an error
 
 
 def ask_all(
@@ -76,14 +82,44 @@ def serve(function: Callable[[Any], dict[str, Any]]) -> None:
     print(_READY, end="", file=answers, flush=True)
     records = BufferingHandler(capacity=1000)
     logging.getLogger("vos_umec").addHandler(records)
+    _limit_memory()
+    watchdog = _Watchdog()
+    listen_to_progress(watchdog.feed)
     for line in sys.stdin:
+        watchdog.start()
         try:
             answer = function(json.loads(line))
         except Exception as error:  # it concerns one request; go on with the others
             answer = {"reason": f"{type(error).__name__}: {error}"}
+        faulthandler.cancel_dump_traceback_later()
         warnings = [record.getMessage() for record in records.buffer if record.levelno >= logging.WARNING]
         records.flush()
         print(json.dumps({**answer, "warnings": warnings}), file=answers, flush=True)
+
+
+class _Watchdog:
+    """Ends this process if nothing feeds it for some seconds, wherever it hangs."""
+
+    def __init__(self) -> None:
+        self._started = 0.0
+
+    def start(self, seconds: float = 0.0) -> None:
+        self._started = time.monotonic()
+        faulthandler.dump_traceback_later(_PATIENCE + seconds, exit=True, file=sys.stderr)
+
+    def feed(self, seconds: float) -> None:
+        if seconds or time.monotonic() > self._started + 1:  # each start costs a thread
+            self.start(seconds)
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = _MEMORY if hard == resource.RLIM_INFINITY else min(_MEMORY, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 class _Server:
@@ -110,6 +146,8 @@ class _Server:
         self.stop()
         if late:
             return {"reason": f"no answer in {seconds:.0f} s", "temporary": True}
+        if code == _IDLE:
+            return {"reason": f"no frame was decoded for {_PATIENCE:.0f} s", "temporary": True}
         crashed = {"reason": f"the decoder crashed (exit code {code})"}
         return {**crashed, "temporary": True} if code == _KILLED else crashed
 

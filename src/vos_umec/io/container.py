@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from vos_umec.errors import VideoReadError
-from vos_umec.io.frames import Frame
+from vos_umec.io.frames import Frame, report_progress
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+MOST_PIXELS = 8192 * 4352
+"""Largest picture of a video that is read, in pixels: 8K. A header may state any size, and memory is allocated for
+it before anything is decoded; a decoder keeps up to 17 pictures."""
+
 _MOST_THREADS = 5  # each keeps a few frames in memory, in every open video
+_LIMITS = {"max_pixels": str(MOST_PIXELS)}
+_PATIENCE = 15.0  # seconds for opening a file and for reading a packet; some headers send FFmpeg round in circles
 
 
 def available_cores() -> int:
@@ -47,7 +53,8 @@ def open_container(path: Path, threads: int = 1) -> tuple[InputContainer, VideoS
     be lost.
 
     Raises:
-        VideoReadError: The file is no video, has no video stream, or its codec is unknown.
+        VideoReadError: The file is no video, has no video stream, its codec is unknown, or its pictures have more
+            than `MOST_PIXELS`.
     """
     import av
 
@@ -57,9 +64,10 @@ def open_container(path: Path, threads: int = 1) -> tuple[InputContainer, VideoS
             str(path.absolute()),
             metadata_errors="replace",
             # A playlist with the name of a video must not open network addresses.
-            options={"protocol_whitelist": "file"},
+            options={"protocol_whitelist": "file", **_LIMITS},
+            timeout=_PATIENCE,
         )
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+    except (av.error.FFmpegError, OSError, ValueError, MemoryError) as error:
         reason = f"FFmpeg does not know it as a video ({_message(error)}); check that the file is complete"
         raise VideoReadError(path, reason) from error
     if container.format.name == "tty" or container.format.name.endswith("_pipe"):
@@ -72,6 +80,14 @@ def open_container(path: Path, threads: int = 1) -> tuple[InputContainer, VideoS
     if cast("VideoCodecContext | None", stream.codec_context) is None:
         container.close()
         raise VideoReadError(path, "its codec is unknown to this FFmpeg; convert it to h264 in mp4")
+    height, width = stream.codec_context.height, stream.codec_context.width
+    if height * width > MOST_PIXELS:
+        container.close()
+        raise VideoReadError(
+            path,
+            f"its header states {width} x {height} pixels, more than are read ({MOST_PIXELS}, 8K); scale it down",
+        )
+    stream.codec_context.options = _LIMITS  # for pictures that grow later
     stream.codec_context.thread_count = threads
     stream.thread_type = "NONE" if threads == 1 else "FRAME"
     return container, stream
@@ -118,13 +134,15 @@ class FrameWalk:
                     skipped = self._skips(packet)
                     self._stream.codec_context.skip_frame = "NONREF" if skipped else "DEFAULT"
                 frames = self._stream.decode(packet)
-            except (av.error.FFmpegError, OSError, ValueError, IndexError) as error:
+            except (av.error.FFmpegError, OSError, ValueError, IndexError, MemoryError) as error:
                 # IndexError: PyAV, where noise in a transport stream looks like another stream.
                 self.damage = self.damage or _message(error)
                 if begun:
                     return
                 continue
             begun = begun or bool(frames)
+            if frames:
+                report_progress()
             yield from frames
 
 

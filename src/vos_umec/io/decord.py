@@ -9,9 +9,11 @@ from types import ModuleType
 from typing import Any
 
 from vos_umec.errors import VideoReadError
-from vos_umec.io.frames import Frame, KnownSource, ProcessHandle, SourceFacts, gather
+from vos_umec.io.frames import Frame, KnownSource, ProcessHandle, SourceFacts, gather, report_progress
 from vos_umec.io.pyav import PyAVSource
 from vos_umec.io.scan import VideoScan, looks_like
+
+_SECONDS_PER_BYTE = 1e-8  # decord reads the whole file to open it
 
 
 def import_decord() -> ModuleType:
@@ -96,6 +98,7 @@ def decord_misreads(path: Path, scan: VideoScan) -> str | None:
         return "frames change their size"
     if scan.mirrored:
         return "decord does not mirror"
+    report_progress(_SECONDS_PER_BYTE * path.stat().st_size)
     try:
         reader = _open_reader(path)
         if len(reader) != scan.frames:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +13,14 @@ from PIL import Image, ImageOps
 
 from vos_umec.errors import DataError, VideoReadError
 from vos_umec.io.container import PictureMaker
-from vos_umec.io.frames import DEFAULT_FPS, Frame, KnownSource, ProcessHandle, SourceFacts, gather
+from vos_umec.io.endings import PICTURE_SUFFIXES, ending
+from vos_umec.io.frames import DEFAULT_FPS, Frame, KnownSource, ProcessHandle, SourceFacts, gather, report_progress
+from vos_umec.io.mask_like import look_at, mask_patterns, pattern, samples
+from vos_umec.io.order import natural_order
+from vos_umec.io.picture import check_scans, open_picture
 
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
-
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = 1
@@ -54,13 +55,15 @@ class JpegScaler:
 
 
 class FolderSource(KnownSource):
-    """A `FrameSource` over the images of one folder, in natural order of their names (2 before 10).
+    """A `FrameSource` over the images of one folder, in the order of the numbers in their names.
 
     EXIF orientation is applied. Transparency is dropped, and grey becomes RGB. Opening the folder reads only the
-    headers, to check that all sizes are equal.
+    headers, to check that all sizes are equal. Masks that lie among the frames are no frames: see `mask_patterns`;
+    `facts.left_out` has the patterns of their names.
 
     Args:
-        path: A folder with JPEG, PNG, WebP, BMP or TIFF images; hidden files and other files are ignored.
+        path: A folder with JPEG, PNG, WebP, BMP or TIFF images (`PICTURE_SUFFIXES` has all); hidden files and other
+            files are ignored.
         facts: Facts of an earlier opening; they save reading the headers.
 
     Raises:
@@ -70,15 +73,31 @@ class FolderSource(KnownSource):
 
     def __init__(self, path: Path, facts: SourceFacts | None = None) -> None:
         self.path = path
-        self._images = _list_images(path)
+        found = _find_images(path)
+        left_out = mask_patterns(found, _look) if facts is None else facts.left_out
+        self._images = _frames(path, found, left_out)
         self._jpegs = JpegScaler()
-        super().__init__(path, facts or SourceFacts("folder", len(self._images), self._common_size(), DEFAULT_FPS))
+        super().__init__(
+            path,
+            facts or SourceFacts("folder", len(self._images), self._common_size(), DEFAULT_FPS, left_out=left_out),
+        )
         self._require_unchanged(len(self._images))
 
     @property
     def names(self) -> list[str]:
         """File names without their suffix."""
         return [image.stem for image in self._images]
+
+    def masks(self) -> list[Path]:
+        """The pictures of the folder that are masks, not frames."""
+        if not self.facts.left_out:
+            return []
+        return sorted(path for path in _find_images(self.path) if pattern(path) in self.facts.left_out)
+
+    def looks_like_masks(self) -> tuple[bool, bool]:
+        """Whether the frames themselves look like masks: all are flat, and all are plain (`look_at`)."""
+        looks = [_look(path) for path in samples(self._images)]
+        return all(flat for flat, _ in looks), all(plain for _, plain in looks)
 
     def read(self, indices: Sequence[int], size: tuple[int, int] | None = None) -> Frame:
         """Read frames; see `FrameSource.read`."""
@@ -102,10 +121,11 @@ class FolderSource(KnownSource):
     def _open(self, index: int, data: bytes | None = None) -> tuple[Image.Image, tuple[int, int]]:
         """Open an image, which reads only its header, and give its (H, W) after EXIF orientation."""
         path = self._images[index]
+        report_progress()
         try:
-            image = Image.open(path if data is None else BytesIO(data))
+            image = open_picture(path if data is None else BytesIO(data))
             sideways = _orientation(image) in _SIDEWAYS
-        except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, SyntaxError, struct.error) as error:
             raise VideoReadError(self.path, f"{path.name} is no readable picture: {error}") from error
         width, height = image.size
         return image, (width, height) if sideways else (height, width)
@@ -120,6 +140,8 @@ class FolderSource(KnownSource):
         with image:
             self._check_size(index, size, self.size)
             try:
+                if image.format == "JPEG":
+                    check_scans(data)
                 upright = _orientation(image) == _UPRIGHT
                 whole = image.size
                 # Where half the size is enough, Pillow's decoder is fastest; it never goes below the wanted size.
@@ -130,7 +152,7 @@ class FolderSource(KnownSource):
                 if scaled is not None:
                     return scaled
                 return _rgb(image if upright else ImageOps.exif_transpose(image))
-            except (OSError, ValueError, SyntaxError, struct.error) as error:  # struct.error: broken EXIF
+            except (OSError, ValueError, SyntaxError, struct.error, MemoryError) as error:  # struct.error: EXIF
                 raise VideoReadError(self.path, f"{name} cannot be decoded: {error}") from error
 
 
@@ -143,35 +165,43 @@ def _open_jpeg_decoder() -> tuple[VideoCodecContext, PictureMaker]:
     return decoder, PictureMaker(full_colors=True)
 
 
-def _list_images(folder: Path) -> list[Path]:
-    """Images of a folder in natural order."""
+def _find_images(folder: Path) -> list[Path]:
+    """Pictures of a folder, sorted by name."""
     try:
         files = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError as error:
         raise VideoReadError(folder, f"its pictures cannot be listed: {error.strerror}") from error
-    images = [entry for entry in files if entry.suffix.lower() in PICTURE_SUFFIXES]
+    images = [entry for entry in files if ending(entry) in PICTURE_SUFFIXES]
     if not images:
         inside = ", ".join(sorted(entry.name for entry in files)[:3]) or "nothing"
         raise DataError(
             f"no pictures in the folder {folder}: it holds {inside}; "
             "expected JPEG or PNG frames, name the folder that holds them or a video file"
         )
-    images.sort(key=_natural_order)
+    return sorted(images)
+
+
+def _frames(folder: Path, images: Sequence[Path], left_out: Collection[str]) -> list[Path]:
+    """Those of the pictures that are frames, in natural order."""
+    kept = [path for path in images if not left_out or pattern(path) not in left_out]
     stems = set()
-    for image in images:
+    for image in kept:
         if image.stem in stems:
             raise DataError(
                 f"the folder {folder} holds {image.stem} twice with different endings: "
                 "expected one file per frame; remove one kind"
             )
         stems.add(image.stem)
-    return images
+    return [kept[place] for place in natural_order([image.stem for image in kept])]
 
 
-def _natural_order(path: Path) -> tuple[list[str | int], str]:
-    """Sort key that puts frame2 before frame10."""
-    parts = re.split(r"([0-9]+)", path.stem)  # text and digits alternate, so equal types are compared
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name
+def _look(path: Path) -> tuple[bool, bool]:
+    """`look_at` of a file; a broken one is neither flat nor plain, and is reported as a frame."""
+    try:
+        with open_picture(path) as image:
+            return look_at(image)
+    except (OSError, ValueError, SyntaxError, struct.error):
+        return False, False
 
 
 def _orientation(image: Image.Image) -> int:

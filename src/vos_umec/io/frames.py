@@ -17,6 +17,19 @@ from vos_umec.errors import ConfigError, VideoReadError
 Frame = npt.NDArray[np.uint8]
 DEFAULT_FPS = 24.0  # of frame folders and of files that state no rate; DAVIS was filmed at 24
 
+_listeners: list[Callable[[float], object]] = []
+
+
+def report_progress(seconds: float = 0.0) -> None:
+    """Tell whoever listens that work on a video goes on; the next step may take so many seconds more."""
+    for listener in _listeners:
+        listener(seconds)
+
+
+def listen_to_progress(listener: Callable[[float], object]) -> None:
+    """Have `listener` called for each frame that is read: so a process that may hang can watch itself."""
+    _listeners.append(listener)
+
 
 @dataclass(frozen=True)
 class SourceFacts:
@@ -32,6 +45,8 @@ class SourceFacts:
         fps: Frames per second, > 0.
         keys: Indices of the key frames of a video file, ascending.
         stamps: Time stamps of the frames as `pack_stamps` gives them; () if they cannot identify frames.
+        left_out: Patterns of the names of pictures in a folder that are masks, not frames, as `mask_patterns` has
+            them.
     """
 
     reader: Literal["folder", "decord", "pyav"]
@@ -40,12 +55,14 @@ class SourceFacts:
     fps: float
     keys: tuple[int, ...] = ()
     stamps: tuple[tuple[int, int], ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         height, width = self.size  # JSON gives lists
         object.__setattr__(self, "size", (height, width))
         object.__setattr__(self, "keys", tuple(self.keys))
         object.__setattr__(self, "stamps", tuple((step, count) for step, count in self.stamps or ()))
+        object.__setattr__(self, "left_out", tuple(self.left_out))
 
 
 def pack_stamps(times: npt.NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
@@ -151,6 +168,7 @@ def gather(
     frames = np.empty((len(wanted), *size, 3), np.uint8)
     for index in np.unique(wanted).tolist():
         frames[wanted == index] = resize_frame(fetch(index), size)
+        report_progress()
     return frames
 
 

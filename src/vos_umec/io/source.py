@@ -9,7 +9,8 @@ from typing import Protocol, runtime_checkable
 
 from vos_umec.errors import VideoReadError
 from vos_umec.io.decord import DecordSource, decord_misreads
-from vos_umec.io.folder import PICTURE_SUFFIXES, FolderSource
+from vos_umec.io.endings import PICTURE_SUFFIXES, ending
+from vos_umec.io.folder import FolderSource
 from vos_umec.io.frames import Frame, SourceFacts
 from vos_umec.io.pyav import PyAVSource
 from vos_umec.io.scan import scan_facts, scan_video
@@ -76,6 +77,8 @@ def open_source(path: str | Path, facts: SourceFacts | None = None) -> FolderSou
     otherwise by PyAV. Frames at another size are read by PyAV, which skips unwanted frames and scales while it
     converts.
 
+    Masks that lie among the frames of a folder are left out, and one line of the log says so.
+
     Args:
         path: A folder of JPEG or PNG frames, or a video file.
         facts: `source.facts` of an earlier opening of the same, unchanged file.
@@ -87,7 +90,21 @@ def open_source(path: str | Path, facts: SourceFacts | None = None) -> FolderSou
         VideoReadError: It does not exist, is no video, or not one frame can be decoded.
         DataError: The folder has no images.
     """
-    path = Path(path)
+    source = open_unannounced(Path(path), facts)
+    if isinstance(source, FolderSource) and facts is None and (masks := source.masks()):
+        more = " and so on" if len(masks) > 1 else ""
+        log.warning(
+            "%d of the pictures in %s look like masks and are no frames: %s%s",
+            len(masks),
+            path,
+            masks[0].name,
+            more,
+        )
+    return source
+
+
+def open_unannounced(path: Path, facts: SourceFacts | None = None) -> FolderSource | DecordSource | PyAVSource:
+    """`open_source`, but nothing is logged of masks among the frames: an index sums that up for all folders."""
     try:
         is_folder, is_there, is_file = path.is_dir(), path.exists(), path.is_file()
     except OSError as error:
@@ -98,7 +115,7 @@ def open_source(path: str | Path, facts: SourceFacts | None = None) -> FolderSou
         raise VideoReadError(path, "there is no such file; check the path")
     if not is_file:
         raise VideoReadError(path, "it is neither a file nor a folder; name a video file or a folder of frames")
-    if path.suffix.lower() in PICTURE_SUFFIXES:
+    if ending(path) in PICTURE_SUFFIXES:
         raise VideoReadError(path, "it is a single picture; name the folder that holds the frames")
     if facts is not None:
         return DecordSource(path, facts) if facts.reader == "decord" else PyAVSource(path, facts)

@@ -61,5 +61,5 @@ def test_lists_of_names(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"names\.txt is empty"):
         read_names(listing)
     listing.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match=r"no list .*names\.txt"):
+    with pytest.raises(DataError, match=r"names\.txt is no text"):
         read_names(listing)

@@ -14,6 +14,7 @@ from typing import Any
 from vos_umec.cli.outputs import Outputs
 from vos_umec.cli.prompts import READING, Prompts, read_prompts, split_reading
 from vos_umec.cli.shared import SEGMENTER, nested_readout
+from vos_umec.data.probe import open_probed
 from vos_umec.device import pick_device
 from vos_umec.errors import DataError, VideoReadError
 from vos_umec.inference.inputs import cells_of_objects
@@ -21,7 +22,7 @@ from vos_umec.inference.load import load_segmenter
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.inference.video import walk
 from vos_umec.io.pipeline import WriteBehind
-from vos_umec.io.source import FrameSource, open_source
+from vos_umec.io.source import FrameSource
 from vos_umec.progress import progress
 from vos_umec.shipped import SHIPPED
 
@@ -69,7 +70,7 @@ def run(
         **settings: Arguments of `VideoSegmenter.from_protocol` and of `Readout` that replace the model's own, and
             those of `MaskReading`.
     """
-    source = open_source(video)
+    source = open_probed(video)
     reading, settings = split_reading(settings)
     prompts = read_prompts(video, source, mask or [], object or [], frame, ids or [], reading)
     segmenter = load_segmenter(checkpoint or SHIPPED, pick_device(device), **nested_readout(settings))

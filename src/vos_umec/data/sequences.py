@@ -1,14 +1,18 @@
 """Annotated videos, and what the folders of DAVIS and YouTube-VOS have in common. Imports no torch."""
 
+import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
 from vos_umec.errors import DataError
 from vos_umec.io.masks import Ids, read_mask
 from vos_umec.io.source import FrameSource, open_source
+
+# Around a name: blanks, byte order marks of files that were joined, marks of no width, the end mark of DOS.
+_BLANK = " \t\r\n\f\v\x00\x1a\xa0\u200b\u200e\u2060\ufeff"
 
 
 @dataclass(frozen=True)
@@ -82,14 +86,54 @@ def subfolders(root: Path) -> list[str]:
 def read_names(path: str | Path) -> list[str]:
     """Read a text file of names (of videos or of categories), one per line; empty lines are ignored.
 
+    The file is UTF-8, or UTF-16 as Windows writes it, with any line ends. A slash behind a name is dropped.
+
     Raises:
-        DataError: There is no such text file, or it holds no name.
+        DataError: There is no such text file, it holds no name, or a name leads out of the folder of the videos.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = decode_text(Path(path).read_bytes()).splitlines()
+    except OSError as error:
         raise DataError(f"no list at {path}: expected a text file with one name per line") from error
-    names = [line.strip() for line in lines if line.strip()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no text in UTF-8 or UTF-16 ({error.reason}): save it as UTF-8") from error
+    names = [name for line in lines if (name := line.strip(_BLANK).rstrip("/\\"))]
     if not names:
         raise DataError(f"the list {path} is empty: expected one name per line")
+    for name in names:
+        require_inside(name, path)
     return names
+
+
+def decode_text(data: bytes) -> str:
+    r"""Text of a file in UTF-8 or UTF-16, with or without a byte order mark.
+
+    Raises:
+        UnicodeDecodeError: It is neither.
+
+    Example:
+        >>> decode_text(b"\xef\xbb\xbfdog"), decode_text("dog".encode("utf-16")), decode_text(b"d\0o\0g\0")
+        ('dog', 'dog', 'dog')
+    """
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return data.decode("utf-32")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    if b"\0" in data[:100]:  # no text in UTF-8 has such bytes; in UTF-16 they are every second one
+        return data.decode("utf-16-be" if data.startswith(b"\0") else "utf-16-le")
+    return data.decode("utf-8-sig")
+
+
+def require_inside(name: str, listed: str | Path) -> None:
+    """Refuse the name of a video with which a file would be read or written outside the folder of the videos.
+
+    Args:
+        name: A name, which may hold slashes.
+        listed: The file that lists it, for the message.
+
+    Raises:
+        DataError: It is an absolute path or has a part "..".
+    """
+    parts = PureWindowsPath(name)  # it takes both kinds of slashes
+    if parts.is_absolute() or parts.drive or parts.root or ".." in parts.parts or "\0" in name:
+        raise DataError(f"{listed} lists {name!r}, which leads out of the folder of the videos: remove it")

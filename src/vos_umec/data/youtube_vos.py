@@ -105,7 +105,7 @@ def youtube_vos_meta(root: str | Path, split: str = "train") -> dict[str, dict[i
     if not path.is_file():
         return {}
     try:
-        videos = json.loads(path.read_text(encoding="utf-8"))["videos"]
+        videos = json.loads(path.read_bytes())["videos"]  # in UTF-8 or UTF-16
         return {
             name: {
                 int(id_): ObjectMeta(tuple(sorted(item["frames"])), item.get("category"))

@@ -8,8 +8,7 @@ import torch
 from vos_umec.device import pick_device
 from vos_umec.inference.protocols import change_settings
 from vos_umec.inference.segmenter import VideoSegmenter
-from vos_umec.models.factory import build_network
-from vos_umec.models.model_file import Description, import_module_class, load_own_weights, read_description
+from vos_umec.models.model_file import Description, build_from_file, import_module_class, read_description
 from vos_umec.models.umec import PropagationNetwork
 from vos_umec.shipped import SHIPPED
 
@@ -66,6 +65,4 @@ def load_described(path: str | Path) -> tuple[PropagationNetwork, Description]:
         module_class: Any = import_module_class(path, description, torch.nn.Module)
         module = module_class.load_from_checkpoint(path, map_location="cpu", weights_only=True)
         return module.network.eval(), description
-    network = build_network(description.network)
-    load_own_weights(network, path)
-    return network.eval(), description
+    return build_from_file(description.network, path).eval(), description

@@ -10,6 +10,7 @@ from PIL import Image
 from vos_umec.errors import MaskError
 from vos_umec.io.atomic import atomic_path
 from vos_umec.io.label_pixels import edge_labels
+from vos_umec.io.picture import open_picture
 from vos_umec.io.png import DAVIS_COLORS, davis_palette, indexed_png, plain_indices, voc_palette
 
 Ids = npt.NDArray[np.uint8]
@@ -79,10 +80,10 @@ def decode_mask(path: Path) -> Ids | Image.Image:
         ids = plain_indices(data)
         if ids is not None:
             return ids
-        with Image.open(BytesIO(data)) as image:
+        with open_picture(BytesIO(data)) as image:
             image.load()
             return image
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, MemoryError) as error:
         raise MaskError(f"the mask {path} cannot be decoded: {error}; expected an indexed PNG") from error
 
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
@@ -104,6 +104,7 @@ def write_result_zip(
 
     Raises:
         MaskError: A mask is missing or wrong; `find_problems` lists all of them.
+        DataError: A name of a video or of a frame leads out of the folder.
         OSError: The zip cannot be written.
     """
     written = 0
@@ -111,7 +112,12 @@ def write_result_zip(
         for video in progress(sorted(videos, key=lambda video: video.name)):
             for name in sorted(video.frames):
                 ids, _ = _checked(Path(results) / video.name / f"{name}.png", video)
-                info = ZipInfo("/".join(filter(None, (folder, video.name, f"{name}.png"))), _EARLIEST)
+                inside = PurePosixPath(folder, video.name, f"{name}.png")
+                if inside.is_absolute() or ".." in inside.parts or "\\" in str(inside):
+                    raise DataError(
+                        f"the video {video.name!r} would lie outside the folder where {out} is unpacked"
+                    )
+                info = ZipInfo(str(inside), _EARLIEST)
                 info.external_attr, info.create_system = _READABLE, _UNIX
                 zip_file.writestr(info, indexed_png(ids))
                 written += 1

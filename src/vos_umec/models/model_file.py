@@ -2,22 +2,24 @@
 
 import json
 import logging
-import pickle
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from vos_umec.errors import CheckpointError, ConfigError, first_sentence
 from vos_umec.io.atomic import atomic_path
-from vos_umec.models.factory import NetworkSpec, import_class
+from vos_umec.models.factory import NetworkSpec, build_network, import_class
 from vos_umec.models.umec import PropagationNetwork
-from vos_umec.models.weights import check_fits, read_tensors
+from vos_umec.models.weights import BROKEN, check_fits, check_size, read_tensors
 from vos_umec.shipped import SHIPPED
 
 log = logging.getLogger(__name__)
@@ -93,15 +95,50 @@ def read_description(path: str | Path) -> Description:
             f"no checkpoint at {path}; give a .ckpt file that training wrote, or a .safetensors file that "
             "`vos-umec export` wrote"
         )
+    check_size(path)
     try:
         if Path(path).suffix == SUFFIX:
-            return Description(**json.loads(_metadata(path)[KEY]))
-        return Description(**torch.load(path, map_location="cpu", weights_only=True, mmap=True)[KEY])
-    except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, TypeError, OSError) as error:
+            description = Description(**json.loads(_metadata(path)[KEY]))
+        else:
+            description = Description(**torch.load(path, map_location="cpu", weights_only=True, mmap=True)[KEY])
+    except BROKEN as error:
         raise CheckpointError(
             f"{path} is no checkpoint or model file of this version of vos_umec ({first_sentence(error)}); give "
             "a .ckpt file that training wrote, or a .safetensors file that `vos-umec export` wrote"
         ) from error
+    for name in [description.module_class, *_class_paths(description.network)]:
+        _require_trusted(path, name)
+    return description
+
+
+def _class_paths(value: Any) -> Iterator[Any]:
+    """Every class that a description names, at any depth."""
+    if isinstance(value, Mapping):
+        yield from (held for key, held in value.items() if key == "class_path")
+    if isinstance(value, Mapping | list):
+        for held in value.values() if isinstance(value, Mapping) else value:
+            yield from _class_paths(held)
+
+
+def _require_trusted(path: str | Path, name: Any) -> None:
+    """Refuse a class whose module lies in the current folder, where a stranger's archive may have put it.
+
+    A module that is installed, imported already or in a folder of PYTHONPATH is the user's own choice; so is one
+    beside a script, where Python itself looks first.
+    """
+    module = str(name or "").partition(".")[0]
+    if not module or module in sys.modules:
+        return
+    here = Path.cwd()
+    chosen = [*sys.path[:1], *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    if here in (Path(folder).absolute() for folder in chosen):
+        return
+    elsewhere = [folder for folder in sys.path if Path(folder).absolute() != here]
+    if PathFinder.find_spec(module, elsewhere) is None and PathFinder.find_spec(module, [str(here)]) is not None:
+        raise CheckpointError(
+            f"{path} names {name}, and loading it would run the code of {module} in the current folder; if that is "
+            "your own, put the folder on PYTHONPATH: PYTHONPATH=. vos-umec ..."
+        )
 
 
 def import_module_class(path: str | Path, description: Description, base: type[_T]) -> type[_T]:
@@ -125,8 +162,36 @@ def read_card(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If it is no such file.
     """
-    card: dict[str, Any] = json.loads(_metadata(path)["card"])
+    check_size(path)
+    try:
+        card: dict[str, Any] = json.loads(_metadata(path)["card"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} holds no card that can be read; export the model again") from error
     return card
+
+
+def build_from_file(spec: NetworkSpec, path: str | Path) -> PropagationNetwork:
+    """The network that a checkpoint or a model file describes, with its weights.
+
+    Raises:
+        CheckpointError: If the file is missing, or its tensors are not those of the network that it describes.
+        ConfigError: If it describes no network.
+    """
+    weights = _network_tensors(path)
+    if isinstance(spec, str) or not any(_class_paths(spec)):
+        with torch.device("meta"):  # takes no memory: a file may state any width
+            check_fits(weights, build_network(spec).state_dict())
+    network = build_network(spec)
+    check_fits(weights, network.state_dict())
+    network.load_state_dict(weights)
+    return network
+
+
+def _network_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The network's tensors in a checkpoint, or all of a model file, by the network's own names."""
+    tensors = read_tensors(path)
+    kept = {name: x for name, x in tensors.items() if name.startswith("network.")}  # of a checkpoint
+    return {name.removeprefix("network."): x for name, x in (kept or tensors).items()}
 
 
 def load_own_weights(network: nn.Module, path: str | Path, parts: list[str] | None = None) -> None:
@@ -141,10 +206,7 @@ def load_own_weights(network: nn.Module, path: str | Path, parts: list[str] | No
         CheckpointError: If the file is missing or no such file, or is of another network.
         ConfigError: If the network has no such part.
     """
-    tensors = read_tensors(path)
-    kept = {name: x for name, x in tensors.items() if name.startswith("network.")}  # of a checkpoint
-    weights = {name.removeprefix("network."): x for name, x in (kept or tensors).items()}
-    weights = {name: x.float() if x.dtype == torch.half else x for name, x in weights.items()}
+    weights = _network_tensors(path)
     if parts is None:
         check_fits(weights, network.state_dict())
         network.load_state_dict(weights)

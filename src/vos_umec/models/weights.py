@@ -2,9 +2,11 @@
 
 import argparse
 import pickle
+import struct
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -15,6 +17,10 @@ from vos_umec.errors import CheckpointError, first_sentence
 _CONTAINERS = ("teacher", "state_dict", "model")  # where training codes keep their tensors; of DINO, the teacher's
 # What published files hold beside tensors: DINO's arguments, and scores that are numpy scalars.
 _PLAIN: list[Any] = [argparse.Namespace, np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]
+_MOST_BYTES, _MOST_HEADER = 16 * 2**30, 16 * 2**20  # of files of weights, and of the header of a safetensors file
+# What torch.load, json and safetensors raise of broken and hostile files.
+BROKEN = (pickle.UnpicklingError, EOFError, RuntimeError, OSError, AttributeError, LookupError, TypeError,
+          ValueError, MemoryError, OverflowError, struct.error)  # fmt: skip
 _SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # before and since numpy 2
 
 
@@ -33,13 +39,14 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """
     if not Path(path).is_file():
         raise CheckpointError(f"no weights at {path}; give a file of a state dictionary")
+    check_size(path)
     if Path(path).suffix == ".safetensors":
         return _read_safetensors(path)
     scalar: Any = np.float64(0).__reduce__()[0]
     try:
         with torch.serialization.safe_globals([*_PLAIN, *((scalar, name) for name in _SCALARS)]):
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
+    except BROKEN as error:
         raise CheckpointError(
             f"cannot read weights from {path}: {first_sentence(error)}; save a plain state dictionary"
         ) from error
@@ -54,6 +61,35 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     return tensors
 
 
+def check_size(path: str | Path) -> None:
+    """Refuse a file of weights that would take far more memory than a network, before anything of it is read.
+
+    A few bytes may state gigabytes: in the length of a safetensors file's header, or in parts of a zip (which is
+    what torch.save writes) that are compressed, as torch.save never does.
+
+    Raises:
+        CheckpointError: The file has more than 16 GiB, the header of a safetensors file more than 16 MiB, or a part
+            of a zip is compressed.
+    """
+    path = Path(path)
+    length = path.stat().st_size
+    if length > _MOST_BYTES:
+        raise CheckpointError(f"{path} has {length} bytes, more than are read ({_MOST_BYTES}, 16 GiB)")
+    with path.open("rb") as file:
+        begin = file.read(8)
+        if path.suffix == ".safetensors":
+            header = int.from_bytes(begin, "little")
+            if header > _MOST_HEADER:
+                raise CheckpointError(f"the header of {path} states {header} bytes, more than are read (16 MiB)")
+        elif begin.startswith(b"PK"):
+            try:
+                packed = [part.filename for part in ZipFile(file).infolist() if part.compress_type != ZIP_STORED]
+            except (BadZipFile, ValueError, OSError) as error:
+                raise CheckpointError(f"cannot read weights from {path}: {error}; the file is broken") from error
+            if packed:
+                raise CheckpointError(f"{path} holds the compressed part {packed[0]}, as torch.save never writes")
+
+
 def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -61,7 +97,7 @@ def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
         return tensors
-    except SafetensorError as error:
+    except (SafetensorError, *BROKEN) as error:
         raise CheckpointError(f"cannot read weights from {path}: {error}; save the file again") from error
 
 

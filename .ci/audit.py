@@ -1,0 +1,95 @@
+"""What `make lint` asks of the dependencies and of the files: known weaknesses, locked versions, secrets.
+
+The audit needs an index of packages. Without one it says so, compares the versions with the lock, and does not fail.
+"""
+
+import json
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCK = ROOT / "constraints.lock"
+SECONDS = 60  # of the audit
+# Tokens have forms that nothing else has. Words of high entropy do not: measurements are full of them.
+NOT_USED = ("Base64HighEntropyString", "HexHighEntropyString", "KeywordDetector")
+NOT_READ = (".json", ".png", ".safetensors", ".ipynb", ".lock", ".svg", ".csv")
+
+
+def locked() -> dict[str, str]:
+    """Versions by name in the lock, in which each has the hashes of its files."""
+    lines = [line.split() for line in LOCK.read_text(encoding="utf-8").splitlines()]
+    pinned = [line[0].split("==") for line in lines if line and "==" in line[0] and "--hash=sha256:" in " ".join(line)]
+    return dict(pinned)
+
+
+def compare_with_lock() -> list[str]:
+    """Packages whose installed version is not the locked one, as "name 1.0 (locked: 1.1)"."""
+    other = []
+    for name, wanted in locked().items():
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            continue
+        if found.partition("+")[0] != wanted.partition("+")[0]:
+            other.append(f"{name} {found} (locked: {wanted})")
+    return other
+
+
+def known_weaknesses() -> tuple[list[str], str]:
+    """Weaknesses of installed packages that a newer version mends, and why there was no audit ("" if there was)."""
+    command = [sys.executable, "-m", "pip_audit", "--format=json", "--progress-spinner=off", "--timeout=5", "--local"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        packages = json.loads(done.stdout)["dependencies"]
+    except subprocess.TimeoutExpired:
+        return [], f"no answer in {SECONDS} seconds"
+    except (ValueError, KeyError):
+        return [], (done.stderr.strip().splitlines() or ["no answer"])[-1]
+    audited = [package for package in packages if "vulns" in package and "skip_reason" not in package]
+    if not audited:
+        return [], "the index knows none of the packages"
+    return [
+        f"{package['name']} {package['version']}: {flaw['id']}, mended in {', '.join(flaw['fix_versions'])}"
+        for package in audited
+        for flaw in package["vulns"]
+        if flaw["fix_versions"]
+    ], ""
+
+
+def secrets(files: list[Path]) -> list[str] | None:
+    """Places of tokens and private keys in files, as "file:line: kind"; None without detect-secrets."""
+    try:
+        from detect_secrets import SecretsCollection
+        from detect_secrets.settings import default_settings
+    except ImportError:
+        return None
+    found = SecretsCollection()
+    with default_settings() as settings:
+        settings.disable_plugins(*NOT_USED)
+        for file in files:
+            found.scan_file(str(file))
+    return [f"{name}:{secret.line_number}: {secret.type}" for name, secret in found]
+
+
+def main() -> int:
+    """Print what was found; 1 if something must be mended."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    files = [ROOT / name for name in tracked.split("\0") if name and not name.endswith(NOT_READ)]
+    tokens = secrets([file for file in files if file.is_file()])
+    if tokens is None:
+        print("secrets: not searched for, detect-secrets is not installed (make setup installs it)")
+    else:
+        print(f"secrets: {len(tokens)} in {len(files)} files")
+    weak, reason = known_weaknesses()
+    print(f"dependencies: not audited, {reason}" if reason else f"dependencies: {len(weak)} known weaknesses")
+    other = compare_with_lock()
+    print(f"lock of hashes: {len(locked())} packages, {len(other)} installed in another version")
+    for line in [*(tokens or []), *weak, *other]:
+        print(f"  {line}")
+    return 1 if tokens or weak else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

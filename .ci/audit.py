@@ -1,9 +1,10 @@
 """What `make lint` asks of the dependencies and of the files: known weaknesses, locked versions, secrets.
 
-The audit needs an index of packages. Without one it says so, compares the versions with the lock, and does not fail.
+The audit needs an index of packages. Without one it says so, compares versions with the lock, and does not fail.
 """
 
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -19,9 +20,8 @@ NOT_READ = (".json", ".png", ".safetensors", ".ipynb", ".lock", ".svg", ".csv")
 
 def locked() -> dict[str, str]:
     """Versions by name in the lock, in which each has the hashes of its files."""
-    lines = [line.split() for line in LOCK.read_text(encoding="utf-8").splitlines()]
-    pinned = [line[0].split("==") for line in lines if line and "==" in line[0] and "--hash=sha256:" in " ".join(line)]
-    return dict(pinned)
+    text = LOCK.read_text(encoding="utf-8")
+    return dict(re.findall(r"^(\S+)==(\S+) --hash=sha256:[0-9a-f]{64}", text, flags=re.MULTILINE))
 
 
 def compare_with_lock() -> list[str]:
@@ -39,7 +39,8 @@ def compare_with_lock() -> list[str]:
 
 def known_weaknesses() -> tuple[list[str], str]:
     """Weaknesses of installed packages that a newer version mends, and why there was no audit ("" if there was)."""
-    command = [sys.executable, "-m", "pip_audit", "--format=json", "--progress-spinner=off", "--timeout=5", "--local"]
+    options = ["--format=json", "--progress-spinner=off", "--timeout=5", "--local"]
+    command = [sys.executable, "-m", "pip_audit", *options]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         packages = json.loads(done.stdout)["dependencies"]
@@ -75,8 +76,8 @@ def secrets(files: list[Path]) -> list[str] | None:
 
 def main() -> int:
     """Print what was found; 1 if something must be mended."""
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
-    files = [ROOT / name for name in tracked.split("\0") if name and not name.endswith(NOT_READ)]
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    files = [ROOT / name for name in listed.stdout.split("\0") if name and not name.endswith(NOT_READ)]
     tokens = secrets([file for file in files if file.is_file()])
     if tokens is None:
         print("secrets: not searched for, detect-secrets is not installed (make setup installs it)")

@@ -35,7 +35,9 @@ def run(seed: int, minutes: float, folder: Path) -> list[Row]:
     rng, end = random.Random(seed), time.monotonic() + 60 * minutes
     clips = _clips(folder)
     # Odd files come first, as they are.
-    waiting = [(f"{clip.name} as it is", clip) for clip in clips if clip.parent.name == "odd"] if minutes > 1 else []
+    waiting = (
+        [(f"{clip.name} as it is", clip) for clip in clips if clip.parent.name == "odd"] if minutes > 1 else []
+    )
     kinds: Counter[str] = Counter()
     lost: list[str] = []
     seconds, memory, crashes = [0.0], [0], 0
@@ -57,8 +59,8 @@ def run(seed: int, minutes: float, folder: Path) -> list[Row]:
         print(f"found video, seed {seed}: {line}", file=sys.stderr)
     total = kinds.total()
     figures = (
-        f"{kinds['frames']} in frames, {kinds['error']} in one error, {crashes} crashes of a decoder contained; at most "
-        f"{max(seconds):.1f} s and {max(memory)} MiB a file"
+        f"{kinds['frames']} in frames, {kinds['error']} in one error, {crashes} crashes of a decoder contained; "
+        f"at most {max(seconds):.1f} s and {max(memory)} MiB a file"
     )
     return [Row("found video", total, total - len(lost), len(lost), figures)]
 

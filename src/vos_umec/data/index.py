@@ -241,7 +241,7 @@ def _read_cache(root: Path) -> dict[str, dict[str, Any]]:
                 known.update(content["videos"])
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             log.warning("the index %s cannot be read (%s): opening all videos again", path, error)
     return known
 

@@ -138,7 +138,7 @@ def _read_mark(folder: Path) -> Any:
     """What a copied video was made from, and how; None if there is no such copy."""
     try:
         return json.loads((folder / COPY_MARK).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -95,7 +95,7 @@ def _copied_rate(folder: Path) -> float | None:
     """Frames per second of the video that a folder is a copy of; None for other folders and for copies of such."""
     try:
         rate: float | None = json.loads((folder / COPY_MARK).read_text())["fps"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return rate
 

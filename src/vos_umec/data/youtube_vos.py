@@ -114,7 +114,7 @@ def youtube_vos_meta(root: str | Path, split: str = "train") -> dict[str, dict[i
             }
             for name, video in videos.items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{path} is not a YouTube-VOS meta.json ({error!r}): download it again, or remove it"
         ) from error

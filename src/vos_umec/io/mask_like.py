@@ -63,8 +63,8 @@ def pattern(path: PurePath) -> str:
 def mask_patterns(paths: Sequence[Path], look: Callable[[Path], tuple[bool, bool]]) -> tuple[str, ...]:
     """Patterns of the pictures in a folder of frames that are masks.
 
-    A series whose name holds a word for masks is one, if other pictures remain; one of JPEGs, or of half
-    the pictures, only if it consists of flat areas. So is a lossless series of another pattern than the frames that
+    A series whose name holds a word for masks is one, if other pictures remain; one of half the pictures
+    or more only if it consists of flat areas. So is a lossless series of another pattern than the frames that
     consists of flat areas where the frames do not, or that is indexed or grey where they are not. If all pictures
     follow one pattern, they are frames, whatever they show.
 
@@ -85,7 +85,7 @@ def mask_patterns(paths: Sequence[Path], look: Callable[[Path], tuple[bool, bool
     flat = {key for key in doubtful if all(is_flat for is_flat, _ in looks[key])}
     plain = {key for key in flat if all(is_plain for _, is_plain in looks[key])}
     named = {key for key in doubtful if names_masks(PurePath(key).stem)}
-    named -= {key for key in named - flat if PurePath(key).suffix in _LOSSY or 2 * len(series[key]) >= len(paths)}
+    named -= {key for key in named - flat if 2 * len(series[key]) >= len(paths)}
     if named == series.keys():
         named = set()
     rest = series.keys() - named

@@ -34,10 +34,11 @@ test: $(READY)  ## run every test, every configuration and the notebooks, in par
 test-fast: $(READY)  ## run the tests that are not marked slow, in parallel (under two minutes on two cores)
 	$(PYTEST) -m "not slow"
 
-lint: $(READY)  ## check formatting, style and types of all Python code
+lint: $(READY)  ## check formatting, style and types of all Python code, and look for secrets and weak dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/audit.py
 
 format: $(READY)  ## format all Python code and fix what ruff can fix
 	$(BIN)/ruff format .

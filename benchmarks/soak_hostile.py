@@ -1,6 +1,7 @@
 """Hostile files: each must end in one clear error or in nothing, run no code, write nowhere, take little memory."""
 
 import json
+import logging
 import os
 import pickle
 import random
@@ -42,6 +43,7 @@ Attack = Callable[[random.Random, Path], Callable[[], object]]
 def run(seed: int, minutes: float, folder: Path) -> list[Row]:
     """Try every attack, again and again with other numbers, for some minutes and at least once."""
     rng, end = random.Random(seed), time.monotonic() + 60 * minutes
+    logging.getLogger("vos_umec").setLevel(logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
     outside = folder / "outside"
     tried: Counter[str] = Counter()

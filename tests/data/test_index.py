@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -290,6 +291,39 @@ def test_a_decoder_that_crashes_costs_one_video(tmp_path: Path, monkeypatch: pyt
     )
     answers = list(probe.describe_all([tmp_path / f"{name}.mp4" for name in ("bad", "good", "bad")], processes=1))
     assert answers == [{"reason": "the decoder crashed (exit code -6)"}, {"frames": 5}, answers[0]]
+
+
+def _serving(program: str) -> tuple[int, str]:
+    """Exit code and answers of a process that serves what `program` defines as `work`, asked once."""
+    program = f"import time\nfrom vos_umec.data import processes\n{program}\nprocesses.serve(work)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], input='"x"\n', capture_output=True, text=True, timeout=60
+    )
+    return done.returncode, done.stdout
+
+
+def test_a_process_that_hangs_ends_itself_and_one_that_works_on_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _serving("processes._PATIENCE = 0.5\ndef work(request): time.sleep(50)")[0] == processes._IDLE
+    busy = (
+        "from vos_umec.io.frames import report_progress\nprocesses._PATIENCE = 1.5\n"
+        "def work(request):\n    for _ in range(30):\n        time.sleep(0.1)\n        report_progress()\n"
+        "    return {}"
+    )
+    assert _serving(busy)[0] == 0
+    _pretend(monkeypatch, "import os; print('ready', flush=True); input(); os._exit(1)")
+    answers = list(probe.describe_all([tmp_path / "a.mp4"], processes=1))
+    assert answers == [{"reason": "no frame was decoded for 18 s", "temporary": True}]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such limit")
+def test_a_process_that_looks_into_videos_takes_two_gibibytes_at_most() -> None:
+    code, answer = _serving(
+        "import numpy as np\ndef work(request): return {'sum': len(np.ones(3 * 2**30, np.uint8))}"
+    )
+    assert code == 0
+    assert "MemoryError" in answer
 
 
 def test_a_process_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,6 @@
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -142,3 +145,19 @@ def test_the_shipped_model_is_small_and_follows_a_square():
         found = segmenter.step(frame, mask if t == 0 else None)
     overlap = ((found == 3) & (mask == 3)).sum() / ((found == 3) | (mask == 3)).sum()
     assert overlap > 0.8
+
+
+def test_a_module_in_the_current_folder_is_run_only_if_that_folder_is_chosen(module, tmp_path, monkeypatch):
+    """An archive of a stranger may hold a model and code beside it; the user's own folder is on PYTHONPATH."""
+    (tmp_path / "my_encoder_here.py").write_text("raise SystemExit('the code has run')")
+    network = {"preset": None, "encoder": {"class_path": "my_encoder_here.Net"}}
+    description = replace(module.description(), network=network)
+    write_model(module.network, tmp_path / "m.safetensors", description)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])  # as the command does
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    with pytest.raises(CheckpointError, match=r"my_encoder_here in the current folder.*PYTHONPATH=\."):
+        load_network("m.safetensors")
+    monkeypatch.setenv("PYTHONPATH", ".")
+    with pytest.raises(SystemExit, match="the code has run"):
+        load_network("m.safetensors")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from vos_umec.constants import IGNORE
 from vos_umec.errors import ConfigError, MaskError
@@ -17,6 +16,7 @@ from vos_umec.io.frame_names import frame_index, frame_of_file
 from vos_umec.io.label_file import COLOR, MaskReading, color_name
 from vos_umec.io.labels import MOST_OBJECTS, UNKNOWN, LabelImage, read_label_image
 from vos_umec.io.masks import Ids
+from vos_umec.io.picture import open_picture
 from vos_umec.io.png import DAVIS_COLORS, davis_palette, voc_palette
 from vos_umec.io.shapes import read_shapes
 from vos_umec.io.source import FrameSource
@@ -185,9 +185,9 @@ def _require_size(path: Path, shape: tuple[int, ...], video: Path, size: tuple[i
 def _picture(path: Path, video: Path, size: tuple[int, int], reading: MaskReading) -> LabelImage:
     """Read a picture; a wrong size is told before anything that its pixels may mean."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             shape = image.size[::-1]
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError):
         return read_label_image(path, reading)  # which says why
     _require_size(path, shape, video, size, reading.resize_mask)
     return read_label_image(path, reading)

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from vos_umec.errors import MaskError
 from vos_umec.io.label_pixels import Labels, Where
 from vos_umec.io.labels import LabelImage
+from vos_umec.io.picture import open_picture
 from vos_umec.io.rle import decode_rle
 
 _MOST_PIXELS = 2**26
@@ -142,9 +143,9 @@ def _of_labelme(content: dict[str, Any]) -> LabelImage:
 def _pasted(canvas: _Canvas, points: Sequence[Sequence[float]], text: str) -> Where:
     """LabelMe's type "mask": a picture in base64, whose first corner is the first point."""
     try:
-        with Image.open(BytesIO(base64.b64decode(text))) as picture:
+        with open_picture(BytesIO(base64.b64decode(text))) as picture:
             mask = np.asarray(picture.convert("L")) > 0
-    except (binascii.Error, OSError) as error:
+    except (binascii.Error, OSError, ValueError, SyntaxError) as error:
         raise ValueError(f"a mask that is no picture: {error}") from error
     where = np.zeros(canvas.labels.shape, np.bool_)
     left, top = (round(value) for value in points[0])

@@ -90,7 +90,7 @@ class ResultSheet:
         with by_product(file):
             save_picture(file, sheet)
             saved = file
-        return saved
+        return saved  # noqa: RET504  # None if the block failed
 
 
 COPY, PROPAGATION, WHOLE = "copy_first_mask", "label_propagation", "umec"

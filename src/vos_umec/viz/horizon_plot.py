@@ -63,4 +63,4 @@ def save_horizon_plot(
     with by_product(path), atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
         saved = path
-    return saved
+    return saved  # noqa: RET504  # None if the block failed

@@ -281,14 +281,15 @@ class ClipLoader(DataLoader[dict[str, Any]]):
         waited: Seconds, over all epochs.
     """
 
-    sampler: ClipSampler
     batch_size: int
     waited: float = 0.0
     _given: int = 0  # batches of this epoch, those before a resumed run began included
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # torch names its own iterator class
         """Begin an epoch."""
-        self._given = self.sampler.done.get(self.sampler.epoch, 0) // self.batch_size
+        self._given = 0
+        if isinstance(self.sampler, ClipSampler):  # for `overfit_batches`, Lightning puts another in
+            self._given = self.sampler.done.get(self.sampler.epoch, 0) // self.batch_size
         batches = super().__iter__()
         while True:
             start = perf_counter()
@@ -301,18 +302,19 @@ class ClipLoader(DataLoader[dict[str, Any]]):
 
     def state_dict(self) -> dict[str, int]:
         """The epoch and the number of its batches that were given out; the same on all processes."""
-        return {"epoch": self.sampler.epoch, "batches": self._given}
+        return {"epoch": getattr(self.sampler, "epoch", 0), "batches": self._given}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Leave these batches out of that epoch."""
-        self.sampler.done = {state_dict["epoch"]: state_dict["batches"] * self.batch_size}
+        if isinstance(self.sampler, ClipSampler):
+            self.sampler.done = {state_dict["epoch"]: state_dict["batches"] * self.batch_size}
 
 
 def seed_draws(*place: int) -> None:
     """Seed torch's generators, those of all devices, by a place in training: seed, rank, epoch, batch.
 
-    What is drawn next then depends on the place alone. A run that resumes there draws the same as one that was never
-    interrupted, with no state to save.
+    What is drawn next then depends on the place alone. A run that resumes there draws the same as one that was
+    never interrupted, with no state to save.
 
     Example:
         >>> seed_draws(0, 1, 7, 3)

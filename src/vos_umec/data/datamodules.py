@@ -90,6 +90,8 @@ class ClipDataModule(EvaluationDataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()  # those of the subclass too
+        if num_workers is not None and num_workers < 0:
+            raise ConfigError(f"num_workers is {num_workers}; expected at least 0, or null to choose by the cores")
         numbers = {"batch_size": batch_size, "mask_phase_batch_size": mask_phase_batch_size, "crop": crop}
         if wrong := [
             f"{name} is {number}" for name, number in numbers.items() if number is not None and number < 1

@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import zipfile
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
@@ -22,8 +23,8 @@ log = logging.getLogger(__name__)
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes each checkpoint beside its place, and renames it when all of it is on the disk.
 
-    Lightning's own writes into the folder for temporary files, which may lie on another disk. Its last step is a copy
-    then, and a killed process leaves a part of it under the checkpoint's name.
+    Lightning's own writes into the folder for temporary files, which may lie on another disk. Its last step is a
+    copy then, and a killed process leaves a part of it under the checkpoint's name.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -46,13 +47,15 @@ def write_atomically(strategy: Strategy) -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """All that a checkpoint holds, on the CPU.
+    """All that a checkpoint holds, on the CPU; tensors are read from the file when they are used.
 
     Raises:
         CheckpointError: If it is no checkpoint that training of this package wrote.
     """
     try:
-        checkpoint: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        if not zipfile.is_zipfile(path):
+            raise EOFError("it is not of the format that torch writes, or was cut short")
+        checkpoint: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
         _ = checkpoint[KEY]["module_class"], checkpoint["hyper_parameters"]
     except (pickle.UnpicklingError, EOFError, KeyError, TypeError, RuntimeError, OSError) as error:
         raise CheckpointError(

@@ -195,7 +195,7 @@ class UMECModule(LightningModule):
         self._pairs_checked = False
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed the draws of this step, and begin the mask phase if it is due; log how far apart paired frames are."""
+        """Seed the draws of this step, begin the mask phase if it is due, and once log how far apart pairs are."""
         epoch = self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
         seed_draws(self._seed, self.global_rank, epoch, batch_idx)
         self._begin_mask_phase_if_due(batch)

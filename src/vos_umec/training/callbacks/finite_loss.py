@@ -15,17 +15,17 @@ from vos_umec.errors import VosUmecError
 from vos_umec.io.atomic import atomic_path
 
 LOOK = 1.0
-"""Seconds between two looks at losses on another device than the CPU: for each look, the host waits for the device."""
+"""Seconds between two looks at losses on another device than the CPU. For each look, the host waits for it."""
 
 
 class FiniteLoss(Callback):
     """Ends training when a loss is NaN or infinite, and saves the names of the batch's videos.
 
-    `not_finite.json` in the run's folder holds the loss, the step, the epoch, and the videos and frames of the batch
-    and of the one before it, whose gradients may have been the cause. No checkpoint is written any more, so the last
-    one is good.
+    `not_finite.json` in the run's folder holds the loss, the step, the epoch, and the videos and frames of the
+    batch and of the one before it, whose gradients may have been the cause. No checkpoint is written any more, so
+    the last one is good.
 
-    On a CPU each loss is looked at, elsewhere all of the last second at once. `UMECModule` brings the callback along.
+    On a CPU each loss is looked at, elsewhere all of the last second at once. `UMECModule` brings the callback.
     """
 
     def __init__(self) -> None:
@@ -55,9 +55,7 @@ class FiniteLoss(Callback):
         """Look before pseudo masks are made with these weights."""
         self._look(trainer)
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Let no checkpoint of weights that are not finite replace a good one."""
         self._look(trainer)
         finite = torch.stack([parameter.detach().isfinite().all() for parameter in pl_module.parameters()])
@@ -87,8 +85,10 @@ class FiniteLoss(Callback):
             temporary.write_text(json.dumps(content, indent=2, default=lambda x: x.tolist()), encoding="utf-8")
         videos = list(dict.fromkeys(batch.get("videos", [])))
         shown = ", ".join(videos[:3]) + (f" and {len(videos) - 3} more" if len(videos) > 3 else "")
+        place = f"step {batch.get('step', 0)}, in epoch {batch.get('epoch', 0)}"
         raise VosUmecError(
-            f"the {what} is {value} after step {batch.get('step', 0)}, of epoch {batch.get('epoch', 0)}, with clips of "
-            f"{shown or 'unnamed videos'}; {path} names all of them. The last checkpoint is from before: look at the "
-            "videos, then resume with --ckpt_path last, with a lower learning rate or --trainer.gradient_clip_val 1"
+            f"the {what} is {value} after {place}, on clips "
+            f"of {shown or 'unnamed videos'}; {path} has all of them. The last checkpoint is from before: look at "
+            "the videos; then resume with --ckpt_path last and a smaller --trainer.gradient_clip_val, or train "
+            "anew with a lower --model.learning_rate"
         )

@@ -103,6 +103,7 @@ def _command(
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     sys.argv = ["vos-umec"]
+    multiprocessing.set_start_method("fork", force=True)  # of loader workers, as where nobody has set any
     logging.getLogger().handlers.clear()
     from vos_umec.cli.main import main
 

@@ -65,6 +65,31 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
+def finish_epoch(checkpoint: dict[str, Any]) -> None:
+    """Have a checkpoint that was written after the last batch of an epoch say that the epoch is over.
+
+    Lightning would resume such a run within the epoch, with no batch left: it would leave out the hooks of the next
+    epoch's start, begin it at a wrong batch if it has another number of batches, and write checkpoints that do not
+    resume within an epoch.
+
+    Args:
+        checkpoint: What Lightning is about to restore; changed in place.
+    """
+    loops = checkpoint.get("loops", {}).get("fit_loop", {})
+    batches, epochs = loops.get("epoch_loop.batch_progress"), loops.get("epoch_progress")
+    if (
+        not batches
+        or not batches["is_last_batch"]
+        or batches["current"]["completed"] == batches["current"]["ready"]
+    ):
+        return
+    for counts in (batches["total"], batches["current"]):
+        counts["completed"] += 1
+    for counts in (epochs["total"], epochs["current"]):
+        counts["processed"] += 1
+    loops["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
+
+
 def newest_checkpoint(folders: Iterable[Path]) -> Path | None:
     """The checkpoint that was written last of those in some folders; None if there is none.
 

@@ -28,6 +28,7 @@ from vos_umec.models.weights import check_fits
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 from vos_umec.objectives.segmentation import SegmentationObjective
 from vos_umec.training.callbacks.finite_loss import FiniteLoss
+from vos_umec.training.checkpoint_files import finish_epoch
 from vos_umec.training.evaluation import (
     WHOLE,
     EvaluationSettings,
@@ -272,7 +273,8 @@ class UMECModule(LightningModule):
             checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY].pop(trace, None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Report in one line what does not fit, before torch lists every tensor."""
+        """Report in one line what does not fit, before torch lists every tensor; take over the run's seed."""
+        finish_epoch(checkpoint)
         check_fits(checkpoint["state_dict"], self.state_dict())
         self.started_from = checkpoint.get(KEY, {}).get("started_from", [])
         self._seed = checkpoint.get("seed", self._seed)

@@ -60,7 +60,7 @@ class FiniteLoss(Callback):
         self._look(trainer)
         finite = torch.stack([parameter.detach().isfinite().all() for parameter in pl_module.parameters()])
         if on_any_rank(not finite.all(), pl_module.device):
-            self._fail(trainer, "weights", "NaN or infinite", self._last)
+            self._fail(trainer, "weights", "are NaN or infinite", self._last)
 
     def _look(self, trainer: Trainer) -> None:
         """Read the losses of the last steps.
@@ -73,7 +73,7 @@ class FiniteLoss(Callback):
         losses = torch.stack([loss for loss, _ in pending]).tolist() if pending else []
         for loss, (_, batch) in zip(losses, pending, strict=True):
             if not math.isfinite(loss):
-                self._fail(trainer, "loss", str(loss), batch)
+                self._fail(trainer, "loss", f"is {loss}", batch)
             self._last = batch
 
     def _fail(self, trainer: Trainer, what: str, value: str, batch: dict[str, Any]) -> NoReturn:
@@ -81,13 +81,13 @@ class FiniteLoss(Callback):
         path = self._folder / f"not_finite{rank}.json"
         before = self._last if self._last is not batch else {}
         with atomic_path(path) as temporary:
-            content = {what: value, **batch, "before": before}
+            content = {what: value.split(" ", 1)[1], **batch, "before": before}
             temporary.write_text(json.dumps(content, indent=2, default=lambda x: x.tolist()), encoding="utf-8")
         videos = list(dict.fromkeys(batch.get("videos", [])))
         shown = ", ".join(videos[:3]) + (f" and {len(videos) - 3} more" if len(videos) > 3 else "")
         place = f"step {batch.get('step', 0)}, in epoch {batch.get('epoch', 0)}"
         raise VosUmecError(
-            f"the {what} is {value} after {place}, on clips "
+            f"the {what} {value} after {place}, on clips "
             f"of {shown or 'unnamed videos'}; {path} has all of them. The last checkpoint is from before: look at "
             "the videos; then resume with --ckpt_path last and a smaller --trainer.gradient_clip_val, or train "
             "anew with a lower --model.learning_rate"

@@ -8,7 +8,7 @@ WORKERS ?= auto
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format bench gpu-check notebooks clean
+.PHONY: help setup demo test test-fast lint format bench soak gpu-check notebooks clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ format: $(READY)  ## format all Python code and fix what ruff can fix
 
 bench: $(BENCH_READY)  ## measure speed and memory against plain references and other packages, write docs/performance.md
 	$(BIN)/python benchmarks/run.py
+
+soak: $(READY)  ## inject faults for half an hour: kills, full disks, broken and hostile files, lost processes
+	$(BIN)/python benchmarks/soak.py
 
 gpu-check: $(READY)  ## check and time everything on one NVIDIA GPU, in under ten minutes
 	$(BIN)/python benchmarks/gpu_check.py

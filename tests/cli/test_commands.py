@@ -6,7 +6,6 @@ import io
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -85,23 +84,6 @@ def test_a_name_that_the_console_cannot_show_does_not_stop_a_command(name, monke
     assert main(["export", name]) == 0
     shown.flush()
     assert shown.buffer.getvalue().endswith(b".mp4 is done\n")
-
-
-def test_a_logger_that_is_not_installed_is_replaced(monkeypatch, caplog):
-    from vos_umec.cli import trainer
-
-    given = SimpleNamespace(
-        class_path="pytorch_lightning.loggers.TensorBoardLogger",
-        init_args=SimpleNamespace(save_dir="here", name="run", log_graph=False),
-    )
-    monkeypatch.setattr(trainer, "find_spec", lambda package: None)
-    assert trainer._installed(given) == {
-        "class_path": "pytorch_lightning.loggers.CSVLogger",
-        "init_args": {"save_dir": "here", "name": "run"},
-    }
-    assert "TensorBoardLogger needs tensorboard, which is not installed" in caplog.text
-    monkeypatch.setattr(trainer, "find_spec", lambda package: package == "tensorboardX" or None)
-    assert trainer._installed(given) is given
 
 
 def test_only_options_that_are_given_reach_the_command(monkeypatch):

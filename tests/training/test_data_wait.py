@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger
 
-from vos_umec.data.clips import ClipLoader
+from vos_umec.data.clips import ClipLoader, ClipSampler
 from vos_umec.training.callbacks.data_wait import DataWait
 
 
@@ -50,7 +50,8 @@ def fit(tmp_path, waiting: float, working: float, **options) -> list[float]:
         enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, **options,
     )  # fmt: skip
     validation = torch.utils.data.DataLoader([torch.ones(1)])
-    trainer.fit(Module(working), ClipLoader(Slow(waiting)), validation)
+    clips = Slow(waiting)
+    trainer.fit(Module(working), ClipLoader(clips, sampler=ClipSampler(clips)), validation)
     with Path(logger.log_dir, "metrics.csv").open() as file:
         return [float(row["train/data_wait"]) for row in csv.DictReader(file) if row.get("train/data_wait")]
 

@@ -2,28 +2,27 @@
 
 import copy
 import logging
-import pickle
 from collections.abc import Sequence
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-import torch
 from jsonargparse import set_parsing_settings
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
+from vos_umec.cli.others_errors import LIGHTNING, find_cause, in_one_line, raised_in
 from vos_umec.cli.parsing import Parser, find_config
 from vos_umec.device import multiplies_bf16, pick_device
-from vos_umec.errors import CheckpointError, ConfigError, VosUmecError, first_sentence
+from vos_umec.errors import ConfigError, first_sentence
 from vos_umec.models.model_file import KEY
 from vos_umec.training.callbacks.data_wait import DataWait
 from vos_umec.training.callbacks.progress_lines import ProgressLines
 from vos_umec.training.callbacks.pseudo_mask_refresh import PseudoMaskRefresh
 from vos_umec.training.callbacks.time_budget import TimeBudget
+from vos_umec.training.checkpoint_files import newest_checkpoint, read_checkpoint
 from vos_umec.training.module import UMECModule
 
 log = logging.getLogger(__name__)
@@ -37,17 +36,6 @@ _EXAMPLES = {
     "predict": "Write the masks of a whole data set: "
     "vos-umec predict --config configs/ytvos_predict.yaml --data.root YTVOS --ckpt_path CKPT",
 }
-
-
-_LOGGERS = {
-    "TensorBoardLogger": ("tensorboard", "tensorboardX"),
-    "WandbLogger": ("wandb",),
-    "MLFlowLogger": ("mlflow", "mlflow_skinny"),
-    "CometLogger": ("comet_ml",),
-    "NeptuneLogger": ("neptune",),
-    "LitLogger": ("litlogger",),
-}
-"""The packages of Lightning's loggers, of which one is enough."""
 
 
 class UMECCLI(LightningCLI):
@@ -66,25 +54,23 @@ class UMECCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Take the model's class and arguments from the checkpoint, as super() does; say if it is none."""
-        path = self.config[self.config.subcommand].get("ckpt_path")
-        if path in (None, "last", "hpc"):
+        config = self.config[self.config.subcommand]
+        path = config.get("ckpt_path")
+        if path == "last":
+            path = config.ckpt_path = str(last_checkpoint(config.trainer))
+            log.info("--ckpt_path last is %s", path)
+        if path in (None, "hpc"):
             return
         if not Path(path).is_file():
             raise ConfigError(f"no checkpoint at {path}; give a .ckpt file that training wrote")
-        try:
-            checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-            model = {"class_path": checkpoint[KEY]["module_class"], "init_args": checkpoint["hyper_parameters"]}
-        except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, OSError) as error:
-            raise CheckpointError(
-                f"{path} is not a checkpoint that training wrote ({first_sentence(error)}); a model file of "
-                "`vos-umec export` goes to --model.init_from"
-            ) from error
+        checkpoint = read_checkpoint(path)
+        model = {"class_path": checkpoint[KEY]["module_class"], "init_args": checkpoint["hyper_parameters"]}
         self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)
 
     def before_instantiate_classes(self) -> None:
         """Hold the arguments of the model that were given against the checkpoint's."""
         given, used = (vars(config[self.subcommand].model.init_args) for config in (self._given, self.config))
-        if self._get(self.config, "ckpt_path") not in (None, "last", "hpc"):  # those two may find no checkpoint
+        if self._get(self.config, "ckpt_path") not in (None, "hpc"):  # which may find no checkpoint
             used["init_from"] = None  # the checkpoint holds all weights
         if self.subcommand == "fit":
             replaced = [name for name in given if name in used and given[name] not in (None, used[name])]
@@ -98,31 +84,23 @@ class UMECCLI(LightningCLI):
             log.warning("no --ckpt_path and no --model.init_from: the network has random weights, untrained")
 
     def instantiate_classes(self) -> None:
-        """Build everything; errors of this package and of Lightning become one line."""
-        self._replace_missing_loggers()
+        """Build everything; where a logger's package is not installed, its figures go to a CSV file."""
         try:
             super().instantiate_classes()
-        except (MisconfigurationException, ModuleNotFoundError) as error:
-            raise ConfigError(" ".join(str(error).split())) from error
-        except ValueError as error:  # jsonargparse's, around the error of a constructor
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, VosUmecError):
-                cause = cause.__cause__ or cause.__context__
-            raise cause or error from error
+        except Exception as error:
+            missing = find_cause(error, ImportError)
+            if missing is None or not raised_in(missing).startswith("pytorch_lightning.loggers"):
+                raise
+            why = " ".join(str(missing).split())
+            log.warning("the logger is not installed (%s); the figures go to metrics.csv in the run's folder", why)
+            logger = {"class_path": "CSVLogger", "init_args": run_place(self._get(self.config, "trainer"))}
+            self.config = self.parser.parse_object({self.subcommand: {"trainer": {"logger": logger}}}, self.config)
+            super().instantiate_classes()
         if self.subcommand == "fit" and not hasattr(self.datamodule, "gap"):
             name = type(self.datamodule).__name__
             log.warning("%s is no ClipDataModule: no pseudo masks are made of its videos", name)
             callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
             callbacks[:] = [each for each in callbacks if not isinstance(each, PseudoMaskRefresh)]
-
-    def _replace_missing_loggers(self) -> None:
-        """Log to files in place of a logger whose package is not installed: a run is worth more than its log."""
-        given = self.config[self.subcommand].trainer.logger
-        loggers = given if isinstance(given, list) else [given]
-        replaced = [_installed(logger) for logger in loggers]
-        if replaced != loggers:
-            changed = replaced if isinstance(given, list) else replaced[0]
-            self.config = self.parser.parse_object({self.subcommand: {"trainer": {"logger": changed}}}, self.config)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, in bf16 where the hardware multiplies in it and no precision is given."""
@@ -130,21 +108,17 @@ class UMECCLI(LightningCLI):
         if given.get("precision") is None:
             kwargs["precision"] = best_precision(given.get("accelerator"))
             log.info("precision: %s", kwargs["precision"])
-        return super().instantiate_trainer(**kwargs)
-
-
-def _installed(logger: Any) -> Any:
-    """The configuration of a logger; of one that writes files if the package of the first is not installed."""
-    name = getattr(logger, "class_path", "").rpartition(".")[2]
-    if name not in _LOGGERS or any(find_spec(package) for package in _LOGGERS[name]):
-        return logger
-    package = _LOGGERS[name][0]
-    log.warning(
-        "%s needs %s, which is not installed: logging to metrics.csv (pip install %s)", name, package, package
-    )
-    given = vars(logger.init_args)
-    own = {key: given[key] for key in ("save_dir", "name", "version") if given.get(key) is not None}
-    return {"class_path": "pytorch_lightning.loggers.CSVLogger", "init_args": {"save_dir": "runs", **own}}
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ImportError, ValueError, TypeError, RuntimeError) as error:
+            names = ("accelerator", "devices", "num_nodes", "strategy", "precision")
+            chosen = [f"{name} {given[name]}" for name in names if given.get(name) not in (None, "auto", 1)]
+            if not chosen or not raised_in(error).startswith(LIGHTNING):
+                raise
+            raise ConfigError(
+                f"the Trainer cannot be built with {', '.join(chosen)}: {first_sentence(error)}; leave them out to "
+                f"take the best that this machine has ({pick_device().type})"
+            ) from error
 
 
 class _Parser(Parser, LightningArgumentParser):
@@ -207,22 +181,61 @@ def run_cli(arguments: Sequence[str]) -> UMECCLI:
         ConfigError: An argument or a key of a YAML file is unknown or does not fit.
     """
     set_parsing_settings(instantiate_subclass_spec_in_any=False)  # an encoder by class_path: its module builds it
-    return UMECCLI(
-        UMECModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_callback=_SaveConfig,
-        save_config_kwargs={"overwrite": True},  # W&B runs share one log_dir
-        seed_everything_default=0,
-        trainer_defaults={
-            "callbacks": [DataWait(), ProgressLines()],  # besides those of the configuration
-            "sync_batchnorm": True,  # where there are several GPUs
-        },
-        parser_class=_Parser,
-        parser_kwargs={name: {"description": text} for name, text in _EXAMPLES.items()},
-        args=_with_configs(arguments),
-    )
+    with in_one_line():
+        return UMECCLI(
+            UMECModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=_SaveConfig,
+            save_config_kwargs={"overwrite": True},  # W&B runs share one log_dir
+            seed_everything_default=0,
+            trainer_defaults={
+                "callbacks": [DataWait(), ProgressLines()],  # besides those of the configuration
+                "sync_batchnorm": True,  # where there are several GPUs
+            },
+            parser_class=_Parser,
+            parser_kwargs={name: {"description": text} for name, text in _EXAMPLES.items()},
+            args=_with_configs(arguments),
+        )
+
+
+def run_place(trainer: Any) -> dict[str, str]:
+    """The `save_dir` and the `name` of a configuration's runs: their folder is SAVE_DIR/NAME/version_N.
+
+    Args:
+        trainer: The configuration of the Trainer.
+    """
+    logger = trainer.logger[0] if isinstance(trainer.logger, list) else trainer.logger
+    settings = vars(logger.init_args) if hasattr(logger, "init_args") else {}
+    root = settings.get("save_dir") or trainer.default_root_dir or "."
+    name = settings.get("project") or settings.get("name") or "lightning_logs"  # project: of W&B
+    return {"save_dir": str(root), "name": str(name)}
+
+
+def last_checkpoint(trainer: Any) -> Path:
+    """The checkpoint that was written last by the runs of a configuration's name.
+
+    A run writes into the next free version of the folder that its logger names, or into `dirpath` of a
+    ModelCheckpoint.
+
+    Args:
+        trainer: The configuration of the Trainer.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    place = Path(*run_place(trainer).values())
+    folders = [*place.glob("*/checkpoints"), Path(trainer.default_root_dir or ".", "checkpoints")]
+    own = [callback.init_args.get("dirpath") for callback in trainer.callbacks or []]
+    folders += [Path(folder) for folder in own if folder]
+    found = newest_checkpoint(folders)
+    if found is None:
+        raise ConfigError(
+            f"--ckpt_path last finds no checkpoint of an earlier run in {place}; give the path of a .ckpt "
+            "file, or leave --ckpt_path out to begin anew"
+        )
+    return found
 
 
 def _with_configs(arguments: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator
-from itertools import repeat
+from itertools import islice, repeat
 from math import ceil, floor
 from time import perf_counter
 from typing import Any
@@ -251,42 +251,79 @@ def _nearest(segments: NDArray[np.uint8], size: tuple[int, int], window: tuple[s
 class ClipSampler(DistributedSampler[Any]):
     """Shuffles the items of an epoch, gives each process its shard, and adds the epoch to each item.
 
-    Lightning keeps a `DistributedSampler` and calls its `set_epoch` before each epoch. The first epoch of a resumed
-    run is an exception: its first items are drawn before that call, so pass this epoch to the constructor.
+    Lightning keeps a `DistributedSampler` and calls its `set_epoch` before each epoch.
+
+    Attributes:
+        done: For each epoch that a resumed run begins in its middle, the number of items that it leaves out.
     """
 
-    def __init__(
-        self, dataset: ClipDataset, world_size: int = 1, rank: int = 0, seed: int = 0, epoch: int = 0
-    ) -> None:
+    def __init__(self, dataset: ClipDataset, world_size: int = 1, rank: int = 0, seed: int = 0) -> None:
         super().__init__(dataset, num_replicas=world_size, rank=rank, seed=seed)
-        self.set_epoch(epoch)
+        self.done: dict[int, int] = {}
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield (epoch, number) of this process's items."""
-        return zip(repeat(self.epoch), super().__iter__(), strict=False)
+        items = zip(repeat(self.epoch), super().__iter__(), strict=False)
+        return islice(items, self.done.get(self.epoch, 0), None)
 
 
 class ClipLoader(DataLoader[dict[str, Any]]):
-    """A `DataLoader` that measures how long training waits for batches.
+    """A `DataLoader` that goes on in the middle of an epoch, and measures how long training waits for batches.
+
+    Lightning puts its state into checkpoints, and gives it back to a run that resumes. The state is the number of
+    batches that were trained on: what a clip shows depends on the seed, the epoch and the item alone, so neither
+    workers nor batches that they have read ahead have a state to keep.
+
+    Nothing is read before the first batch is asked for: not with the epoch, or the pseudo masks, of the time when
+    the loader was made.
 
     Attributes:
         waited: Seconds, over all epochs.
     """
 
+    batch_size: int
     waited: float = 0.0
+    _given: int = 0  # batches of this epoch, those before a resumed run began included
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # torch names its own iterator class
         """Begin an epoch."""
-        return self._timed(super().__iter__())
-
-    def _timed(self, batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        self._given = 0
+        if isinstance(self.sampler, ClipSampler):  # for `overfit_batches`, Lightning puts another in
+            self._given = self.sampler.done.get(self.sampler.epoch, 0) // self.batch_size
+        batches = super().__iter__()
         while True:
             start = perf_counter()
             batch = next(batches, None)
             self.waited += perf_counter() - start
             if batch is None:
                 return
+            self._given += 1
             yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch and the number of its batches that were given out; the same on all processes."""
+        return {"epoch": getattr(self.sampler, "epoch", 0), "batches": self._given}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Leave these batches out of that epoch."""
+        if isinstance(self.sampler, ClipSampler):
+            self.sampler.done = {state_dict["epoch"]: state_dict["batches"] * self.batch_size}
+
+
+def seed_draws(*place: int) -> None:
+    """Seed torch's generators, those of all devices, by a place in training: seed, rank, epoch, batch.
+
+    What is drawn next then depends on the place alone. A run that resumes there draws the same as one that was
+    never interrupted, with no state to save.
+
+    Example:
+        >>> seed_draws(0, 1, 7, 3)
+        >>> first = torch.rand(2)
+        >>> seed_draws(0, 1, 7, 3)
+        >>> torch.equal(torch.rand(2), first)
+        True
+    """
+    torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
 
 
 def clip_loader(

@@ -8,7 +8,7 @@ from typing import Any
 from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader
 
-from vos_umec.data.clips import ClipDataset, ClipSampler, clip_loader
+from vos_umec.data.clips import ClipDataset, ClipSampler, clip_loader, seed_draws
 from vos_umec.data.davis import davis_sequences
 from vos_umec.data.evaluation_datamodules import EvaluationDataModule
 from vos_umec.data.index import VideoIndex, scan
@@ -23,6 +23,7 @@ from vos_umec.transforms.copy_paste import CopyPaste
 
 log = logging.getLogger(__name__)
 
+_AUGMENTATION = 0xC11B  # keeps its draws apart from those of the training step, whose seed may be the same number
 FEW_CLIPS = 4
 """Clips on one of several devices below which a warning is due."""
 
@@ -89,6 +90,8 @@ class ClipDataModule(EvaluationDataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()  # those of the subclass too
+        if num_workers is not None and num_workers < 0:
+            raise ConfigError(f"num_workers is {num_workers}; expected at least 0, or null to choose by the cores")
         numbers = {"batch_size": batch_size, "mask_phase_batch_size": mask_phase_batch_size, "crop": crop}
         if wrong := [
             f"{name} is {number}" for name, number in numbers.items() if number is not None and number < 1
@@ -129,10 +132,7 @@ class ClipDataModule(EvaluationDataModule):
         options = ("clip_length", "gap", "run_length", "run_gap", "fps", "short_side", "seed", "clips_per_video")
         clips = ClipDataset(self.index, store=self.store, **{name: hp[name] for name in options})
         shard = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
-        # Not `current_epoch`: after resuming from the end of an epoch it still names that epoch.
-        progress: Any = trainer.fit_loop.epoch_progress.current if trainer else None
-        epoch = progress.processed if progress else 0
-        sampler = ClipSampler(clips, *shard, seed=hp["seed"], epoch=epoch)
+        sampler = ClipSampler(clips, *shard, seed=hp["seed"])
         batch, later = hp["batch_size"], hp["mask_phase_batch_size"]
         if later is not None:
             warming_up = self.store.generation == 0
@@ -167,13 +167,22 @@ class ClipDataModule(EvaluationDataModule):
                 )  # fmt: skip
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Augment training clips on the device; validation batches stay as they are."""
-        return self.copy_paste(self.augment(batch)) if self.trainer and self.trainer.training else batch
+        """Augment training clips on the device; validation batches stay as they are.
+
+        The draws depend on the seed, the rank, the epoch and the number of the batch.
+        """
+        if not (self.trainer and self.trainer.training):
+            return batch
+        loop: Any = self.trainer.fit_loop
+        place = self.trainer.global_rank, loop.epoch_progress.current.processed, loop.batch_idx + 1
+        seed_draws(_AUGMENTATION, self.hparams["seed"], *place)
+        return self.copy_paste(self.augment(batch))
 
     def state_dict(self) -> dict[str, Any]:
         """Place and generation of the pseudo masks, for a run that resumes from the checkpoint."""
         if not hasattr(self, "store"):  # not set up for training
             return {}
+        self.store.needed = self.store.generation
         return {"store": str(self.store.root.resolve()), "generation": self.store.generation}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -188,6 +197,7 @@ class ClipDataModule(EvaluationDataModule):
             elif generation:
                 self.store.adopt(PseudoMaskStore(state_dict["store"]), generation)
         trainer.strategy.barrier("pseudo masks")
+        self.store.needed = generation
         if self.store.reload() < generation:
             log.warning(
                 "generation %d of pseudo masks of the resumed run is no longer in %s; "

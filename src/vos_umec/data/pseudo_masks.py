@@ -36,6 +36,10 @@ class PseudoMaskStore:
     Args:
         root: Folder of the store; made by the first `begin`.
 
+    Attributes:
+        needed: Number of the generation that the last checkpoint was written with, which stays on disk, too; 0 for
+            none.
+
     Raises:
         DataError: The manifest there is broken, or its generation is missing.
 
@@ -56,6 +60,7 @@ class PseudoMaskStore:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self._counter = torch.zeros((), dtype=torch.int64).share_memory_()
+        self.needed = 0
         self._last = 0  # of the manifest, hidden or not
         self._manifest: dict[str, Any] = {}
         self.reload()
@@ -127,7 +132,7 @@ class PseudoMaskStore:
         shutil.rmtree(self._pending(generation), ignore_errors=True)
 
     def commit(self, generation: int, manifest: Mapping[str, Any]) -> None:
-        """Make a generation the current one and delete all but the one before it.
+        """Make a generation the current one and delete all but the one before it and the one that is `needed`.
 
         One process calls it, after all videos are written; then each process calls `reload`. The `manifest` holds
         facts to keep about the generation (checkpoint, number of clusters, seed, ...), as JSON values.
@@ -144,7 +149,7 @@ class PseudoMaskStore:
         pending.replace(self._folder(generation))
         self._write_manifest({**manifest, "generation": generation, "videos": videos})
         # Killed before this line, the old generation is current; after it, the new one.
-        kept = {self._folder(generation), self._folder(previous)}
+        kept = {self._folder(number) for number in (generation, previous, self.needed)}
         for folder in set(self.root.glob("generation_*")) - kept:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
 
+from vos_umec.data.clips import seed_draws
 from vos_umec.data.sequences import VideoSequence
 from vos_umec.distributed import on_any_rank
 from vos_umec.errors import ConfigError
@@ -26,6 +27,8 @@ from vos_umec.models.umec import UMEC, PropagationNetwork
 from vos_umec.models.weights import check_fits
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 from vos_umec.objectives.segmentation import SegmentationObjective
+from vos_umec.training.callbacks.finite_loss import FiniteLoss
+from vos_umec.training.checkpoint_files import finish_epoch
 from vos_umec.training.evaluation import (
     WHOLE,
     EvaluationSettings,
@@ -123,6 +126,7 @@ class UMECModule(LightningModule):
         self.encoder_frozen = False
         self._frozen: list[nn.Parameter] = []  # they learn again in the next training
         self._pairs_checked = False
+        self._seed = torch.initial_seed()
         self._shown = -inf  # when the progress bar got its loss, in seconds
         self.written: Path | None = None
 
@@ -173,8 +177,9 @@ class UMECModule(LightningModule):
     # --- training ----------------------------------------------------------------------------------------------
 
     def configure_callbacks(self) -> list[Callback]:
-        """Have all ranks end when one fails."""
-        return [FailTogether.started(self.trainer)] if self.trainer.world_size > 1 else []
+        """End the run when a loss is not finite; have all ranks end when one fails."""
+        together = [FailTogether.started(self.trainer)] if self.trainer.world_size > 1 else []
+        return [FiniteLoss(), *together]
 
     def setup(self, stage: str) -> None:
         """Fit the strategy to this training, and refuse those that shard the network; E learns, from its start."""
@@ -183,16 +188,17 @@ class UMECModule(LightningModule):
             for parameter in self._frozen:
                 parameter.requires_grad_(True)
             self._mask_phase, self.encoder_frozen, self._frozen = False, False, []
+            self._seed = torch.initial_seed()  # that of a resumed run comes with its checkpoint, which is read next
 
     def on_fit_start(self) -> None:
-        """Refuse settings that would fail later; let each process draw its own crops and transforms."""
+        """Refuse settings that would fail later."""
         self._check_training()
         self._pairs_checked = False
-        if self.trainer.world_size > 1:
-            torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Begin the mask phase if it is due; before the first step, log how far apart paired frames are."""
+        """Seed the draws of this step, begin the mask phase if it is due, and once log how far apart pairs are."""
+        epoch = self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+        seed_draws(self._seed, self.global_rank, epoch, batch_idx)
         self._begin_mask_phase_if_due(batch)
         if self._pairs_checked:
             return
@@ -262,13 +268,16 @@ class UMECModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the description by which files are loaded without Lightning."""
         checkpoint[KEY] = asdict(self.description())
+        checkpoint["seed"] = self._seed
         for trace in ("_instantiator", "_class_path"):  # the command line's, which tie settings to its parser
             checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY].pop(trace, None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Report in one line what does not fit, before torch lists every tensor."""
+        """Report in one line what does not fit, before torch lists every tensor; take over the run's seed."""
+        finish_epoch(checkpoint)
         check_fits(checkpoint["state_dict"], self.state_dict())
         self.started_from = checkpoint.get(KEY, {}).get("started_from", [])
+        self._seed = checkpoint.get("seed", self._seed)
 
     def description(self) -> Description:
         """The description of this module for its files, see `write_model`."""

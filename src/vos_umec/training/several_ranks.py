@@ -18,6 +18,7 @@ from pytorch_lightning.strategies import (
 )
 
 from vos_umec.errors import ConfigError, VosUmecError, first_sentence
+from vos_umec.training.checkpoint_files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,8 @@ _LOST = "rank 0 is gone, and with it the store of the process group"
 def prepare_strategy(strategy: Strategy, stage: str) -> None:
     """Fit a Trainer's strategy to this package's training, before it wraps the module.
 
-    DDP is made to accept unused parameters: V and D before the first pseudo masks, a frozen E after. On CPUs, for
-    which torch has no synchronised batch norms, each process keeps its own.
+    Checkpoints appear whole or not at all. DDP is made to accept unused parameters: V and D before the first pseudo
+    masks, a frozen E after. On CPUs, for which torch has no synchronised batch norms, each process keeps its own.
 
     Args:
         strategy: The strategy.
@@ -48,6 +49,7 @@ def prepare_strategy(strategy: Strategy, stage: str) -> None:
             f"{type(strategy).__name__} shards the network, which clustering and inference need whole on every "
             "device; give strategy ddp"
         )
+    write_atomically(strategy)
     if not isinstance(strategy, DDPStrategy):
         return
     strategy._ddp_kwargs.setdefault("find_unused_parameters", True)

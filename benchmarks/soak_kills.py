@@ -171,9 +171,8 @@ def kill_commands(seed: int, end: float, folder: Path, data: Path) -> list[Row]:
             place.mkdir()
             suffix = pattern.rpartition(".")[2]
             event = ("open", "os.rename")[int(rng.integers(2))]
-            fault = Fault(
-                event, rf"\.{suffix}\b", int(rng.integers(1, 5)), delay=float(rng.choice([0.0, 0.001, 0.005]))
-            )
+            count, delay = int(rng.integers(1, min(len(expected), 4) + 1)), float(rng.choice([0.0, 0.001, 0.005]))
+            fault = Fault(event, rf"\.{suffix}\b", count, delay)
             if number % 2:
                 fault = Fault(delay=float(rng.uniform(0.05, seconds)))
             killed = run_command(words, place, fault)

@@ -45,7 +45,10 @@ def _message(error: Exception) -> VosUmecError | None:
     own = find_cause(error, VosUmecError)
     if own is not None:
         return own
-    text = " ".join(str(error).split())
+    root: BaseException = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    text = " ".join(str(root).split())
     if isinstance(error, torch.OutOfMemoryError):
         return VosUmecError(
             f"the device's memory is used up ({first_sentence(error)}): give a smaller --data.batch_size, "

@@ -89,9 +89,9 @@ class UMECCLI(LightningCLI):
             super().instantiate_classes()
         except Exception as error:
             missing = find_cause(error, ImportError)
-            if missing is None or not raised_in(missing).startswith("pytorch_lightning.loggers"):
+            if missing is None or ".loggers." not in raised_in(missing):
                 raise
-            why = " ".join(str(missing).split())
+            why = first_sentence(missing)
             log.warning("the logger is not installed (%s); the figures go to metrics.csv in the run's folder", why)
             logger = {"class_path": "CSVLogger", "init_args": run_place(self._get(self.config, "trainer"))}
             self.config = self.parser.parse_object({self.subcommand: {"trainer": {"logger": logger}}}, self.config)

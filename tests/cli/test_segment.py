@@ -203,6 +203,8 @@ def test_a_run_that_is_killed_goes_on_and_ends_as_one_that_was_not(stops_after, 
         with pytest.raises(KilledError):
             main(prompt_words(tmp_path, "cut"))
     left = masks_of(tmp_path / "cut")
+    for unfinished in ("..overlay.partial.mp4.1.a.tmp", "masks/.00001.png.1.a.tmp"):  # as SIGKILL leaves them
+        (tmp_path / "cut" / unfinished).write_bytes(b"x")
     assert len(left) == stops_after
     assert not (tmp_path / "cut/overlay.mp4").exists()
     assert main([*prompt_words(tmp_path, "cut"), "--rounds=0", "--resume"]) == 1  # given twice
@@ -215,6 +217,7 @@ def test_a_run_that_is_killed_goes_on_and_ends_as_one_that_was_not(stops_after, 
     movies = [open_source(tmp_path / name / "overlay.mp4").read(range(10)) for name in ("cut", "whole")]
     np.testing.assert_array_equal(*movies)
     assert sorted(p.name for p in (tmp_path / "cut").iterdir()) == [RECORD, "masks", "overlay.mp4"]
+    assert len(list((tmp_path / "cut/masks").iterdir())) == 10
 
 
 def test_where_there_is_nothing_to_resume_the_run_begins_at_its_start(words, tmp_path, capsys):

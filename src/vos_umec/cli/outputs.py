@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from vos_umec.cli.overlay_movie import OverlayMovie
@@ -32,6 +32,7 @@ from vos_umec.io.written import WrittenFiles
 log = logging.getLogger(__name__)
 
 STATE = ".vos_umec_state.safetensors"
+PARTIAL = ".overlay.partial.mp4"
 SAVE_SECONDS = 20.0
 """Time between two states on disk, and so the most work that an interruption costs."""
 
@@ -99,6 +100,7 @@ class Outputs:
     def start(self, asked: Mapping[str, Any]) -> int:
         """Begin at the first frame; 0, the number of frames that are done."""
         self._asked = dict(asked)
+        self._sweep()
         if (self.out / STATE).exists():
             log.warning("an interrupted run in %s is begun anew; --resume would have gone on with it", self.out)
             (self.out / STATE).unlink()
@@ -111,6 +113,7 @@ class Outputs:
             ConfigError: That run had other arguments.
         """
         self._asked = dict(asked)
+        self._sweep()
         if not (self.out / STATE).exists():
             print(f"{self.out} holds no interrupted run to resume: this one begins at the first frame", flush=True)
             return 0
@@ -140,7 +143,7 @@ class Outputs:
     @contextmanager
     def movie(self, done: int) -> Iterator[OverlayMovie]:
         """The overlay video, which gets its name when the block ends."""
-        partial = self.out / ".overlay.partial.mp4"
+        partial = self.out / PARTIAL
         movie = OverlayMovie(partial, self.source, self.prompts.first, self._shown)
         try:
             with movie:
@@ -183,10 +186,16 @@ class Outputs:
         also += [f", run lengths in {self.out / 'masks.json'}"] if self.rle else []
         return "".join(also)
 
+    def _sweep(self) -> None:
+        """Remove the unfinished files of a run that was killed."""
+        for pattern in (f".{PARTIAL}.*.tmp", f".{STATE}.*.tmp", "masks/.*.png.*.tmp", "soft/*/.*.png.*.tmp"):
+            for path in self.out.glob(pattern):
+                path.unlink(missing_ok=True)
+
     def _save(self, state: Mapping[str, Tensor], done: int) -> None:
         tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
         with atomic_path(self.out / STATE) as temporary:
-            save_file(tensors, temporary, {"run": json.dumps({"asked": self._asked, "done": done})})
+            temporary.write_bytes(save(tensors, {"run": json.dumps({"asked": self._asked, "done": done})}))
 
     def _coco(self) -> dict[str, Any]:
         """All masks as COCO writes them; the category of an object is its id."""

@@ -86,10 +86,11 @@ class ResultSheet:
             return None
         columns = len(rows[0].pictures)
         sheet = contact_sheet([row.pictures for row in rows], [row.labels for row in rows], width=_WIDTH * columns)
+        written = None
         with by_product(file):
             save_picture(file, sheet)
-            return file
-        return None
+            written = file
+        return written
 
 
 COPY, PROPAGATION, WHOLE = "copy_first_mask", "label_propagation", "umec"

@@ -59,7 +59,8 @@ def save_horizon_plot(
             axes.grid(alpha=0.3)
             axes.tick_params(labelleft=True)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize="small")
+    written = None
     with by_product(path), atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
-        return path
-    return None
+        written = path
+    return written

@@ -49,7 +49,7 @@ class Poisoning(Callback):
 
     def setup(self, trainer, pl_module, stage):
         if trainer.is_global_zero:
-            for path in (Path(trainer.datamodule.root) / "b").iterdir():
+            for path in (Path(trainer.datamodule.index.root) / "b").iterdir():
                 path.write_bytes(b"poison")
 
 

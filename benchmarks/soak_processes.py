@@ -135,7 +135,7 @@ def _fit(videos: Path, folder: Path, *more: str) -> list[str]:
     return [
         sys.executable, "-m", "vos_umec.cli.main", "fit", "--config=configs/two_cores.yaml",
         f"--data.root={videos}", "--data.clip_length=3", "--data.gap=1",
-        "--data.short_side=40", "--data.crop=32", "--data.batch_size=1",
+        "--data.short_side=40", "--data.crop=32", "--data.batch_size=2",
         "--data.num_workers=0", "--model.network=tiny", "--model.segmentation.queries=2",
         "--model.evaluation.segmenter={}", "--trainer.accelerator=cpu", f"--trainer.logger.save_dir={folder}",
         "--trainer.enable_progress_bar=false", "--refresh.pictures=0", "--refresh.frames_per_video=4",

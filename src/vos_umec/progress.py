@@ -157,8 +157,10 @@ def duration(seconds: float) -> str:
 
     Example:
         >>> duration(1.26), duration(48.7), duration(150), duration(9000)
-        ('1.3 s', '49 s', '3 min', '2.5 h')
+        ('1.3 s', '49 s', '2.5 min', '2.5 h')
     """
     if seconds < 90:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.1f} min" if seconds < 600 else f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

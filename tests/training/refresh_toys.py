@@ -90,8 +90,8 @@ def fit(
     options = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False} | options
     options["callbacks"] = [*first, refresh, *options.get("callbacks", [])]
     data = Clips(
-        str(videos), clip_length=3, gap=1, short_side=40, crop=32, batch_size=2, num_workers=workers,
-        clips_per_video=clips, store=str(folder / "store"), **(data or {}),
+        str(videos), clip_length=3, gap=1, short_side=40, crop=32, num_workers=workers,
+        clips_per_video=clips, store=str(folder / "store"), **{"batch_size": 2, **(data or {})},
     )  # fmt: skip
     trainer = Trainer(
         accelerator="cpu", max_epochs=epochs, default_root_dir=folder, enable_model_summary=False,

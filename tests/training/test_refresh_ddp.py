@@ -27,7 +27,14 @@ def test_two_and_four_processes_make_the_same_masks_as_one(videos, tmp_path):
         strategy = "ddp_spawn" if processes > 1 else "auto"
         folder, module = tmp_path / str(processes), Toy()
         fit(
-            videos, folder, make(warmup_epochs=0, every_n_epochs=0), 1, module, devices=processes, strategy=strategy
+            videos,
+            folder,
+            make(warmup_epochs=0, every_n_epochs=0),
+            1,
+            module,
+            data={"batch_size": 4},
+            devices=processes,
+            strategy=strategy,
         )
     one, *others = (contents(tmp_path / n / "store") for n in "124")
     for several in others:
@@ -42,7 +49,7 @@ class Poisoning(Callback):
 
     def setup(self, trainer, pl_module, stage):
         if trainer.is_global_zero:
-            for path in (Path(trainer.datamodule.root) / "b").iterdir():
+            for path in (Path(trainer.datamodule.index.root) / "b").iterdir():
                 path.write_bytes(b"poison")
 
 

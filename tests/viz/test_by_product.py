@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from vos_umec.errors import ConfigError
-from vos_umec.viz.by_product import by_product
+from vos_umec.viz.by_product import ByProduct
 from vos_umec.viz.horizon_plot import save_horizon_plot
 from vos_umec.viz.sheets import save_picture
 
 
 def test_a_picture_that_cannot_be_written_is_a_warning(tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
-    with by_product("a.png"):
+    with ByProduct("a.png"):
         save_picture(tmp_path / "file" / "a.png", np.zeros((4, 4, 3), np.uint8))
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
@@ -21,9 +21,9 @@ def test_a_picture_that_cannot_be_written_is_a_warning(tmp_path, caplog):
 
 
 def test_mistakes_of_the_program_are_not_hidden():
-    with pytest.raises(KeyError), by_product("a.png"):
+    with pytest.raises(KeyError), ByProduct("a.png"):
         raise KeyError
-    with by_product("a.png"):
+    with ByProduct("a.png"):
         raise ConfigError("wrong")
 
 

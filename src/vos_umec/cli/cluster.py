@@ -27,7 +27,7 @@ from vos_umec.io.masks import read_mask, write_mask
 from vos_umec.io.source import open_source
 from vos_umec.progress import progress
 from vos_umec.shipped import SHIPPED
-from vos_umec.viz.by_product import by_product
+from vos_umec.viz.by_product import ByProduct
 from vos_umec.viz.segments import segment_sheet
 from vos_umec.viz.sheets import contact_sheet, save_picture
 
@@ -95,7 +95,7 @@ def run(
     if not done:
         raise DataError(f"none of the {len(openers)} videos in {videos} could be clustered; see the warnings")
     picture, shown = out / "contact_sheet.png", ""
-    with by_product(picture):
+    with ByProduct(picture):
         sheet = contact_sheet([[sheet] for sheet in sheets.values()], labels=[[name] for name in sheets])
         save_picture(picture, sheet)
         shown = f", a picture of them in {picture}"

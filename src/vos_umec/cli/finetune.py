@@ -54,7 +54,7 @@ def run(
     from vos_umec.models.factory import NetworkSettings
     from vos_umec.models.model_file import write_model
     from vos_umec.training.checkpoint import load_module
-    from vos_umec.viz.by_product import by_product
+    from vos_umec.viz.by_product import ByProduct
 
     start = checkpoint or SHIPPED
     before = load_module(start)
@@ -95,7 +95,7 @@ def run(
             label: VideoSegmenter.from_protocol(module.network.eval(), **(before.evaluation.segmenter or {}))
             for label, module in (("before", before), ("after", cli.model))
         }
-        with by_product(picture):
+        with ByProduct(picture):
             save_comparison(picture, source, prompts.masks, segmenters, seconds=60 * _PICTURE * minutes)
             print(f"look at {picture}")
     else:

@@ -91,10 +91,11 @@ def run(words: Sequence[str]) -> int:
 
 
 def _run_command(name: str, words: Sequence[str]) -> None:
+    with phase("loading libraries"):
+        command = importlib.import_module(f"vos_umec.cli.{'trainer' if name in TRAINER_COMMANDS else name}")
     if name in TRAINER_COMMANDS:
-        importlib.import_module("vos_umec.cli.trainer").run(words)
+        command.run(words)
         return
-    command = importlib.import_module(f"vos_umec.cli.{name}")
     given = command_parser(name, command).parse_args(plain_words(command, words[1:]), defaults=False)
     command.run(**given.as_dict())
 

@@ -19,7 +19,7 @@ from vos_umec.errors import DataError
 from vos_umec.io.frames import Frame, resized
 from vos_umec.io.pipeline import one_ahead
 from vos_umec.models.encoder import Encoder
-from vos_umec.viz.by_product import by_product
+from vos_umec.viz.by_product import ByProduct
 from vos_umec.viz.segments import segment_sheet
 from vos_umec.viz.sheets import save_picture
 
@@ -77,7 +77,7 @@ def cluster_videos(
             return None
         store.write(generation, entry.id, indices.numpy(), result.segments)
         if pictures and entry.id in pictures:
-            with by_product(pictures[entry.id]):
+            with ByProduct(pictures[entry.id]):
                 save_picture(pictures[entry.id], segment_sheet(frames, result.segments))
         return result.health
 

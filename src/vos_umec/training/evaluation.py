@@ -23,7 +23,7 @@ from vos_umec.metrics.results import Scores
 from vos_umec.metrics.sequence import Row, SequenceScorer
 from vos_umec.models.encoder import Features
 from vos_umec.models.umec import PropagationNetwork
-from vos_umec.viz.by_product import by_product
+from vos_umec.viz.by_product import ByProduct
 from vos_umec.viz.overlays import overlay
 from vos_umec.viz.sheets import contact_sheet, save_picture
 
@@ -86,11 +86,10 @@ class ResultSheet:
             return None
         columns = len(rows[0].pictures)
         sheet = contact_sheet([row.pictures for row in rows], [row.labels for row in rows], width=_WIDTH * columns)
-        saved = None
-        with by_product(file):
+        with ByProduct(file):
             save_picture(file, sheet)
-            saved = file
-        return saved  # noqa: RET504  # None if the block failed
+            return file
+        return None
 
 
 COPY, PROPAGATION, WHOLE = "copy_first_mask", "label_propagation", "umec"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vos_umec.io.atomic import atomic_path
-from vos_umec.viz.by_product import by_product
+from vos_umec.viz.by_product import ByProduct
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,7 @@ def save_horizon_plot(
             axes.grid(alpha=0.3)
             axes.tick_params(labelleft=True)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize="small")
-    saved = None
-    with by_product(path), atomic_path(path) as temporary:
+    with ByProduct(path), atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
-        saved = path
-    return saved  # noqa: RET504  # None if the block failed
+        return path
+    return None

@@ -100,7 +100,7 @@ def follow(model: Model, session: Session, start: int, backward: bool) -> Genera
         _warn_of_small_objects(segmenter, shown)
         erased = set(session.drawn.get(start, ())) - here  # on purpose: they are not looked for
         for index, ids in _behind(session, start, backward, set(followed) - here - erased):
-            segmenter.step(source.read([index])[0], (session.drawing(index) or (None,))[0], ids)
+            segmenter.step(source.read([index])[0], session.drawing(index)[0], ids)
         if not here and not segmenter.ids:
             raise ConfigError(
                 f"frame {session.source.names[start]} shows no object to follow: draw one on it, or go to a frame "
@@ -112,7 +112,7 @@ def follow(model: Model, session: Session, start: int, backward: bool) -> Genera
     way = range(start - 1, -1, -1) if backward else range(start + 1, len(source))
     try:
         for index, frame in read_ahead(source, 4, way):
-            drawing, drawn = session.drawing(index) or (None, [])
+            drawing, drawn = session.drawing(index)
             ids = [i for i in drawn if i in followed]
             session.put_result(index, segmenter.step(frame, drawing if ids else None, ids))
             asked["frame"] = index
@@ -133,11 +133,10 @@ def seconds_a_frame(model: Model, session: Session) -> float:
     segmenter = model.segmenter(session.short_side)
     frame = session.frame(0)
     mask = np.zeros(frame.shape[:2], np.uint8)
-    H, W = mask.shape
     number = max(1, sum(not o.locked for o in session.objects))
-    edges = np.linspace(W // 4, max(3 * W // 4, W // 4 + 1), number + 1).round().astype(int)
-    for place in range(number):
-        mask[H // 4 : max(3 * H // 4, H // 4 + 1), edges[place] : edges[place + 1]] = place + 1
+    H, W = session.source.size
+    middle = mask[H // 4 : H - H // 4, W // 4 : W - W // 4]
+    middle[:] = 1 + np.arange(middle.shape[1]) * number // middle.shape[1]
     segmenter.step(frame, mask)
     begin = time.monotonic()
     segmenter.step(frame)
@@ -152,9 +151,9 @@ def _behind(session: Session, start: int, backward: bool, missing: set[int]) -> 
     found: dict[int, list[int]] = {}
     for index in sorted(behind, key=lambda i: abs(i - start)):
         here = missing & set(session.drawn[index])
-        drawing = session.drawing(index)
+        drawing, _ = session.drawing(index)
         missing = missing - here
-        if drawing is not None and (seen := sorted(here & set(np.unique(drawing[0]).tolist()))):
+        if drawing is not None and (seen := sorted(here & set(np.unique(drawing).tolist()))):
             found[index] = seen
     return sorted(found.items(), key=lambda item: -abs(item[0] - start))
 

@@ -117,7 +117,7 @@ class Session:
             "name": name,
             "stamp": stamp(video),
             "facts": asdict(source.facts),
-            "objects": [],
+            "objects": [asdict(TrackedObject(1, "object 1", COLORS[0]))],
             "drawn": {},
             "revision": 0,
             "short_side": None,
@@ -181,11 +181,11 @@ class Session:
                 return read_mask(self.mask_path(index))
             return np.zeros(self.source.size, np.uint8)
 
-    def drawing(self, index: int) -> tuple[Ids, list[int]] | None:
+    def drawing(self, index: int) -> tuple[Ids | None, list[int]]:
         """What the user drew on a frame: a mask (H, W), and the objects that it shows, or shows to be absent."""
         with self._lock:
             if index not in self.drawn:
-                return None
+                return None, []
             return read_mask(self._drawing_path(index)), list(self.drawn[index])
 
     def draw(self, index: int, ids: Ids, drawn: Collection[int]) -> None:

@@ -82,7 +82,9 @@ def command_parser(name: str, command: Any) -> Parser:
     if optional:  # which jsonargparse would make options
         told = {param.arg_name: param.description for param in docstring_parser.parse(command.run.__doc__).params}
         for key in optional:
-            parser.add_argument(key, nargs="?", type=parameters[str(key)].annotation, default=None, help=told[key])
+            parser.add_argument(
+                str(key), nargs="?", type=parameters[str(key)].annotation, default=None, help=told[str(key)]
+            )
     add_own(skip=positional | of_settings - options)
     for title, owners in settings.items():
         group = parser.add_argument_group(title)

@@ -31,7 +31,9 @@ def write_clip(path, frames=8):
 
 
 def model(checkpoint=None, **settings):
-    return Model(checkpoint, torch.device("cpu"), {"rounds": 0, "short_side": 64, **settings})
+    """A model that is quick: few references, searched nearby."""
+    quick = {"rounds": 0, "short_side": 64, "references": 3, "readout": {"radius": 6, "permanent_radius": 8}}
+    return Model(checkpoint, torch.device("cpu"), quick | settings)
 
 
 @contextmanager

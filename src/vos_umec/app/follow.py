@@ -114,7 +114,10 @@ def follow(model: Model, session: Session, start: int, backward: bool) -> Genera
         for index, frame in read_ahead(source, 4, way):
             drawing, drawn = session.drawing(index)
             ids = [i for i in drawn if i in followed]
-            session.put_result(index, segmenter.step(frame, drawing if ids else None, ids))
+            found = segmenter.step(frame, drawing if ids else None, ids)
+            if drawing is not None:  # at its edge a pixel may have been added: what was drawn stays as it was drawn
+                found = np.where(np.isin(found, ids) & (found != drawing), 0, found).astype(np.uint8)
+            session.put_result(index, found)
             asked["frame"] = index
             if time.monotonic() - saved > _SAVE_SECONDS:
                 _save(session, segmenter, asked)

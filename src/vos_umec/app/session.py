@@ -349,7 +349,7 @@ def own(folder: Path) -> FileLock:
     Raises:
         ConfigError: Another process has it.
     """
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / ".lock", thread_local=False)  # one thread opens, another one closes
     try:
         lock.acquire(timeout=0)
     except Timeout as error:

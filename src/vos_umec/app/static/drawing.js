@@ -1,7 +1,7 @@
 // What is drawn: saved at once, and undone. A frame's mask array lives in the cache of `Frames`.
 
 import { call, tab } from "./api.js";
-import { toast } from "./page.js";
+import { $, toast } from "./page.js";
 
 const ROOM = 96 * 2 ** 20; // bytes of masks to undo
 
@@ -82,6 +82,7 @@ export class Drawing {
 
   async #send() {
     const { work } = this;
+    $("saved").textContent = "Saving …";
     await null; // so that `saving` is set
     try {
       while (this.unsaved.size) {
@@ -90,7 +91,9 @@ export class Drawing {
         const drawn = (work.session.drawn[frame] ?? []).join();
         await call("PUT", `${work.path}/masks/${frame}?drawn=${drawn}&tab=${tab}`, mask.slice());
       }
+      $("saved").textContent = "Saved";
     } catch (error) {
+      $("saved").textContent = "Not saved";
       toast(`Not saved: ${error.message}`);
       this.unsaved.clear();
       await work.reload();

@@ -25,8 +25,9 @@ export class Runs {
   async start(backward) {
     const { work } = this;
     if (this.active) return;
-    await work.drawing.saved();
     work.timeline.pause();
+    await work.show(work.wanted);
+    await work.drawing.saved();
     work.drawing.forget();
     await ask("POST", `${work.path}/follow`, { frame: work.frame, backward });
   }

@@ -32,7 +32,7 @@ export class Timeline {
     return this.work.show(Math.min(this.work.session.frames - 1, Math.max(0, index)));
   }
 
-  step(by) { return this.go(this.work.frame + by); }
+  step(by) { return this.go(this.work.wanted + by); } // where a quick hand is already
 
   toggle() {
     if (this.playing) return this.pause();

@@ -98,7 +98,10 @@ class Work {
       if ($("watch").checked && !this.timeline.playing) await this.show(run.frame);
       else if (run.frame === this.frame) await this.show(this.frame);
     }
-    if (!this.runs.active) await this.reload(true);
+    if (!this.runs.active) {
+      await this.reload(true);
+      if (this.runs.seconds === null) attempt(() => this.runs.measure())(); // the page was opened during the run
+    }
     this.drawAll();
   }
 

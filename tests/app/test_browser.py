@@ -1,6 +1,6 @@
 """The app in a browser, as a person uses it: draw, follow, correct, download, come back.
 
-It needs playwright and Chromium (`pip install playwright`, and the system's `chromium`), and is skipped without them.
+It needs playwright and Chromium (`pip install playwright`, the system's `chromium`), and is skipped without them.
 """
 
 import json
@@ -17,7 +17,9 @@ from vos_umec.io.source import open_source
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright")
 expect = playwright.expect
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="the browser test needs chromium"),

@@ -131,7 +131,10 @@ def test_a_video_that_has_changed_is_not_mixed_with_its_old_masks(store, session
 
 
 def test_two_processes_do_not_have_one_session(session):
-    code = f"from pathlib import Path; from vos_umec.app.session import Session, TrackedObject; Session(Path({str(session.folder)!r}))"
+    code = (
+        "from pathlib import Path; from vos_umec.app.session import Session; "
+        f"Session(Path({str(session.folder)!r}))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert "ConfigError" in done.stderr
     assert "another vos-umec app" in done.stderr

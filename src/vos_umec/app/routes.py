@@ -19,6 +19,7 @@ from vos_umec.app.session import Session
 from vos_umec.app.store import SessionStore
 from vos_umec.app.uploads import MOST_BYTES, receive
 from vos_umec.errors import ConfigError, DataError, MaskError
+from vos_umec.io.endings import PICTURE_SUFFIXES
 
 _SIDES = range(32, 2161)
 
@@ -73,6 +74,7 @@ class Routes:
                 "device": self._model.device.type,
                 "short_side": self._model.short_side,
                 "most_bytes": MOST_BYTES,
+                "pictures": sorted(PICTURE_SUFFIXES),
             }
         )
 

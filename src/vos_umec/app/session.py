@@ -16,6 +16,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from PIL import Image
 
+from vos_umec.data.probe import open_probed
 from vos_umec.errors import ConfigError, DataError, MaskError
 from vos_umec.io.atomic import atomic_path
 from vos_umec.io.frames import Frame, SourceFacts, resized
@@ -110,7 +111,7 @@ class Session:
     @classmethod
     def create(cls, folder: Path, video: Path) -> Session:
         """Begin a session about a video, which is read once to count its frames."""
-        source = open_source(video)
+        source = open_probed(video)  # in a process of its own: a video may be broken, or hostile
         name = video.stem if video.is_file() else video.name
         about = {
             "video": str(video.resolve()),

@@ -10,9 +10,8 @@ from pathlib import Path
 from aiohttp import BodyPartReader, MultipartReader
 
 from vos_umec.errors import DataError
-from vos_umec.io.folder import PICTURE_SUFFIXES
+from vos_umec.io.endings import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".gif"})
 MOST_BYTES = 4 * 2**30
 MOST_PICTURES = 20_000
 _SPARE = 2**30  # bytes that stay free on the disk
@@ -40,8 +39,7 @@ async def receive(reader: MultipartReader, folder: Path) -> Path:
         suffix = Path(name).suffix.lower()
         if suffix not in PICTURE_SUFFIXES:
             if suffix not in VIDEO_SUFFIXES:
-                kinds = " ".join(sorted(VIDEO_SUFFIXES | PICTURE_SUFFIXES))
-                raise DataError(f"{name} is no video and no picture by its name; expected one of {kinds}")
+                raise DataError(f"{name} is no video and no picture by its ending; expected one as .mp4 or .jpg")
             if names:
                 raise DataError("give one video file, or the pictures of one video")
         elif names and Path(names[0]).suffix.lower() in VIDEO_SUFFIXES:

@@ -12,15 +12,15 @@ export async function showStart(about) {
     event.preventDefault();
     busy(() => ask("POST", "/api/sessions", { path: $("path").value }), "Reading the video …");
   };
-  $("pick-file").onchange = (event) => send([...event.target.files]);
-  $("pick-folder").onchange = (event) => send([...event.target.files]);
+  $("pick-file").onchange = (event) => send([...event.target.files], about);
+  $("pick-folder").onchange = (event) => send([...event.target.files], about);
   const drop = $("drop");
   drop.ondragover = (event) => { event.preventDefault(); drop.classList.add("over"); };
   drop.ondragleave = () => drop.classList.remove("over");
   drop.ondrop = attempt(async (event) => {
     event.preventDefault();
     drop.classList.remove("over");
-    await send([...event.dataTransfer.files]);
+    await send([...event.dataTransfer.files], about);
   });
   await list();
 }
@@ -40,10 +40,11 @@ async function busy(work, told) {
   }
 }
 
-function send(files) {
+function send(files, about) {
   const folder = files[0]?.webkitRelativePath.split("/")[0];
   if (folder) { // what lies beside the pictures, such as .DS_Store, stays
-    files = files.filter((file) => file.webkitRelativePath.split("/").length === 2 && /\.(jpe?g|png|webp|bmp|tiff?)$/i.test(file.name));
+    const picture = (name) => about.pictures.some((ending) => name.toLowerCase().endsWith(ending));
+    files = files.filter((file) => file.webkitRelativePath.split("/").length === 2 && picture(file.name));
   }
   if (!files.length) return busy(() => Promise.reject(new Error("there is no picture in this folder")), "");
   const bar = $("upload");
@@ -59,7 +60,7 @@ async function list() {
 
 function row(session) {
   const [height, width] = session.size;
-  const counts = `${session.frames} frames, ${width} × ${height}; ${session.objects} objects, ${session.masks} masks`;
+  const counts = `${session.frames} frames, ${width} × ${height}, ${session.masks} with masks`;
   const when = new Date(session.changed * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
   const link = make("a", { href: `/s/${session.id}`, className: session.there ? "" : "gone", title: session.video },
     make("img", { src: `/api/sessions/${session.id}/thumbnail`, alt: "" }),

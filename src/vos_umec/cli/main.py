@@ -22,6 +22,7 @@ COMMANDS = {
         "cluster": "write the pseudo masks that a model gives a folder of videos",
     },
     "segment": {
+        "app": "draw, follow and correct objects in the browser",
         "segment": "segment one video from the mask of one frame",
         "predict": "write the masks of a whole data set",
         "export": "write a trained network as one small file",

@@ -22,10 +22,10 @@ from vos_umec.cli.prompts import Prompts
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.atomic import atomic_path
+from vos_umec.io.coco import coco_video
 from vos_umec.io.masks import Ids, read_mask
 from vos_umec.io.pipeline import WriteBehind
 from vos_umec.io.png import indexed_png
-from vos_umec.io.rle import encode_rle
 from vos_umec.io.source import FrameSource
 from vos_umec.io.written import WrittenFiles
 
@@ -175,7 +175,9 @@ class Outputs:
             legend = {str(i): name for i, name in sorted(self.prompts.origins.items())}
             self._written.write(self.out / "objects.json", (json.dumps(legend, indent=2) + "\n").encode())
         if self.rle:
-            self._written.write(self.out / "masks.json", json.dumps(self._coco()).encode())
+            self._written.write(
+                self.out / "masks.json", json.dumps(coco_video(self._masks(), self.prompts.origins)).encode()
+            )
         (self.out / STATE).unlink(missing_ok=True)
 
     def told(self) -> str:
@@ -197,41 +199,18 @@ class Outputs:
         with atomic_path(self.out / STATE) as temporary:
             temporary.write_bytes(save(tensors, {"run": json.dumps({"asked": self._asked, "done": done})}))
 
-    def _coco(self) -> dict[str, Any]:
-        """All masks as COCO writes them; the category of an object is its id."""
-        height, width = self.source.size
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        seen: set[int] = set()
-        for index in sorted(self._order):
-            name = f"{self._names[index]}.png"
-            images.append({"id": index, "file_name": name, "height": height, "width": width})
-            mask = self._shown(index)
-            for number in np.unique(mask[(mask > 0) & (mask < 255)]).tolist() if mask is not None else ():
-                where = mask == number
-                rows, columns = np.flatnonzero(where.any(axis=1)), np.flatnonzero(where.any(axis=0))
-                box = [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
-                seen.add(number)
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": index,
-                        "category_id": number,
-                        "track_id": number,
-                        "segmentation": encode_rle(where),
-                        "area": int(where.sum()),
-                        "bbox": [int(side) for side in box],
-                        "iscrowd": 0,
-                    }
-                )
-        categories = [{"id": i, "name": self.prompts.origins.get(i, f"object {i}")} for i in sorted(seen)]
-        return {"images": images, "annotations": annotations, "categories": categories}
-
     def _mask(self, index: int) -> Path:
         return self.out / "masks" / f"{self._names[index]}.png"
 
     def _soft(self, number: int, index: int) -> Path:
         return self.out / "soft" / str(number) / f"{self._names[index]}.png"
+
+    def _masks(self) -> Iterator[tuple[int, str, Ids]]:
+        """All masks, as `coco_video` takes them."""
+        for index in sorted(self._order):
+            mask = self._shown(index)
+            if mask is not None:
+                yield index, f"{self._names[index]}.png", mask
 
     def _shown(self, index: int) -> Ids | None:
         """The mask of a frame that is done; None for one that is left alone."""

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
 
+import docstring_parser
 from jsonargparse import ArgumentParser
 
 from vos_umec.errors import ConfigError
@@ -62,7 +63,8 @@ class _Help(RawDescriptionHelpFormatter):
 def command_parser(name: str, command: Any) -> Parser:
     """The parser of a command, made of the signature and docstring of its `run`.
 
-    Parameters before the `*` are positional, those after it are options. Where the command's module has `SETTINGS`,
+    Parameters before the `*` are positional, and may be left out where they have a default; those after it are
+    options. Where the command's module has `SETTINGS`,
     {title of a group: classes or functions}, their arguments with a default are options too; `run` takes what was
     given of them as `**settings`.
     """
@@ -75,7 +77,14 @@ def command_parser(name: str, command: Any) -> Parser:
     options: set[str | int] = {key for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
     positional: set[str | int] = {key for key in parameters if key not in options}
     add_own = partial(parser.add_function_arguments, command.run, as_group=False)
-    add_own(as_positional=True, skip=(options | of_settings) - positional)
+    optional = {key for key in positional if parameters[str(key)].default is None}
+    add_own(as_positional=True, skip=(options | of_settings) - positional | optional)
+    if optional:  # which jsonargparse would make options
+        told = {param.arg_name: param.description for param in docstring_parser.parse(command.run.__doc__).params}
+        for key in optional:
+            parser.add_argument(
+                str(key), nargs="?", type=parameters[str(key)].annotation, default=None, help=told[str(key)]
+            )
     add_own(skip=positional | of_settings - options)
     for title, owners in settings.items():
         group = parser.add_argument_group(title)

@@ -17,7 +17,7 @@ from vos_umec.errors import DataError, VideoReadError
 from vos_umec.io.folder import FolderSource
 from vos_umec.io.frames import SourceFacts
 from vos_umec.io.mask_like import is_flat, names_masks
-from vos_umec.io.source import FrameSource, open_source, open_unannounced
+from vos_umec.io.source import OpenedSource, open_source, open_unannounced
 
 COPY_MARK = ".vos_umec_copy.json"
 """File that `prepare` writes into each copy: what it was made from, how, and the frame rate of the video."""
@@ -65,7 +65,7 @@ def describe_all(paths: Sequence[Path], processes: int, seconds: float = _SECOND
     return ask_all("vos_umec.data.probe", [str(path) for path in paths], limits, processes)
 
 
-def open_probed(path: str | Path) -> FrameSource:
+def open_probed(path: str | Path) -> OpenedSource:
     """`open_source`, with the first look into a video file taken by another process.
 
     A file that makes a decoder crash, hang or take all memory then costs an error, not this process.

@@ -66,7 +66,11 @@ class FrameSource(Protocol):
         ...
 
 
-def open_source(path: str | Path, facts: SourceFacts | None = None) -> FolderSource | DecordSource | PyAVSource:
+OpenedSource = FolderSource | DecordSource | PyAVSource
+"""What `open_source` gives: a `FrameSource` with `facts`."""
+
+
+def open_source(path: str | Path, facts: SourceFacts | None = None) -> OpenedSource:
     """Open a folder of frames or a video file with the reader that is right for it.
 
     A video file is decoded once from start to end, because its header may state a wrong number of frames. This

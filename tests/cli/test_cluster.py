@@ -104,3 +104,21 @@ def test_objects_are_read_at_the_segments_size(tmp_path):
     assert covered_objects(segments, [tmp_path / "0.png"]) == {3: 1.0, 9: 1.0}
     with pytest.raises(MaskError):
         covered_objects(segments, [tmp_path / "none.png"])
+
+
+def test_nothing_of_the_users_is_replaced(videos, checkpoint, tmp_path, capsys, caplog):
+    before = {path: path.read_bytes() for path in videos.rglob("*.png")}
+    assert cluster(videos, checkpoint, videos) == 1  # each frame would become its segments
+    assert "would be written into it" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in videos.rglob("*.png")} == before
+    out = tmp_path / "out"
+    for t in range(7):
+        write_mask(out / "a" / f"frame{t}.png", [[7]])
+    write_mask(out / "contact_sheet.png", [[7]])
+    assert cluster(videos, checkpoint, out) == 0
+    assert read_mask(out / "a" / "frame0.png").tolist() == [[7]] == read_mask(out / "contact_sheet.png").tolist()
+    assert sum("did not write" in message for message in caplog.messages) == 2
+    caplog.clear()
+    assert cluster(videos, checkpoint, out, "--overwrite") == 0
+    assert cluster(videos, checkpoint, out) == 0  # its own are replaced
+    assert not [message for message in caplog.messages if "did not write" in message]

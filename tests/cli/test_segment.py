@@ -137,6 +137,21 @@ def test_a_video_or_a_given_mask_in_the_way_is_not_replaced(words, tmp_path, cap
     assert sorted(masks_of(out)) == ["00000", "00001", "00002", "00003"]
 
 
+def test_what_is_segmented_is_not_replaced_even_with_overwrite(words, tmp_path, capsys):
+    clip = tmp_path / "x/overlay.mp4"
+    clip.parent.mkdir()
+    (tmp_path / "clip.mp4").rename(clip)
+    frames = tmp_path / "y/masks"
+    frames.mkdir(parents=True)
+    for t, frame in enumerate(open_source(clip).read(range(4))):
+        Image.fromarray(frame).save(frames / f"{t}.png")
+    for video, out in ((clip, "x"), (frames, "y")):
+        before = {path: path.read_bytes() for path in (tmp_path / out).rglob("*.*")}
+        assert main(["segment", str(video), *words[2:4], "--out", str(tmp_path / out), "--overwrite"]) == 1
+        assert "is what you gave, and would be replaced" in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in (tmp_path / out).rglob("*.*")} == before
+
+
 def test_backward_gives_the_frames_before_and_a_movie_of_all(words, tmp_path):
     write_mask(tmp_path / "00002.png", prompt(2))
     words[3] = str(tmp_path / "00002.png")

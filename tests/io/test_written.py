@@ -38,3 +38,11 @@ def test_a_file_of_before_the_kill_is_still_own(tmp_path):
     with (tmp_path / RECORD).open("a") as record:
         record.write("\n0123 1")
     assert WrittenFiles(tmp_path).is_own(tmp_path / "1")
+
+
+def test_names_with_line_breaks_and_of_no_encoding_are_known_again(tmp_path):
+    files = WrittenFiles(tmp_path)
+    odd = [tmp_path / "fr\nme 1.png", tmp_path / "a\u2028b", tmp_path / "\udcff.png"]
+    for path in odd:
+        files.write(path, b"mask")
+    assert WrittenFiles(tmp_path).foreign(odd) == []

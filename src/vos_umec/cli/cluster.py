@@ -20,11 +20,13 @@ from vos_umec.clustering.video import cluster_video, frame_window, video_seed
 from vos_umec.constants import IGNORE
 from vos_umec.data.index import scan
 from vos_umec.device import pick_device
-from vos_umec.errors import DataError
+from vos_umec.errors import ConfigError, DataError
 from vos_umec.inference.load import load_network
 from vos_umec.io.frames import Frame
-from vos_umec.io.masks import read_mask, write_mask
+from vos_umec.io.masks import read_mask
+from vos_umec.io.png import indexed_png
 from vos_umec.io.source import open_source
+from vos_umec.io.written import WrittenFiles
 from vos_umec.progress import progress
 from vos_umec.shipped import SHIPPED
 from vos_umec.viz.by_product import ByProduct
@@ -46,6 +48,7 @@ def run(
     short_side: int = 256,
     annotations: Path | None = None,
     draw: int = 0,
+    overwrite: bool = False,
     device: str = "auto",
     **settings: Any,
 ) -> None:
@@ -60,17 +63,23 @@ def run(
         short_side: Short side of the segments in pixels.
         annotations: Folder of true masks, VIDEO/FRAME.png: print how well unions of segments cover the objects.
         draw: Seed of the windows and of the clustering.
+        overwrite: Replace files in OUT that vos-umec did not write.
         device: auto, cpu, cuda, cuda:1 or mps.
         **settings: Arguments of `SpaceTimeClusterer`.
     """
     clusterer = SpaceTimeClusterer(**settings)
     place = pick_device(device)
     if videos.is_dir():
-        openers = {entry.id: entry.source for entry in scan(videos)}
+        index = scan(videos)
+        openers, paths = {entry.id: entry.source for entry in index}, {entry.id: entry.path for entry in index}
     else:
         video = open_source(videos)
-        openers = {videos.name: lambda: video}
+        openers, paths = {videos.name: lambda: video}, {videos.name: videos}
+    for name, path in paths.items():
+        if (out / name).resolve() == path.resolve():
+            raise ConfigError(f"the segments of {path} would be written into it; choose an --out beside {videos}")
     encoder = load_network(checkpoint or SHIPPED).encoder.to(place)
+    written = WrittenFiles(out)
     sheets: dict[str, Frame] = {}
     covered: dict[str, float] = {}
     done = 0
@@ -79,13 +88,15 @@ def run(
         try:
             source = opener()
             indices = frame_window(len(source), frames, gap, seed).tolist()
+            files = [f"{source.names[index]}.png" for index in indices]
+            if not overwrite:
+                written.require_own(out / name / file for file in files)
             result, pixels = cluster_video(source, encoder, clusterer, indices, short_side, seed, place)
         except DataError as error:
             log.warning("%s gets no masks: %s", name, error)
             continue
-        files = [f"{source.names[index]}.png" for index in indices]
         for file, segments in zip(files, result.segments, strict=True):
-            write_mask(out / name / file, segments)
+            written.write(out / name / file, indexed_png(segments))
         if annotations is not None:
             found = covered_objects(result.segments, [annotations / name / file for file in files])
             covered |= {f"{name}, object {i}": iou for i, iou in found.items()}
@@ -97,7 +108,11 @@ def run(
     picture, shown = out / "contact_sheet.png", ""
     with ByProduct(picture):
         sheet = contact_sheet([[sheet] for sheet in sheets.values()], labels=[[name] for name in sheets])
-        save_picture(picture, sheet)
+        if not overwrite:
+            written.require_own([picture])
+        temporary = out / ".contact_sheet.partial.png"
+        save_picture(temporary, sheet)
+        written.adopt(temporary, picture)
         shown = f", a picture of them in {picture}"
     for name, iou in covered.items():
         print(f"{name}: {100 * iou:.1f} % IoU of its best union of segments")

@@ -23,6 +23,7 @@ from vos_umec.errors import ConfigError, DataError
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.atomic import atomic_path
 from vos_umec.io.coco import coco_video
+from vos_umec.io.folder import FolderSource
 from vos_umec.io.masks import Ids, read_mask
 from vos_umec.io.pipeline import WriteBehind
 from vos_umec.io.png import indexed_png
@@ -63,6 +64,8 @@ class Outputs:
         self._written = WrittenFiles(out)
         given = {path.resolve() for path in prompts.files}
         self._kept = {i for i in self._order if self._mask(i).resolve() in given}
+        frames = source.files if isinstance(source, FolderSource) else (source.path,)
+        self._brought = given | {path.resolve() for path in frames}
         self._movie = out / "overlay.mp4"
         self._asked: dict[str, Any] = {}
         self._saved = time.monotonic()
@@ -79,16 +82,11 @@ class Outputs:
         others += [self.out / "objects.json"] if self.prompts.origins else []
         ids = sorted({i for mask in self.prompts.masks.values() for i in np.unique(mask).tolist() if 0 < i < 255})
         soft = [self._soft(number, index) for number in ids for index in self._order] if self.soft else []
-        foreign = self._written.foreign([*masks, *others, *soft])
-        given = {path.resolve() for path in self.prompts.files}
-        if hurt := [path for path in foreign if path.resolve() in given]:
-            raise DataError(f"{hurt[0]} is a mask that you gave, and would be replaced; choose another --out")
-        if foreign and not overwrite:
-            raise DataError(
-                f"{self.out} holds {len(foreign)} files that vos-umec did not write, or that were changed since, "
-                f"which would be replaced ({', '.join(str(p.relative_to(self.out)) for p in foreign[:3])}"
-                f"{', ...' * (len(foreign) > 3)}): choose another --out, or give --overwrite"
-            )
+        targets = [*masks, *others, *soft]
+        if hurt := [path for path in targets if path.resolve() in self._brought]:  # even with --overwrite
+            raise DataError(f"{hurt[0]} is what you gave, and would be replaced; choose another --out")
+        if not overwrite:
+            self._written.require_own(targets)
         for index in sorted(self._kept):
             log.info("%s is a mask that you gave: it stays as it is", self._mask(index))
         strange = {path.stem for path in (self.out / "masks").glob("*.png")} - set(self._names)

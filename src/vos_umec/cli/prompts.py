@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import struct
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -187,7 +188,7 @@ def _picture(path: Path, video: Path, size: tuple[int, int], reading: MaskReadin
     try:
         with open_picture(path) as image:
             shape = image.size[::-1]
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, struct.error):
         return read_label_image(path, reading)  # which says why
     _require_size(path, shape, video, size, reading.resize_mask)
     return read_label_image(path, reading)

@@ -51,9 +51,10 @@ def check_settings(
         raise ConfigError("V and D need frames of whole cells; give fit='pad', or rounds=0 for label propagation")
 
 
-def check_frame(frame: object) -> None:
+def check_frame(frame: Any) -> None:
     """Raise ConfigError if this is no array (H, W, 3) uint8."""
-    if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+    fits = isinstance(frame, np.ndarray) and frame.ndim == 3 and frame.shape[2] == 3 and frame.dtype == np.uint8
+    if not fits or not frame.size:
         found = " ".join(str(getattr(frame, name, "")) for name in ("shape", "dtype"))
         raise ConfigError(
             f"a frame is a numpy array (H, W, 3) uint8, RGB; found {type(frame).__name__} {found}".strip()
@@ -79,7 +80,7 @@ def mask_array(mask: MaskLike | None) -> np.ndarray | None:
     elif isinstance(given, Image.Image):
         array = image_ids(given)
     elif isinstance(given, Tensor):
-        array = given.detach().cpu().numpy()
+        array = (given.float() if given.dtype == torch.bfloat16 else given).detach().cpu().numpy()
     else:
         try:
             array = np.asarray(given)
@@ -131,7 +132,7 @@ def prompted_objects(mask: np.ndarray, size: tuple[int, int], ids: Collection[in
     values = set(np.unique(mask).tolist())
     if ids is None and IGNORE in values and values <= {0, IGNORE}:
         raise MaskError("the mask holds 0 and 255 alone, and 255 means unknown; give ids, such as mask > 0")
-    named = sorted({int(i) for i in (values if ids is None else ids)} - {0, IGNORE})
+    named = sorted({int(i) for i in (values - {0, IGNORE} if ids is None else ids)})
     if named and not 1 <= named[0] <= named[-1] < IGNORE:
         raise MaskError(f"object ids must lie in 1 to 254; found {named[0]} to {named[-1]}")
     return named

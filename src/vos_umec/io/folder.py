@@ -88,6 +88,11 @@ class FolderSource(KnownSource):
         """File names without their suffix."""
         return [image.stem for image in self._images]
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The pictures, one a frame."""
+        return tuple(self._images)
+
     def masks(self) -> list[Path]:
         """The pictures of the folder that are masks, not frames."""
         if not self.facts.left_out:

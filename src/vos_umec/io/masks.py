@@ -1,11 +1,12 @@
 """Masks in and out: indexed PNG files whose pixel values are object ids."""
 
+import struct
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from vos_umec.errors import MaskError
 from vos_umec.io.atomic import atomic_path
@@ -75,7 +76,8 @@ def decode_mask(path: Path) -> Ids | Image.Image:
     """The indices (H, W) of a usual indexed PNG, or any other image as Pillow decodes it."""
     try:
         if not path.is_file():
-            raise MaskError(f"no mask at {path}; check the path")
+            what = "is a folder; name one file in it" if path.is_dir() else "does not exist; check the path"
+            raise MaskError(f"no mask at {path}, which {what}")
         data = path.read_bytes()
         ids = plain_indices(data)
         if ids is not None:
@@ -83,7 +85,10 @@ def decode_mask(path: Path) -> Ids | Image.Image:
         with open_picture(BytesIO(data)) as image:
             image.load()
             return image
-    except (OSError, ValueError, SyntaxError, MemoryError) as error:
+    except UnidentifiedImageError as error:
+        found = "it is no picture" if data else "it is empty"
+        raise MaskError(f"the mask {path} cannot be decoded: {found}; expected an indexed PNG") from error
+    except (OSError, ValueError, SyntaxError, MemoryError, struct.error) as error:
         raise MaskError(f"the mask {path} cannot be decoded: {error}; expected an indexed PNG") from error
 
 

@@ -101,7 +101,7 @@ def test_a_run_that_is_killed_resumes_and_gives_the_same_table(small_set, tmp_pa
 
     command = [sys.executable, str(ROOT / "experiments" / "ablate.py"), *small_set, "--out", str(killed)]
     with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not any('"generation": 2' in file.read_text() for file in killed.glob("trainings/*/*/manifest.json")):
             assert process.poll() is None
             assert time.monotonic() < deadline

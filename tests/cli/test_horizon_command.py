@@ -60,13 +60,15 @@ def test_several_segmenters_differ_from_what_they_have_in_common(words, tmp_path
 
 
 def test_what_is_wrong_is_one_line(words, tmp_path, capsys):
-    for more, told in (
-        (["--segmenter.a", "{memory: coarse}"], "memory"),
-        (["--horizons", "[0]"], "horizons"),
-        (["--root", str(tmp_path / "no")], "no"),
-        (["--checkpoint", "no.ckpt"], "no.ckpt"),
+    for option, value, told in (
+        ("--segmenter.a", "{memory: coarse}", "memory"),
+        ("--horizons", "[0]", "horizons"),
+        ("--root", str(tmp_path / "no"), "no"),
+        ("--checkpoint", "no.ckpt", "no.ckpt"),
     ):
-        assert main([*words, *more, "--out", str(tmp_path / "out")]) == 1
+        place = words.index(option) if option in words else len(words)
+        given = [*words[:place], option, value, *words[place + 2 :]]
+        assert main([*given, "--out", str(tmp_path / "out")]) == 1
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert told in line
     assert not (tmp_path / "out").exists()

@@ -30,13 +30,13 @@ class Interrupt(Callback):
             raise ConnectionError
 
 
-def train(videos: Path, folder: Path, *callbacks: Callback, resume: bool = False, workers: int = 0, **options):
+def train(videos: Path, folder: Path, *callbacks: Callback, resume: bool = False, workers: int = 0, batch: int = 3, **options):
     """Four epochs of 2 steps, then of 3 with masks, all made anew every second epoch: all that may draw, draws."""
     torch.manual_seed(7)
     objective = {"class_path": "vos_umec.DenseContrastObjective"}
     rates = {"learning_rate": 1e-3, "halve_every": 2, "mask_phase_rate": 0.5}
     module = UMECModule("tiny", [objective], segmentation={"max_objects": 1, "queries": 1}, **rates)
-    sizes = {"short_side": 40, "crop": 32, "batch_size": 3, "mask_phase_batch_size": 2, "clips_per_video": 2}
+    sizes = {"short_side": 40, "crop": 32, "batch_size": batch, "mask_phase_batch_size": 2, "clips_per_video": 2}
     draws = {"clip_length": 3, "gap": 1, "copy_paste": 0.5, "num_workers": workers, "store": str(folder / "store")}
     keep = ModelCheckpoint(dirpath=folder, filename="latest", every_n_train_steps=1)
     trainer = Trainer(
@@ -82,7 +82,7 @@ def test_two_processes_go_on_alike(videos, tmp_path):
         "videos, folder = map(Path, sys.argv[1:3])\n"
         "resume, last = sys.argv[3] == 'True', int(sys.argv[4])\n"
         "stop = [Interrupt(last)] if last else []\n"
-        "two = dict(devices=2, strategy='ddp', max_epochs=3)\n"
+        "two = dict(devices=2, strategy='ddp', max_epochs=3, batch=2)\n"
         "torch.save(train(videos, folder, *stop, resume=resume, **two), folder / 'end.pt')\n"
     )
 

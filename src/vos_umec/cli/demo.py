@@ -75,6 +75,6 @@ def run(*, out: Path = Path("runs/demo"), seed: int = 0, epochs: int | None = No
     segmenters = {name: VideoSegmenter.from_protocol(network, **own) for name, (network, own) in methods.items()}
     save_comparison(out / "result.png", shown.source(), shown.prompts, segmenters, shown.annotations)
     checkpoint = Path(cli.trainer.log_dir or out) / "checkpoints" / "last.ckpt"
-    segment.run(shown.path, mask=shown.annotations[0], out=out, checkpoint=checkpoint)
+    segment.run(shown.path, mask=[str(shown.annotations[0])], out=out, checkpoint=checkpoint)
     print(f"look at {out / 'result.png'} and {out / 'overlay.mp4'}; checkpoint: {checkpoint}")
     print(f"{(time.monotonic() - start) / 60:.1f} minutes in all")

@@ -30,7 +30,15 @@ class Interrupt(Callback):
             raise ConnectionError
 
 
-def train(videos: Path, folder: Path, *callbacks: Callback, resume: bool = False, workers: int = 0, batch: int = 3, **options):
+def train(
+    videos: Path,
+    folder: Path,
+    *callbacks: Callback,
+    resume: bool = False,
+    workers: int = 0,
+    batch: int = 3,
+    **options,
+):
     """Four epochs of 2 steps, then of 3 with masks, all made anew every second epoch: all that may draw, draws."""
     torch.manual_seed(7)
     objective = {"class_path": "vos_umec.DenseContrastObjective"}

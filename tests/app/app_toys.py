@@ -8,6 +8,7 @@ from threading import Event, Thread
 
 import numpy as np
 import torch
+from PIL import Image
 
 from vos_umec.app.follow import Model
 from vos_umec.app.server import AppServer
@@ -17,17 +18,31 @@ from vos_umec.io.video_writer import VideoWriter
 SIZE = (64, 96)
 
 
-def write_clip(path, frames=8):
-    """A video of a red square that moves right and a blue one that moves left, on grey."""
+def pictures(frames=8):
+    """A red square that moves right and a blue one that moves left, on grey."""
     rng = np.random.default_rng(0)
     back = np.full((*SIZE, 3), 90, np.uint8) + rng.integers(0, 20, (*SIZE, 1), dtype=np.uint8)
+    for t in range(frames):
+        frame = back.copy()
+        frame[8:28, 8 + 3 * t : 28 + 3 * t] = (220, 40, 40)
+        frame[36:56, 66 - 3 * t : 86 - 3 * t] = (40, 60, 220)
+        yield frame
+
+
+def write_clip(path, frames=8):
+    """They as a video file."""
     with VideoWriter(path, 12) as writer:
-        for t in range(frames):
-            frame = back.copy()
-            frame[8:28, 8 + 3 * t : 28 + 3 * t] = (220, 40, 40)
-            frame[36:56, 66 - 3 * t : 86 - 3 * t] = (40, 60, 220)
+        for frame in pictures(frames):
             writer.write(frame)
     return path
+
+
+def write_frames(folder, frames=8):
+    """They as a folder, which no other process has to look into first."""
+    folder.mkdir()
+    for index, frame in enumerate(pictures(frames)):
+        Image.fromarray(frame).save(folder / f"{index:05d}.png")
+    return folder
 
 
 def model(checkpoint=None, **settings):

@@ -9,7 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from app_toys import SIZE, model, served, write_clip
+from app_toys import SIZE, model, served, write_clip, write_frames
 
 from vos_umec.io.masks import read_mask
 from vos_umec.io.rle import decode_rle
@@ -171,7 +171,7 @@ def test_draw_follow_correct_download_and_come_back(browser, tmp_path):
 
 
 def test_undo_gives_back_what_was_there(browser, tmp_path):
-    clip = write_clip(tmp_path / "clip.mp4", frames=3)
+    clip = write_frames(tmp_path / "clip", frames=3)
     with served(tmp_path / "sessions") as server:
         me = Person(browser, server, SIZE).open(server.address(), clip)
         me.press("r")
@@ -191,7 +191,7 @@ def test_undo_gives_back_what_was_there(browser, tmp_path):
 
 
 def test_two_tabs_stop_and_see_each_other(browser, tmp_path):
-    clip = write_clip(tmp_path / "clip.mp4", frames=60)
+    clip = write_frames(tmp_path / "clip", frames=60)
     with served(tmp_path / "sessions") as server:
         me = Person(browser, server, SIZE).open(server.address(), clip)
         other = Person(browser, server, SIZE).open(f"{me.page.url}?token={server.guard.token}")

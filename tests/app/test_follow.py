@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from app_toys import SIZE, model, write_clip
+from app_toys import SIZE, model, write_frames
 
 from vos_umec.app.follow import MEMORY, follow, seconds_a_frame
 from vos_umec.app.jobs import Jobs
@@ -18,14 +18,14 @@ def network():
 
 @pytest.fixture
 def session(tmp_path):
-    session = SessionStore(tmp_path / "sessions").create(write_clip(tmp_path / "clip.mp4"))
+    session = SessionStore(tmp_path / "sessions").create(write_frames(tmp_path / "clip"))
     session.add_object()
     return session
 
 
 @pytest.fixture
 def frames(tmp_path, session):
-    return open_source(tmp_path / "clip.mp4").read(range(8))
+    return open_source(tmp_path / "clip").read(range(8))
 
 
 def first(red=1, blue=2):
@@ -74,7 +74,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(network, session, 
     run.close()
     network.segmenter(None)  # another session's work in between
     session.close()
-    again = SessionStore(tmp_path / "sessions").of_video(tmp_path / "clip.mp4")  # another process
+    again = SessionStore(tmp_path / "sessions").of_video(tmp_path / "clip")  # another process
     assert list(follow(network, again, 3, backward=False)) == [4, 5, 6, 7]
     np.testing.assert_array_equal(masks(again, range(1, 8)), library(network, frames, {0: first()})[1:])
 
@@ -143,7 +143,7 @@ def test_the_speed_is_measured_for_as_many_objects(network, session):
 
 def test_runs_of_two_sessions_take_turns_and_stop(network, session, tmp_path):
     store = SessionStore(tmp_path / "sessions")
-    other = store.create(write_clip(tmp_path / "other.mp4", frames=6))
+    other = store.create(write_frames(tmp_path / "other", frames=6))
     session.draw(0, first(), [1, 2])
     other.draw(0, first(blue=0), [1])
     told = []
@@ -159,7 +159,7 @@ def test_runs_of_two_sessions_take_turns_and_stop(network, session, tmp_path):
         jobs.start(session, 0, backward=False)
     jobs.start(other, 0, backward=False)
     with pytest.raises(ConfigError, match="last frame"):
-        jobs.start(store.create(write_clip(tmp_path / "third.mp4", frames=1)), 0, backward=False)
+        jobs.start(store.create(write_frames(tmp_path / "third", frames=1)), 0, backward=False)
     jobs._thread.submit(lambda: None).result(timeout=100)
     jobs.close()
     assert told[-1] == (other.id, "ended", 5)

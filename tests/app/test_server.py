@@ -8,7 +8,7 @@ import zlib
 import av
 import numpy as np
 import pytest
-from app_toys import SIZE, Client, served, write_clip
+from app_toys import SIZE, Client, served, write_clip, write_frames
 from PIL import Image
 
 from vos_umec.app import uploads
@@ -25,6 +25,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(place):
     write_clip(place / "clip.mp4")
+    write_frames(place / "clip")
     with served(place / "sessions") as server:
         yield Client(server)
 
@@ -32,7 +33,7 @@ def client(place):
 @pytest.fixture
 def session(client, place):
     """The address of a new session."""
-    return "/api/sessions/" + client.ask("POST", "/api/sessions", {"path": str(place / "clip.mp4")})["id"]
+    return "/api/sessions/" + client.ask("POST", "/api/sessions", {"path": str(place / "clip")})["id"]
 
 
 def drawing(left=8):
@@ -111,7 +112,7 @@ def test_frames_and_masks_come_back_as_they_are(client, session, place):
     facts = client.ask("GET", session)
     assert (facts["frames"], facts["size"], facts["done"], facts["run"]) == (8, list(SIZE), [], None)
     jpeg = np.asarray(Image.open(io.BytesIO(client.ask("GET", f"{session}/frames/3")))).astype(int)
-    assert np.abs(jpeg - open_source(place / "clip.mp4").read([3])[0]).mean() < 6
+    assert np.abs(jpeg - open_source(place / "clip").read([3])[0]).mean() < 6
     client.ask("PUT", f"{session}/masks/3?drawn=1", drawing().tobytes())
     raw = client.raw("GET", f"{session}/masks/3")
     assert raw[1]["Content-Encoding"] == "deflate"
@@ -251,7 +252,7 @@ def test_a_run_is_told_frame_by_frame_and_downloads_are_the_masks(client, sessio
 
 
 def test_two_sessions_of_one_video_do_not_mix(client, session, place):
-    other = "/api/sessions/" + client.ask("POST", "/api/sessions", {"path": str(place / "clip.mp4")})["id"]
+    other = "/api/sessions/" + client.ask("POST", "/api/sessions", {"path": str(place / "clip")})["id"]
     client.ask("PUT", f"{session}/masks/0?drawn=1", drawing().tobytes())
     client.ask("PUT", f"{other}/masks/1?drawn=1", drawing(40).tobytes())
     client.ask("POST", f"{other}/objects")
@@ -271,10 +272,10 @@ def test_the_speed_is_told_for_a_short_side(client, session):
 
 
 def test_the_work_is_there_when_the_app_begins_anew(tmp_path):
-    write_clip(tmp_path / "clip.mp4")
+    write_frames(tmp_path / "clip")
     with served(tmp_path / "sessions") as server:
         before = Client(server)
-        name = before.ask("POST", "/api/sessions", {"path": str(tmp_path / "clip.mp4")})["id"]
+        name = before.ask("POST", "/api/sessions", {"path": str(tmp_path / "clip")})["id"]
         before.ask("PUT", f"/api/sessions/{name}/masks/3?drawn=1", drawing().tobytes())
     with served(tmp_path / "sessions") as server:  # in one process, where a lock that is left behind would show
         after = Client(server)

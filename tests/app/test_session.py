@@ -1,13 +1,12 @@
 """A session lies on disk: a process that ends at any moment loses nothing, and others cannot get in between."""
 
 import json
-import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from app_toys import SIZE, write_clip
+from app_toys import SIZE, write_frames
 
 from vos_umec.app.session import Session, TrackedObject
 from vos_umec.app.store import SessionStore
@@ -22,7 +21,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def session(store, tmp_path):
-    return store.create(write_clip(tmp_path / "clip.mp4"))
+    return store.create(write_frames(tmp_path / "clip"))
 
 
 def squares(**places):
@@ -42,7 +41,7 @@ def test_what_was_done_is_found_again(store, session, tmp_path):
     facts = session.facts()
     store.close()
     (session.folder / "masks" / ".00005.png.123.tmp").write_bytes(b"half a file")  # of a process that was killed
-    again = SessionStore(tmp_path / "sessions").of_video(tmp_path / "clip.mp4")
+    again = SessionStore(tmp_path / "sessions").of_video(tmp_path / "clip")
     assert again.facts() == facts
     assert facts["objects"][0] | {} == {"id": 1, "name": "cat", "color": "#00ff00", "locked": False}
     assert (facts["drawn"], facts["done"]) == ({"3": [1, 2]}, [3, 4])
@@ -120,14 +119,13 @@ def test_an_interruption_between_two_files_leaves_a_session_that_opens(store, se
 
 def test_a_video_that_has_changed_is_not_mixed_with_its_old_masks(store, session, tmp_path):
     store.close()
-    write_clip(tmp_path / "clip.mp4", frames=5)
-    os.utime(tmp_path / "clip.mp4", (1, 1))
-    assert SessionStore(store.root).of_video(tmp_path / "clip.mp4") is None
-    with pytest.raises(DataError, match=r"clip\.mp4"):
+    (tmp_path / "clip" / "00003.png").unlink()
+    assert SessionStore(store.root).of_video(tmp_path / "clip") is None
+    with pytest.raises(DataError, match="has changed"):
         Session(session.folder)
     SessionStore(store.root).remove(session.id)
     assert store.listing() == []
-    assert (tmp_path / "clip.mp4").exists()
+    assert (tmp_path / "clip" / "00000.png").exists()
 
 
 def test_two_processes_do_not_have_one_session(session):

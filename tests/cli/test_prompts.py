@@ -158,6 +158,8 @@ def test_what_is_unknown_and_what_is_missing_is_told(read, tmp_path):
         read("gone.png")
     with pytest.raises(ConfigError, match="expected ID=FILE"):
         read(objects=("dog=m.png",))
+    with pytest.raises(ConfigError, match="id 2 is given twice"):
+        read(objects=("2=m.png", "2=m.png"))
     for value in (0, 255):
         write_mask(tmp_path / "m.png", np.full((20, 30), value, np.uint8))
         with pytest.raises(MaskError, match=r"m\.png"):
@@ -183,6 +185,7 @@ class Command:
     [
         (["v", "--mask", "a", "--mask=1=b"], ["v", "--mask+", "a", "--mask+=1=b"]),
         (["v", "--resume"], ["v", "--resume=true"]),
+        ([], []),
         (["--resume", "--radius", "3", "v"], ["--resume=true", "--radius", "3", "v"]),
         (["--resume", "false", "v"], ["--resume", "false", "v"]),
         (["v", "--resume=true", "--other-one", "3"], ["v", "--resume=true", "--other_one", "3"]),

@@ -152,6 +152,13 @@ def test_what_is_segmented_is_not_replaced_even_with_overwrite(words, tmp_path, 
         assert {path: path.read_bytes() for path in (tmp_path / out).rglob("*.*")} == before
 
 
+def test_lack_of_memory_and_a_file_in_place_of_the_folder_are_told_in_one_line(words, tmp_path, capsys):
+    assert main([*words, "--references", "1000000000000"]) == 1
+    assert "not enough memory" in capsys.readouterr().err.splitlines()[-1]
+    assert main([*words[:-1], words[3]]) == 1
+    assert f"--out {words[3]} is a file" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_backward_gives_the_frames_before_and_a_movie_of_all(words, tmp_path):
     write_mask(tmp_path / "00002.png", prompt(2))
     words[3] = str(tmp_path / "00002.png")

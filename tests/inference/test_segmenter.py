@@ -111,7 +111,10 @@ def test_a_mask_that_can_hardly_be_ids_is_refused(network, mask, words):
         VideoSegmenter(network, rounds=0).step(scene({})[0], mask)
 
 
-@pytest.mark.parametrize("frame", [np.zeros(SIZE, np.uint8), np.zeros((*SIZE, 3)), torch.zeros(3, 8, 8), "a.png"])
+@pytest.mark.parametrize(
+    "frame",
+    [np.zeros(SIZE, np.uint8), np.zeros((*SIZE, 3)), torch.zeros(3, 8, 8), "a.png", np.zeros((0, 0, 3), np.uint8)],
+)
 def test_what_is_no_frame_is_refused(network, frame):
     with pytest.raises(ConfigError, match=r"a frame is a numpy array \(H, W, 3\) uint8, RGB; found \w+"):
         VideoSegmenter(network, rounds=0).step(frame)
@@ -254,6 +257,8 @@ def test_segment_yields_frame_by_frame_and_reads_one_batch_ahead(network):
         ({"max_extent": 0}, "max_extent"),
         ({"crop_margin": -1}, "crop_margin.*-1"),
         ({"references": -1}, "references.*-1"),
+        ({"short_side": 0}, "short_side.*found 0"),
+        ({"short_side": "480p"}, "short_side.*found '480p'"),
         ({"fit": 3}, "a multiple of the stride 4; found 3"),
         ({"fit": 14}, "a multiple of the stride 4; found 14"),
         ({"fit": "crop"}, "fit must be 'pad', 'native' or a number"),
@@ -279,6 +284,9 @@ def test_wrong_input_says_what_is_wrong(network):
         VideoSegmenter(network).step(frame, truth[:20])
     with pytest.raises(MaskError, match=r"1 to 254.*300"):
         VideoSegmenter(network).step(frame, truth.astype(np.int64) * 100)
+    for no_id in (0, 255):
+        with pytest.raises(MaskError, match=f"1 to 254; found {no_id} to {no_id}"):
+            VideoSegmenter(network).step(frame, truth, ids=[no_id])
     segmenter = VideoSegmenter(network, rounds=0)
     segmenter.step(frame, truth)
     with pytest.raises(ConfigError, match=r"reset\(\).* another video"):

@@ -272,3 +272,12 @@ def test_palettes() -> None:
         [255, 255, 255],
     ]
     assert len(np.unique(voc_palette(), axis=0)) == 256
+
+
+def test_an_empty_file_a_folder_and_what_is_no_picture_are_told_apart(tmp_path):
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "folder").mkdir()
+    for name, told in (("empty.png", "it is empty"), ("text.png", "it is no picture"), ("folder", "is a folder")):
+        with pytest.raises(MaskError, match=told):
+            read_mask(tmp_path / name)

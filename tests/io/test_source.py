@@ -32,6 +32,12 @@ def test_missing(tmp_path) -> None:
     refused(tmp_path / "none.mp4", VideoReadError, "no such file")
 
 
+def test_what_is_no_path() -> None:
+    for what in (None, 5, b"clip.mp4"):
+        with pytest.raises(ConfigError, match="a video is named by a path"):
+            open_source(what)
+
+
 def test_empty_folder(tmp_path) -> None:
     refused(tmp_path, DataError, "nothing.*JPEG or PNG")
 

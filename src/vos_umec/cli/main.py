@@ -69,6 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"vos-umec: error: {error}; check that the place exists and has space left", file=sys.stderr)
         return 1
+    except (MemoryError, RuntimeError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        print(
+            "vos-umec: error: there is not enough memory; a smaller --short_side, fewer --references or, in "
+            "training, a smaller batch or crop need less",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("vos-umec: interrupted", file=sys.stderr)
         return 130
@@ -120,6 +129,14 @@ def lightning() -> int:
         )
         return 0 if words in ([], ["--help"], ["-h"]) else 2
     return int(next(iter(scripts)).load()() or 0)
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory is used up; torch has no class of its own for a CPU's."""
+    return isinstance(error, MemoryError) or any(
+        words in str(error)
+        for words in ("out of memory", "can't allocate memory", "Storage size calculation overflow")
+    )
 
 
 def _overview() -> str:

@@ -77,6 +77,8 @@ class Outputs:
 
     def require_room(self, overwrite: bool) -> None:
         """Raise a DataError if a file that this program did not write would be replaced."""
+        if self.out.exists() and not self.out.is_dir():
+            raise DataError(f"--out {self.out} is a file; name a folder, which is made if there is none")
         masks = [self._mask(index) for index in self._order if index not in self._kept]
         others = [self._movie, *([self.out / "masks.json"] if self.rle else [])]
         others += [self.out / "objects.json"] if self.prompts.origins else []

@@ -48,6 +48,9 @@ class Parser(ArgumentParser):
             lines = [lines[0], *lines[first : first + (2 if lines[first].endswith(":") else 1)]]
             lines[1] += last if lines[1].endswith(">") and "Nested" not in last else ""
         text = re.sub(r'Parser key "([\w.]+)"', r"\1", " ".join(lines))
+        text = re.sub(r"/--\w+\+", "", text)  # how `plain_words` gives lists
+        if found := re.search(r"unrecognized arguments: (-\S+)", text):
+            text += f"; for a file of this name give ./{found[1]}" if Path(found[1]).exists() else ""
         raise ConfigError(re.sub(r"<class '([\w.]+)'>", r"\1", text).replace("typing.", "")) from ex
 
 
@@ -110,7 +113,7 @@ def plain_words(command: Any, words: Sequence[str]) -> list[str]:
     owners = [command.run, *(owner for group in getattr(command, "SETTINGS", {}).values() for owner in group)]
     types = {name: p.annotation for owner in owners for name, p in _parameters(owner).items()}
     plain, seen = [], set()
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    for word, following in zip(words, [*words[1:], "--"], strict=False):
         word = underscored(word)
         option, equals, value = word.removeprefix("--").partition("=")
         kind = types.get(option) if word.startswith("--") else None

@@ -117,8 +117,12 @@ def read_prompts(
             several = len(masks) + len(objects) + len(images) > 2
             index = _index(names, path, where or None, frame, image.frame, several)
             given.append(GivenMask(path, index, image))
+    taken: set[str] = set()
     for place, word in enumerate(objects, start=1):
         number, path = _split(word)
+        if number and number in taken:
+            raise ConfigError(f"--object {word}: id {number} is given twice; give each object an id of its own")
+        taken.add(number)
         if number and not (number.isdigit() and 0 < int(number) <= MOST_OBJECTS):
             raise ConfigError(f"--object {word}: expected ID=FILE with an id of 1 to {MOST_OBJECTS}")
         image = _one_object(_picture(path, video, source.size, reading), int(number or place), path)

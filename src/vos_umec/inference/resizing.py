@@ -41,6 +41,8 @@ class Resizing:
                 f"fit must be 'pad', 'native' or a number of pixels that is a multiple of the stride {stride}; "
                 f"found {fit!r}"
             )
+        if short_side is not None and not (isinstance(short_side, int) and short_side > 0):
+            raise ConfigError(f"short_side must be a whole number of pixels above 0, or None; found {short_side!r}")
         if mask_sampling not in _MODES:
             raise ConfigError(
                 f"mask_sampling must be one of {', '.join(get_args(MaskSampling))}; found {mask_sampling!r}"

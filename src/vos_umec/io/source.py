@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from vos_umec.errors import VideoReadError
+from vos_umec.errors import ConfigError, VideoReadError
 from vos_umec.io.decord import DecordSource, decord_misreads
 from vos_umec.io.endings import PICTURE_SUFFIXES, ending
 from vos_umec.io.folder import FolderSource
@@ -93,7 +93,11 @@ def open_source(path: str | Path, facts: SourceFacts | None = None) -> OpenedSou
     Raises:
         VideoReadError: It does not exist, is no video, or not one frame can be decoded.
         DataError: The folder has no images.
+        ConfigError: It is no path.
     """
+    given: Any = path  # whatever its type says
+    if not isinstance(given, str | Path):
+        raise ConfigError(f"a video is named by a path; found {type(given).__name__}")
     source = open_unannounced(Path(path), facts)
     if isinstance(source, FolderSource) and facts is None and (masks := source.masks()):
         more = " and so on" if len(masks) > 1 else ""

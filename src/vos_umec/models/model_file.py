@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, TypeVar
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -90,6 +91,9 @@ def read_description(path: str | Path) -> Description:
     Raises:
         CheckpointError: If the file is missing or is neither of the two.
     """
+    given: Any = path  # whatever its type says
+    if not isinstance(given, str | Path):
+        raise CheckpointError(f"a checkpoint is named by a path; found {type(given).__name__}")
     if not Path(path).is_file():
         raise CheckpointError(
             f"no checkpoint at {path}; give a .ckpt file that training wrote, or a .safetensors file that "
@@ -99,6 +103,8 @@ def read_description(path: str | Path) -> Description:
     try:
         if Path(path).suffix == SUFFIX:
             description = Description(**json.loads(_metadata(path)[KEY]))
+        elif not is_zipfile(path):
+            raise ValueError("it is no archive, as torch.save writes them")
         else:
             description = Description(**torch.load(path, map_location="cpu", weights_only=True, mmap=True)[KEY])
     except BROKEN as error:

@@ -55,7 +55,7 @@ def test_the_network_stays_what_it_was_and_only_the_clip_that_is_given_is_read(c
 @pytest.mark.slow
 def test_v_and_d_learn_on_a_clip_that_is_shown_before_and_after(clip, start, tmp_path, capsys):
     out = tmp_path / "out"
-    arguments = ["finetune", str(clip.path), "--out", str(out), "--checkpoint", str(start), "--minutes", "0.1"]
+    arguments = ["finetune", str(clip.path), "--out", str(out), "--checkpoint", str(start), "--minutes", "0.2"]
     assert main([*arguments, "--mask", str(clip.annotations[0])]) == 0
     model = out / "finetuned.safetensors"
     assert read_card(model)["finetuned_from"] == "start.safetensors"

@@ -21,6 +21,7 @@ def videos(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # seven processes that each load torch
 def test_two_and_four_processes_make_the_same_masks_as_one(videos, tmp_path):
     # Before the first step, so that all runs cluster with the same weights. Of four one has no video.
     for processes in (1, 2, 4):

@@ -14,7 +14,8 @@ import numpy as np
 from soak_row import Row
 from soak_runs import SMALL, Fault, broken_files, contents, make_data, run_command, same_weights
 
-KILLS = 40
+LEAST, MOST = 5, 40
+"""Kills of training, however long they take, and where there is time."""
 
 
 def run(seed: int, minutes: float, folder: Path) -> list[Row]:
@@ -22,7 +23,7 @@ def run(seed: int, minutes: float, folder: Path) -> list[Row]:
 
     Args:
         seed: Seed of the moments.
-        minutes: Time for it all; with less than about eight there are fewer kills.
+        minutes: Time for it all; with less than about eight there are fewer kills, at least 5.
         folder: An empty folder to work in.
     """
     start = time.monotonic()
@@ -87,7 +88,7 @@ def kill_training(seed: int, end: float, folder: Path, data: Path) -> Row:
     place.mkdir()
     while True:
         moment, fault = draw_moment(rng)
-        enough = kills.total() >= KILLS or time.monotonic() > end
+        enough = kills.total() >= (LEAST if time.monotonic() > end else MOST)
         resumed = any(place.rglob("*.ckpt"))
         done = run_command([*words, *["--ckpt_path=last"] * resumed], place, None if enough else fault)
         files += sum(1 for path in place.rglob("*") if path.is_file())

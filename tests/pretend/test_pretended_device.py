@@ -7,9 +7,9 @@ import pytest
 
 import pretend
 
-TRAINING_WAITS = 4
-"""Most waits of a training step: clips with objects, the progress bar's loss, in fp16 the gradient scaler's, and a
-look at the losses of the last second, which on this slow device is each step's."""
+TRAINING_WAITS = 3
+"""Most waits of a training step: clips with objects, in fp16 the gradient scaler's, and a look at the losses of the
+last second, which on this slow device is each step's."""
 FRAME_WAITS, FRAME_LAUNCHES = 1, 600
 """Most of both for a 480p frame of resnet18. The host waits for the ids that it returns."""
 SHIPPED_WAITS, SHIPPED_LAUNCHES = 4, 1000

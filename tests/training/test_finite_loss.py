@@ -82,7 +82,10 @@ def test_elsewhere_than_on_a_cpu_several_losses_are_looked_at_together(tmp_path,
     callback = finite_loss.FiniteLoss()
     now = [10.0]
     monkeypatch.setattr(finite_loss, "monotonic", lambda: now[0])
-    trainer = type("Trainer", (), {"global_step": 1, "current_epoch": 0, "world_size": 1})()
+    shown: dict[str, float] = {}
+    place = {"global_step": 1, "current_epoch": 0, "world_size": 1, "is_global_zero": True}
+    bar = {"progress_bar_callback": object(), "progress_bar_metrics": shown}
+    trainer = type("Trainer", (), {**place, **bar})()
     module = type("Module", (), {"device": Device()})()
     callback._folder = tmp_path
 
@@ -96,6 +99,7 @@ def test_elsewhere_than_on_a_cpu_several_losses_are_looked_at_together(tmp_path,
     now[0] += 0.4
     end(2, float("nan"))
     assert not list(tmp_path.iterdir())
+    assert shown == {"train/loss": 1.0}
     now[0] += 0.4
     with pytest.raises(VosUmecError, match="v1"):
         end(3, float("nan"))

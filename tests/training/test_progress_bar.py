@@ -1,11 +1,10 @@
-"""The loss in the progress bar, which the host reads seldom: it waits for the device each time."""
+"""The loss in the progress bar."""
 
 import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 
 from vos_umec import UMECModule
-from vos_umec.training import module as module_file
 
 SIMILAR = {"class_path": "vos_umec.FrameSimilarityObjective"}
 
@@ -37,16 +36,14 @@ def fit(tmp_path, steps, **options):
     return trainer, bar.seen
 
 
-def test_the_bar_shows_the_loss_once_a_second(tmp_path, monkeypatch):
-    times = iter(torch.arange(0, 100, 0.4).tolist())
-    monkeypatch.setattr(module_file, "monotonic", lambda: next(times))
-    trainer, seen = fit(tmp_path, steps=6, callbacks=[TQDMProgressBar()])
+def test_the_bar_shows_the_losses_that_were_looked_at(tmp_path):
+    trainer, seen = fit(tmp_path, steps=3, callbacks=[TQDMProgressBar()])
     assert all(isinstance(loss, float) for loss in seen)
-    assert 1 < len(set(seen)) < len(seen)  # newer ones follow, but not after each step
+    assert len(set(seen)) == 2  # on a CPU, each one
     assert trainer.callback_metrics["train/loss"].isfinite()
 
 
-def test_without_a_bar_nothing_is_read(tmp_path):
+def test_without_a_bar_nothing_is_shown(tmp_path):
     _, seen = fit(tmp_path, steps=2, enable_progress_bar=False)
     assert seen == [None]
 

@@ -3,15 +3,13 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from math import inf
 from pathlib import Path
-from time import monotonic
 from typing import Any, Self, TypeVar, cast
 
 import torch
 from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.callbacks import StochasticWeightAveraging
-from pytorch_lightning.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from vos_umec.data.clips import seed_draws
@@ -127,7 +125,6 @@ class UMECModule(LightningModule):
         self._frozen: list[nn.Parameter] = []  # they learn again in the next training
         self._pairs_checked = False
         self._seed = torch.initial_seed()
-        self._shown = -inf  # when the progress bar got its loss, in seconds
         self.written: Path | None = None
 
     # --- hooks to override -------------------------------------------------------------------------------------
@@ -256,14 +253,6 @@ class UMECModule(LightningModule):
         loss = torch.stack(losses).sum()
         self.log("train/loss", loss)  # not with prog_bar=True: Lightning would read it, and wait, after every step
         return loss
-
-    def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int) -> None:
-        """Give the progress bar the loss, at most once a second: to read it, the host waits for the device."""
-        bar = self.trainer.progress_bar_callback
-        if bar is None or not self.trainer.is_global_zero or not outputs or monotonic() - self._shown < 1:
-            return
-        self.trainer.progress_bar_metrics["train/loss"] = float(cast(Mapping[str, Tensor], outputs)["loss"])
-        self._shown = monotonic()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the description by which files are loaded without Lightning."""

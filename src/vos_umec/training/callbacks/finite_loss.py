@@ -25,7 +25,8 @@ class FiniteLoss(Callback):
     batch and of the one before it, whose gradients may have been the cause. No checkpoint is written any more, so
     the last one is good.
 
-    On a CPU each loss is looked at, elsewhere all of the last second at once. `UMECModule` brings the callback.
+    On a CPU each loss is looked at, elsewhere all of the last second at once. The progress bar shows the last one.
+    `UMECModule` brings the callback.
     """
 
     def __init__(self) -> None:
@@ -75,6 +76,8 @@ class FiniteLoss(Callback):
             if not math.isfinite(loss):
                 self._fail(trainer, "loss", f"is {loss}", batch)
             self._last = batch
+        if losses and trainer.progress_bar_callback is not None and trainer.is_global_zero:
+            trainer.progress_bar_metrics["train/loss"] = losses[-1]
 
     def _fail(self, trainer: Trainer, what: str, value: str, batch: dict[str, Any]) -> NoReturn:
         rank = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""

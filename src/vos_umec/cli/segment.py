@@ -70,10 +70,11 @@ def run(
         **settings: Arguments of `VideoSegmenter.from_protocol` and of `Readout` that replace the model's own, and
             those of `MaskReading`.
     """
+    place = pick_device(device)
     source = open_probed(video)
     reading, settings = split_reading(settings)
     prompts = read_prompts(video, source, mask or [], object or [], frame, ids or [], reading)
-    segmenter = load_segmenter(checkpoint or SHIPPED, pick_device(device), **nested_readout(settings))
+    segmenter = load_segmenter(checkpoint or SHIPPED, place, **nested_readout(settings))
     for line in prompts.lines:
         print(line, flush=True)
     _warn_of_small_objects(segmenter, prompts, source)

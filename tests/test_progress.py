@@ -1,6 +1,7 @@
 """Signs of life where there is no terminal."""
 
 import logging
+import re
 import time
 
 import pytest
@@ -26,7 +27,7 @@ def slow(number, seconds):
 def test_a_loop_tells_how_far_it_is_how_fast_and_how_long_it_takes(lines):
     assert list(progress(slow(6, 0.25), "counting", 6)) == list(range(6))
     first, *_, last = lines()
-    assert first.startswith("counting: 1 of 6, ") or first.startswith("counting: 0 of 6")
+    assert re.match(r"counting: [0-5] of 6", first)
     assert any(" left" in line and ("a second" in line or "s each" in line) for line in lines())
     assert last.startswith("counting: 6 in 1.")
 

@@ -286,6 +286,16 @@ def test_a_broken_video_is_logged_once_and_replaced(index: VideoIndex, caplog: p
     assert "v1" in caplog.text
 
 
+def test_a_strip_is_replaced_whose_squares_would_be_smaller(
+    tmp_path: Path, frame_folder: FrameFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    frame_folder(tmp_path / "videos" / "strip", frames=12, size=(16, 400))
+    frame_folder(tmp_path / "videos" / "video", frames=12)
+    clips = dataset(scan(tmp_path / "videos"), short_side=40)
+    assert [clips[i]["video"] for i in range(len(clips))] == ["video"] * len(clips)
+    assert "16 x 400 pixels (H x W) are too narrow" in caplog.text
+
+
 def test_when_no_video_is_left_it_is_an_error(index: VideoIndex) -> None:
     clips = dataset(index)
     for video in index:

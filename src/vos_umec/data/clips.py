@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from vos_umec.constants import IGNORE
 from vos_umec.data.index import VideoEntry, VideoIndex
 from vos_umec.data.pseudo_masks import PseudoMaskStore
-from vos_umec.errors import ConfigError, DataError
+from vos_umec.errors import ConfigError, DataError, VideoReadError
 from vos_umec.io.container import available_cores
 from vos_umec.io.frames import resized
 from vos_umec.io.source import FrameSource
@@ -185,6 +185,9 @@ class ClipDataset(Dataset[dict[str, Any]]):
         source = self._source(video)
         indices = self._draw(stored if len(stored) else np.arange(len(source)), video, rng)
         size = resized(source.size, self.short_side)
+        if min(size) < self.short_side:  # its squares would not fit those of other videos
+            h, w = source.size
+            raise VideoReadError(video.path, f"its frames of {h} x {w} pixels (H x W) are too narrow to train on")
         window = _square(size, rng)
         frames = source.read(indices.tolist(), size)[:, *window]  # (T, S, S, 3)
         clip = {

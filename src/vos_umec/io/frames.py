@@ -15,6 +15,7 @@ from PIL import Image
 from vos_umec.errors import ConfigError, VideoReadError
 
 Frame = npt.NDArray[np.uint8]
+LONGEST = 16  # longer than so many times its height, a frame is no picture but a strip of pixels
 DEFAULT_FPS = 24.0  # of frame folders and of files that state no rate; DAVIS was filmed at 24
 
 _listeners: list[Callable[[float], object]] = []
@@ -122,7 +123,8 @@ class KnownSource:
 def resized(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:
     """Scale a size (H, W) to a short side in pixels; the longer side is rounded to the nearest pixel.
 
-    A `short_side` of None leaves the size unchanged.
+    A `short_side` of None leaves the size unchanged. What is enlarged grows no longer than `LONGEST` times the
+    short side that is asked for: a frame of 1 x 80 pixels would become one of 480 x 38400.
 
     Raises:
         ConfigError: `short_side` is not positive.
@@ -130,13 +132,17 @@ def resized(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:
     Example:
         >>> resized((480, 854), 240), resized((854, 480), 240), resized((480, 854), None)
         ((240, 427), (427, 240), (480, 854))
+        >>> resized((1, 80), 480)
+        (96, 7680)
     """
     if short_side is None:
         return size
     if short_side < 1:
         raise ConfigError(f"short_side is {short_side}: expected a length of at least 1 pixel")
     height, width = size
-    shorter = min(height, width)
+    shorter, longer = sorted(size)
+    if shorter < short_side:
+        short_side = max(shorter, min(short_side, LONGEST * short_side * shorter // longer))
     # Integer arithmetic: round half up, the same on every machine.
     height, width = ((2 * side * short_side + shorter) // (2 * shorter) for side in (height, width))
     return height, width

@@ -1,4 +1,5 @@
 import logging
+import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -11,6 +12,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 import torch
 import torch.multiprocessing as mp
+
+# Processes that are started by "forkserver" find these loaded, where "spawn" would load them in each.
+multiprocessing.set_forkserver_preload(["vos_umec.cli.trainer", "vos_umec.training.module"])
 
 collect_ignore_glob = ["*/conftest.py"]  # they hold no doctests, and two of one name cannot both be imported
 
@@ -51,7 +55,7 @@ def run_processes():
     """Run `work(rank, *arguments)` in several processes, and end them all when one fails or they hang."""
 
     def run(work, arguments, number):
-        context = mp.spawn(work, args=arguments, nprocs=number, join=False)
+        context = mp.start_processes(work, arguments, number, join=False, start_method="forkserver")
         try:
             deadline = time.monotonic() + 200
             while not context.join(timeout=5):  # returns when any process ends, true when all have

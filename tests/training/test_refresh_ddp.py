@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.strategies import DDPStrategy
 from refresh_toys import FRAMES, Toy, contents, fit, make, write_videos
 
 from vos_umec.clustering.video import cluster_video, frame_window, video_seed
@@ -20,12 +21,16 @@ def videos(tmp_path_factory) -> Path:
     return write_videos(tmp_path_factory.mktemp("videos"))
 
 
+def several_processes():
+    """Processes that find the libraries loaded."""
+    return DDPStrategy(start_method="forkserver")
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # seven processes that each load torch
 def test_two_and_four_processes_make_the_same_masks_as_one(videos, tmp_path):
     # Before the first step, so that all runs cluster with the same weights. Of four one has no video.
     for processes in (1, 2, 4):
-        strategy = "ddp_spawn" if processes > 1 else "auto"
+        strategy = several_processes() if processes > 1 else "auto"
         folder, module = tmp_path / str(processes), Toy()
         fit(
             videos,
@@ -38,9 +43,9 @@ def test_two_and_four_processes_make_the_same_masks_as_one(videos, tmp_path):
             strategy=strategy,
         )
     one, *others = (contents(tmp_path / n / "store") for n in "124")
-    for several in others:
-        assert len(one) == len(several) == 3
-        assert all((one[name] == several[name]).all() for name in one)
+    for each in others:
+        assert len(one) == len(each) == 3
+        assert all((one[name] == each[name]).all() for name in one)
     health = [PseudoMaskStore(tmp_path / n / "store").manifest["health"] for n in "124"]
     assert all(each == pytest.approx(health[0]) for each in health[1:])
 
@@ -59,7 +64,7 @@ def test_a_poisoned_video_is_skipped_by_the_rank_whose_it_is(tmp_path):
     videos = write_videos(tmp_path / "videos")
     scan(videos)
     fit(videos, tmp_path, make(warmup_epochs=0, every_n_epochs=1), epochs=2, first=[Poisoning()], clips=4,
-        devices=2, strategy="ddp_spawn")  # fmt: skip
+        devices=2, strategy=several_processes())  # fmt: skip
     assert sorted(contents(tmp_path / "store")) == ["a", "deep/c d é"]
     assert PseudoMaskStore(tmp_path / "store").generation == 2  # both ranks came to the second refresh
 
@@ -69,7 +74,7 @@ def test_all_processes_cluster_with_the_weights_of_the_checkpoint(videos, tmp_pa
     # After a step the processes' running statistics differ; the masks must not depend on who makes them.
     keep = ModelCheckpoint(dirpath=tmp_path / "ckpt", save_top_k=-1)
     fit(videos, tmp_path, make(every_n_epochs=0), epochs=2, enable_checkpointing=True,
-        callbacks=[keep], devices=2, strategy="ddp_spawn")  # fmt: skip
+        callbacks=[keep], devices=2, strategy=several_processes())  # fmt: skip
     module = Toy.load_from_checkpoint(next((tmp_path / "ckpt").glob("epoch=0*")))
     for entry in scan(videos):
         seed = video_seed(entry.id, 1)
@@ -84,7 +89,7 @@ def on_two_nodes(train, *arguments):
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
         port = place.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
     nodes = [context.Process(target=as_node, args=(train, rank, port, *arguments)) for rank in range(2)]
     for node in nodes:
         node.start()

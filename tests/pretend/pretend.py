@@ -41,12 +41,13 @@ def build(folder: Path) -> Path:
     return folder
 
 
-def run(script: str, libraries: Path, timeout: float = 280) -> list[Row]:
-    """Run `measure()` of a script on the pretended device.
+def run(script: str, libraries: Path, *arguments: int, timeout: float = 280) -> list[Row]:
+    """Run `measure(*arguments)` of a script on the pretended device.
 
     Args:
         script: Its name, one of SCRIPTS.
         libraries: Where `build` put the libraries.
+        arguments: Of `measure`.
         timeout: Seconds.
 
     Returns:
@@ -57,7 +58,7 @@ def run(script: str, libraries: Path, timeout: float = 280) -> list[Row]:
     environment = os.environ | {"LD_PRELOAD": str(libraries / "libshim.so"), "LD_LIBRARY_PATH": path}
     code = (
         f"import json, pathlib, pretended_{script} as script\n"
-        f"pathlib.Path({str(result)!r}).write_text(json.dumps(script.measure()))"
+        f"pathlib.Path({str(result)!r}).write_text(json.dumps(script.measure(*{arguments})))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

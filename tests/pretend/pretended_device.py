@@ -244,7 +244,7 @@ def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         real_kwargs["device"] = torch.device("cpu")
     if real_kwargs.get("pin_memory"):
         real_kwargs["pin_memory"] = False
-    slow = name in _PRODUCTS and real_args[0].dtype == torch.float16
+    slow = name in _PRODUCTS and real_args[0].dtype in (torch.float16, torch.bfloat16)
     out = _in_fp32(func, *real_args, **real_kwargs) if slow else func(*real_args, **real_kwargs)
     if name == "aten::_to_copy" and out is real_args[0]:
         out = out.clone()
@@ -253,11 +253,13 @@ def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _in_fp32(func: Any, *args: Any, **kwargs: Any) -> Any:
-    """A product of fp16 tensors, for which CPUs take ten times as long as in fp32."""
+    """A product of 16-bit tensors, for which many CPUs take ten times as long as in fp32."""
+    kind = args[0].dtype
     if func is aten.bmm.default:  # one at a time, for less memory
-        return torch.cat([(a.float() @ b.float()).half() for a, b in zip(*(x.split(1) for x in args), strict=True)])
+        pairs = zip(*(x.split(1) for x in args), strict=True)
+        return torch.cat([(a.float() @ b.float()).to(kind) for a, b in pairs])
     out = func(*(x.float() if isinstance(x, torch.Tensor) else x for x in args), **kwargs)
-    return out.half() if isinstance(out, torch.Tensor) else tuple(x if x is None else x.half() for x in out)
+    return out.to(kind) if isinstance(out, torch.Tensor) else tuple(x if x is None else x.to(kind) for x in out)
 
 
 def _refuse_mixed(name: str, of_cpu: Sequence[torch.Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Frames of 480p video through VideoSegmenter on the pretended device, with 20 references in memory."""
+"""Frames of video through VideoSegmenter on the pretended device, with 20 references in memory."""
 
 import traceback
 
@@ -10,7 +10,6 @@ from pretended_device import cuda
 from vos_umec.inference import VideoSegmenter, load_segmenter
 from vos_umec.models.factory import build_network
 
-SIZE = (480, 854)
 # The layers of resnet18, each an eighth as wide: as many launches, in a fraction of the CPU's time.
 NARROW = {
     "preset": "resnet18",
@@ -20,18 +19,23 @@ NARROW = {
 }
 
 
-def segmenters() -> dict[str, tuple[int, VideoSegmenter]]:
+def segmenters(short_side: int) -> dict[str, tuple[int, VideoSegmenter]]:
     """By name: the number of objects, and the segmenter."""
     torch.manual_seed(0)
+    working = min(short_side, 360)  # of the shipped model
     net = build_network(NARROW).to("cuda")
     return {
         "resnet18, 1 object": (1, VideoSegmenter(net)),
         "resnet18, 3 objects": (3, VideoSegmenter(net)),
         "resnet18, label propagation": (1, VideoSegmenter(net, rounds=0)),
-        "shipped model, 1 object": (1, load_segmenter(device="cuda")),
+        "shipped model, 1 object": (1, load_segmenter(device="cuda", short_side=working)),
         "shipped model, 1 object, from coarse to fine": (
             1,
-            load_segmenter(device="cuda", readout={"radius": 18, "permanent_radius": 45, "coarse_to_fine": 64}),
+            load_segmenter(
+                device="cuda",
+                short_side=working,
+                readout={"radius": 18, "permanent_radius": 45, "coarse_to_fine": 64},
+            ),
         ),
     }
 
@@ -46,22 +50,24 @@ def fill(segmenter: VideoSegmenter) -> None:
             memory.add(key.to(memory.keys.dtype), memory.masks[0].clone(), values)
 
 
-def measure() -> list[dict[str, object]]:
+def measure(short_side: int = 480) -> list[dict[str, object]]:
     """A row for each segmenter."""
-    frame = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), dtype=np.uint8)
+    size = (short_side, 16 * short_side // 9)
+    frame = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     rows = []
     with cuda() as counts:
-        for name, (objects, segmenter) in segmenters().items():
+        for name, (objects, segmenter) in segmenters(short_side).items():
             error = None
             try:
-                mask = np.zeros(SIZE, np.uint8)
+                mask = np.zeros(size, np.uint8)
+                unit = short_side // 16
                 for k in range(objects):
-                    mask[100 + 30 * k : 220 + 30 * k, 100 + 150 * k : 260 + 150 * k] = k + 1
+                    mask[(3 + k) * unit : (7 + k) * unit, (3 + 5 * k) * unit : (8 + 5 * k) * unit] = k + 1
                 segmenter.step(frame, mask)
                 fill(segmenter)
                 counts.reset()
                 segmenter.step(frame)
             except Exception:
                 error = traceback.format_exc(limit=-4)
-            rows.append({"name": f"480p frame, {name}", "error": error} | counts.summary())
+            rows.append({"name": f"{short_side}p frame, {name}", "error": error} | counts.summary())
     return rows

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from pretended_device import PretendedTensor, cuda
+from pretended_frames import NARROW
 
 import vos_umec
 from vos_umec.clustering import SpaceTimeClusterer
@@ -169,7 +170,7 @@ def encoder(**settings: object) -> Call:
 
 def parts() -> dict[str, Callable[[], Call]]:
     """By name, what makes a part ready: only the call that it gives is counted."""
-    nets = {name: network(name) for name in ("tiny", "compact", "resnet18")}
+    nets = {name: network(name) for name in ("tiny", "compact")} | {"resnet18": network(**NARROW)}
     tiny = nets["tiny"]
     made: dict[str, Callable[[], Call]] = {}
     for name, net in nets.items():

@@ -10,9 +10,11 @@ import pretend
 TRAINING_WAITS = 3
 """Most waits of a training step: clips with objects, in fp16 the gradient scaler's, and a look at the losses of the
 last second, which on this slow device is each step's."""
-FRAME_WAITS, FRAME_LAUNCHES = 1, 600
-"""Most of both for a 480p frame of resnet18. The host waits for the ids that it returns."""
-SHIPPED_WAITS, SHIPPED_LAUNCHES = 4, 1000
+SIDE = 96
+"""Short side of frames here, which the CPU bears; the command takes 480p, where the read-out has more bands of rows."""
+FRAME_WAITS, FRAME_LAUNCHES = 1, 550
+"""Most of both for a frame of resnet18. The host waits for the ids that it returns."""
+SHIPPED_WAITS, SHIPPED_LAUNCHES = 4, 720
 """The same for the shipped model. It removes outliers, in as many rounds as their shapes need: a wait each."""
 PART_WAITS = {"VideoSegmenter": 1, "SegmentationObjective": 1, "encode_frames": 4, "DavisScore": 12}
 """Most waits of parts, by what their names hold; others have none, but for outliers as above."""
@@ -64,13 +66,13 @@ def test_a_life_cycle_runs_and_a_training_step_hardly_waits(libraries):
     """Fit with refreshes, resume, validate, test and predict; deterministic; on a GPU without bf16."""
     rows = pretend.run("training", libraries)
     assert not failures(rows)
-    assert len(rows) == 8  # each training with and without L_seg
+    assert len(rows) == 6  # each training with and without L_seg
     for row in rows:
         assert (wrong := held(row, TRAINING_WAITS)) is None, wrong
 
 
 def test_a_frame_of_video_is_few_launches(libraries):
-    rows = pretend.run("frames", libraries)
+    rows = pretend.run("frames", libraries, SIDE)
     assert not failures(rows)
     for row in rows:
         most = (SHIPPED_WAITS, SHIPPED_LAUNCHES) if "shipped" in row["name"] else (FRAME_WAITS, FRAME_LAUNCHES)

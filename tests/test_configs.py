@@ -255,7 +255,7 @@ def test_the_subclass_in_readme_trains_from_yaml(videos, tmp_path, monkeypatch):
 def test_two_processes_score_as_one_does_and_train_together(checkpoint, youtube, davis, tmp_path):
     """J&F does not depend on the number of processes, every mask is written, V and D may be unused in warm-up."""
 
-    def run(*arguments: str) -> str:
+    def run(arguments: list[str]) -> str:
         command = [str(Path(sys.executable).parent / "vos-umec"), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=110, cwd=ROOT)
         assert done.returncode == 0, done.stderr[-3000:]
@@ -266,7 +266,8 @@ def test_two_processes_score_as_one_does_and_train_together(checkpoint, youtube,
     common += ["--trainer.enable_progress_bar=false", "--trainer.precision=32-true"]
     figures = []
     for name, devices in (("one", ["--trainer.accelerator=cpu"]), ("two", two)):
-        run("validate", *common, *devices, f"--trainer.logger.save_dir={tmp_path / name}")
+        start = main if name == "one" else run
+        start(["validate", *common, *devices, f"--trainer.logger.save_dir={tmp_path / name}"])
         table = (tmp_path / name / "davis17" / "version_0" / "metrics.csv").read_text().splitlines()
         figures.append(dict(zip(table[0].split(","), table[-1].split(","), strict=True)))
     for label in ("val/J&F", "val/J-Mean", "val/F-Mean", "val/F-Decay"):
@@ -274,12 +275,12 @@ def test_two_processes_score_as_one_does_and_train_together(checkpoint, youtube,
     pictures = [tmp_path / name / "davis17" / "version_0" / "validation.png" for name in ("one", "two")]
     assert pictures[0].read_bytes() == pictures[1].read_bytes()  # the second process's sequences are on it as well
 
-    run("predict", *common, *two, f"--trainer.logger.save_dir={tmp_path / 'two'}")  # of 3 sequences: 2 and 1
+    run(["predict", *common, *two, f"--trainer.logger.save_dir={tmp_path / 'two'}"])  # of 3 sequences: 2 and 1
     assert len(list((tmp_path / "two").glob("davis17/*/predictions/*/*.png"))) == 3 * VIDEOS["frames"]
 
     arguments = ["fit", "--config", "configs/ytvos_resnet18.yaml", f"--data.root={youtube}", *SMALL, *two]
     arguments += [f"--data.val_root={davis}", "--data.mask_phase_batch_size=2"]
-    told = run(*arguments, f"--trainer.logger.save_dir={tmp_path}")
+    told = run([*arguments, f"--trainer.logger.save_dir={tmp_path}"])
     assert "train/seg" in next(tmp_path.glob("ytvos_resnet18/version_0/metrics.csv")).read_text()
     assert told.count("best by val/J&F") == 1  # the callback found the figure on both ranks
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
@@ -21,7 +22,11 @@ def app(tmp_path, *words):
     """The app in a process of its own, and a function that asks it."""
     command = [sys.executable, "-m", "vos_umec.cli.main", "app", *words, "--port", "0", "--browser", "false"]
     command += ["--sessions", str(tmp_path / "sessions"), "--device", "cpu", "--short-side", "32", "--rounds", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # Ctrl+C reaches it even if the tests themselves run in the background, where shells have it ignored.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heard
+    )
     try:
         said = ""
         while "Ctrl+C" not in said:

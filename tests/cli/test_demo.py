@@ -15,7 +15,7 @@ QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 @pytest.mark.slow
 def test_the_demo_trains_scores_and_shows(tmp_path, monkeypatch, capsys):
     config = yaml.safe_load(QUICKSTART.read_text())
-    config["data"]["init_args"].update(train_videos=2, val_videos=1, frames=8, num_workers=0)
+    config["data"]["init_args"].update(train_videos=2, val_videos=1, frames=6, num_workers=0)
     config["refresh"]["warmup_epochs"] = 1
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "quickstart.yaml").write_text(yaml.safe_dump(config))
@@ -27,5 +27,5 @@ def test_the_demo_trains_scores_and_shows(tmp_path, monkeypatch, capsys):
     with Image.open("demo/result.png") as sheet:
         # Six frames of 320 x 192 in four rows: the truth and three networks.
         assert sheet.height / sheet.width == pytest.approx(4 / 6 * 192 / 320, rel=0.03)
-    assert len(open_source("demo/overlay.mp4")) == 8
+    assert len(open_source("demo/overlay.mp4")) == 6
     assert list(Path("demo/quickstart/version_0/pseudo_masks/pictures").glob("*.png"))

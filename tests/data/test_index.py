@@ -335,7 +335,8 @@ def test_a_process_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: 
 @pytest.mark.slow
 def test_real_videos(real_data: Path, tmp_path: Path) -> None:
     """The folder is full of broken and odd files: each ends up as a video or with a reason."""
-    for part in ("odd", "videos", "ytvos"):
+    (tmp_path / "videos").mkdir()
+    for part in ("odd", "videos/davis_train", "videos/various", "ytvos"):
         (tmp_path / part).symlink_to(real_data / part)
     index = scan(tmp_path)
     frames = {entry.id: entry.facts.frames for entry in index}

@@ -11,7 +11,7 @@ TRAINING_WAITS = 3
 """Most waits of a training step: clips with objects, in fp16 the gradient scaler's, and a look at the losses of the
 last second, which on this slow device is each step's."""
 SIDE = 96
-"""Short side of frames here, which the CPU bears; the command takes 480p, where the read-out has more bands of rows."""
+"""Short side of frames, quick on a CPU. The command takes 480p, where the read-out has more bands of rows."""
 FRAME_WAITS, FRAME_LAUNCHES = 1, 550
 """Most of both for a frame of resnet18. The host waits for the ids that it returns."""
 SHIPPED_WAITS, SHIPPED_LAUNCHES = 4, 720

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.strategies import DDPStrategy
+from several import QuickDDP
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from vos_umec import UMECModule
@@ -92,7 +92,7 @@ class Steps(Dataset):
 )
 def test_two_processes_move_the_same_parts_alike(options, moves, tmp_path):
     trainer = Trainer(
-        accelerator="cpu", devices=2, strategy=DDPStrategy(start_method="forkserver"), max_epochs=1,
+        accelerator="cpu", devices=2, strategy=QuickDDP(), max_epochs=1,
         use_distributed_sampler=False, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=tmp_path,
     )  # fmt: skip
@@ -106,7 +106,7 @@ def test_one_process_trains_by_ddp_too(freeze, tmp_path):
     moves = {"encoder", "mask_encoder", "decoder"}
     module = Alone(moves, segmentation={"max_objects": 1}, freeze_encoder=freeze)
     trainer = Trainer(
-        accelerator="cpu", devices=1, strategy=DDPStrategy(start_method="forkserver"), max_epochs=1,
+        accelerator="cpu", devices=1, strategy=QuickDDP(), max_epochs=1,
         use_distributed_sampler=False, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=tmp_path,
     )  # fmt: skip

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from pytorch_lightning.strategies import DDPStrategy
 from refresh_toys import FRAMES, Toy, contents, fit, make, write_videos
+from several import QuickDDP
 
 from vos_umec.clustering.video import cluster_video, frame_window, video_seed
 from vos_umec.data.index import scan
@@ -21,16 +21,11 @@ def videos(tmp_path_factory) -> Path:
     return write_videos(tmp_path_factory.mktemp("videos"))
 
 
-def several_processes():
-    """Processes that find the libraries loaded."""
-    return DDPStrategy(start_method="forkserver")
-
-
 @pytest.mark.slow
 def test_two_and_four_processes_make_the_same_masks_as_one(videos, tmp_path):
     # Before the first step, so that all runs cluster with the same weights. Of four one has no video.
     for processes in (1, 2, 4):
-        strategy = several_processes() if processes > 1 else "auto"
+        strategy = QuickDDP() if processes > 1 else "auto"
         folder, module = tmp_path / str(processes), Toy()
         fit(
             videos,
@@ -64,7 +59,7 @@ def test_a_poisoned_video_is_skipped_by_the_rank_whose_it_is(tmp_path):
     videos = write_videos(tmp_path / "videos")
     scan(videos)
     fit(videos, tmp_path, make(warmup_epochs=0, every_n_epochs=1), epochs=2, first=[Poisoning()], clips=4,
-        devices=2, strategy=several_processes())  # fmt: skip
+        devices=2, strategy=QuickDDP())  # fmt: skip
     assert sorted(contents(tmp_path / "store")) == ["a", "deep/c d é"]
     assert PseudoMaskStore(tmp_path / "store").generation == 2  # both ranks came to the second refresh
 
@@ -74,7 +69,7 @@ def test_all_processes_cluster_with_the_weights_of_the_checkpoint(videos, tmp_pa
     # After a step the processes' running statistics differ; the masks must not depend on who makes them.
     keep = ModelCheckpoint(dirpath=tmp_path / "ckpt", save_top_k=-1)
     fit(videos, tmp_path, make(every_n_epochs=0), epochs=2, enable_checkpointing=True,
-        callbacks=[keep], devices=2, strategy=several_processes())  # fmt: skip
+        callbacks=[keep], devices=2, strategy=QuickDDP())  # fmt: skip
     module = Toy.load_from_checkpoint(next((tmp_path / "ckpt").glob("epoch=0*")))
     for entry in scan(videos):
         seed = video_seed(entry.id, 1)

@@ -12,7 +12,7 @@ from vos_umec import (
     SyntheticDataModule,
     TimeBudget,
     UMECModule,
-    load_network,
+    load,
 )
 from vos_umec.errors import CheckpointError, ConfigError
 from vos_umec.models.factory import NetworkSettings, instantiate
@@ -242,7 +242,7 @@ def test_hooks_can_be_overridden():
 
 def test_a_missing_checkpoint_says_so(tmp_path):
     with pytest.raises(CheckpointError, match=r"no\.ckpt"):
-        load_network(tmp_path / "no.ckpt")
+        load(tmp_path / "no.ckpt")
 
 
 class Passing(UMECModule):

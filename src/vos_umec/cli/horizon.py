@@ -49,8 +49,8 @@ def run(
     from vos_umec.data.davis import davis_sequences
     from vos_umec.data.youtube_vos import youtube_vos_sequences
     from vos_umec.device import pick_device
-    from vos_umec.inference.load import load_described
     from vos_umec.inference.protocols import change_settings
+    from vos_umec.models.model_file import load_described
     from vos_umec.training.evaluation import PROPAGATION, WHOLE
     from vos_umec.training.horizon import measure_horizons
 

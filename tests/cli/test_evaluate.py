@@ -78,7 +78,7 @@ def test_no_place_for_a_file_is_one_clear_line(folders, tmp_path, capsys):
 def test_what_is_no_path_is_one_clear_error_in_python(folders):
     root, results, _ = folders
     for given in ((None, root), (results, b"davis")):
-        with pytest.raises(ConfigError, match="is the path of a folder; found (NoneType|bytes)"):
+        with pytest.raises(ConfigError, match=r"is the path of a folder; found (NoneType|bytes)"):
             evaluate(*given)
 
 

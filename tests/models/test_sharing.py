@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,7 +43,8 @@ class Hub(BaseHTTPRequestHandler):
     stated: int | None
 
     def do_HEAD(self):
-        self.asked.append((self.command, self.path))
+        if "/resolve/" in self.path:  # it asks for other things too, once a day
+            self.asked.append((self.command, self.path))
         content = self.files.get(self.path)
         self.send_response(404 if content is None else 200)
         if content is None:
@@ -61,6 +63,12 @@ class Hub(BaseHTTPRequestHandler):
         pass
 
 
+def serve_from(address, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
 @pytest.fixture
 def served(folder, tmp_path, monkeypatch) -> type[Hub]:
     """A Hub that has one model, team/small, at main and at v1."""
@@ -70,7 +78,7 @@ def served(folder, tmp_path, monkeypatch) -> type[Hub]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    serve_from(f"http://127.0.0.1:{server.server_port}", monkeypatch)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     yield handler
@@ -142,7 +150,7 @@ def test_what_a_card_is_given_stays_in_its_cell():
     text = model_card(Description("tiny", started_from=[{"path": note, "used_labels": True}]), 1, {"data": note})
     assert "<script" not in text
     assert "\n# Heading" not in text
-    assert "](javascript" not in text
+    assert not re.search(r"(?<!\\)\]\(javascript", text)
     assert "not self-supervised" in text
     (row,) = (line for line in text.splitlines() if line.startswith("| data"))
     assert row.replace("\\|", "").count("|") == 3
@@ -192,7 +200,8 @@ def test_a_file_that_is_too_large_is_not_fetched(served):
 
 
 def test_without_a_network_or_the_package_the_line_says_so(served, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    serve_from("http://127.0.0.1:9", monkeypatch)
+    monkeypatch.setattr("time.sleep", lambda _: None)  # between its five tries
     with pytest.raises(CheckpointError, match="the Hub cannot be reached"):
         load("team/small")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)

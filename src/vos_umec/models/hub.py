@@ -4,6 +4,7 @@
 always read by `vos_umec.load`, from safetensors alone.
 """
 
+import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -29,6 +30,8 @@ else:
                 """Say what is missing."""
                 raise MissingDependencyError(f"push_to_hub {_NEEDS_HUB}")
 
+
+log = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
 """The model file in a folder that is shared."""
@@ -58,19 +61,20 @@ class SharedModel(ModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write model.safetensors, config.json and, unless there is one, the card README.md; the mixin calls it."""
-        from vos_umec.models.model_file import (
-            write_folder,
-        )  # here: it builds networks, which derive from this class
+        # Imported here, because it builds networks, and these derive from this class.
+        from vos_umec.models.model_folder import write_folder
 
         if self.description is None:
             raise ConfigError(
-                f"this {type(self).__name__} was put together by hand, so nothing says how to build it again; build "
-                "it with `build_network`, which takes class_path for parts of your own"
+                f"this {type(self).__name__} was put together by hand, so nothing says how to build it again; build it "
+                "with `build_network`, which takes parts of your own by class_path"
             )
         write_folder(self, save_directory, self.description)  # type: ignore[arg-type]  # a network is a Module, too
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, revision: str | None = None) -> Self:  # type: ignore[override]  # without the mixin's arguments, which would read other files
+    def from_pretrained(  # type: ignore[override]  # without those arguments of the mixin that `load` has no use for
+        cls, pretrained_model_name_or_path: str | Path, revision: str | None = None
+    ) -> Self:
         """The same as `vos_umec.load`, for a network of this class.
 
         Args:
@@ -80,13 +84,13 @@ class SharedModel(ModelHubMixin):
         Raises:
             CheckpointError: As `vos_umec.load`, and if the network is of another class.
         """
-        from vos_umec.models.model_file import load
+        from vos_umec.models.model_file import load  # here, as above
 
         name = pretrained_model_name_or_path
         network = load(name if revision is None else f"{name}@{revision}")
         if not isinstance(network, cls):
             raise CheckpointError(
-                f"{name} is a {type(network).__name__} and no {cls.__name__}; vos_umec.load gives each as what it is"
+                f"{name} is a {type(network).__name__} and no {cls.__name__}; vos_umec.load gives either"
             )
         return network
 
@@ -128,6 +132,7 @@ def _download(repo: str, revision: str | None) -> Path:
         raise MissingDependencyError(
             f"no file or folder {repo} is here, and a model of the Hugging Face Hub {_NEEDS_HUB}"
         ) from error
+    log.info("no file or folder %s is here: the Hugging Face Hub is asked for it", repo)
     try:
         size = hf_hub_download(repo, WEIGHTS, revision=revision, dry_run=True).file_size
         if size > _MOST_BYTES:

@@ -11,8 +11,8 @@ from vos_umec.models.description import Description
 
 _LICENCE = "license"
 _NO_LICENCE = (
-    "# license:  # for whoever shares the weights to fill in, as apache-2.0 or cc-by-nc-4.0; what it may be depends "
-    "on the training data, too"
+    "# license:  # for whoever shares the weights to fill in, as apache-2.0 or cc-by-nc-4.0; it depends on the "
+    "training data, too"
 )
 _ABOUT = """\
 A network that follows objects through video (semi-supervised video object segmentation): it takes the mask of each
@@ -28,8 +28,8 @@ masks = dict(segmenter.segment("clip.mp4", {0: "first.png"}))  # ids (H, W) of e
 ```"""
 _LIMITS = """\
 * It was scored on no data beside what is listed above, if anything is. Look at its masks on videos of your own kind.
-* It knows no classes of objects, and follows what it is given a mask of. It may confuse objects that look alike, and
-  lose what comes back after a long absence with another look.
+* It knows no classes of objects, and follows what it is given a mask of. It may confuse objects that look alike,
+  and lose what comes back after a long absence with another look.
 * An object that fills less than a cell of its working size can hardly be followed; a larger `short_side` helps."""
 _FIGURES = ("J&F", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 

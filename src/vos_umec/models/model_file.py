@@ -35,8 +35,8 @@ SUFFIX = ".safetensors"
 def load(path: str | Path = SHIPPED) -> PropagationNetwork:
     """The network of a checkpoint, a model file, a folder or the Hub, on the CPU and in evaluation mode.
 
-    It is the pure network, a UMEC or an encoder alone, to train on, to export or to look into. `load_segmenter` gives
-    what segments videos with it.
+    It is the pure network, a UMEC or an encoder alone, to train on, to export or to look into. `load_segmenter`
+    gives what segments videos with it.
 
     Args:
         path: A .ckpt file that training wrote; a .safetensors file or a folder that `vos-umec export` or

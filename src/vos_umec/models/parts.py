@@ -1,8 +1,8 @@
 """E, V and D as programs of their own, by torch.export and ONNX, checked against eager.
 
-Each part is in its plain form, fp32, one object a row: what VideoSegmenter computes once for all objects of a frame,
-in bf16 or in windows, is left to whoever runs the parts. Batch, height and width are free; the sides of a frame are
-multiples of the stride.
+Each part is in its plain form, fp32, one object a row: what VideoSegmenter computes once for all objects of a
+frame, in bf16 or in windows, is left to whoever runs the parts. Batch, height and width are free; the sides of a
+frame are multiples of the stride.
 """
 
 import logging
@@ -127,8 +127,8 @@ def export_parts(network: PropagationNetwork, folder: Path, kind: PartFormat) ->
                 ) from error
             if not difference <= _TOLERANCE * max(1.0, largest):
                 raise ConfigError(
-                    f"{part.name} as {kind} differs from eager by {difference:.2g}, where values reach {largest:.2g}; "
-                    "share the model file, which vos_umec reads"
+                    f"{part.name} as {kind} differs from eager by {difference:.2g}, where values reach "
+                    f"{largest:.2g}; share the model file, which vos_umec reads"
                 )
             inputs, outputs = part.inputs, dict(zip(part.outputs, _run(part), strict=True))
             words = (_words(tensors, network.stride) for tensors in (inputs, outputs))

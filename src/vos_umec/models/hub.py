@@ -66,10 +66,10 @@ class SharedModel(ModelHubMixin):
 
         if self.description is None:
             raise ConfigError(
-                f"this {type(self).__name__} was put together by hand, so nothing says how to build it again; build it "
-                "with `build_network`, which takes parts of your own by class_path"
+                f"this {type(self).__name__} was put together by hand, and nothing says how to build it again; build "
+                "it with `build_network`, which takes own parts by class_path"
             )
-        write_folder(self, save_directory, self.description)  # type: ignore[arg-type]  # a network is a Module, too
+        write_folder(self, save_directory, self.description)  # type: ignore[arg-type]  # a Module, too
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # without those arguments of the mixin that `load` has no use for

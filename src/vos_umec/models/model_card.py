@@ -23,11 +23,11 @@ _USE = """\
 ```python
 import vos_umec
 
-segmenter = vos_umec.load_segmenter("FOLDER")  # the path of this folder, or OWNER/NAME on the Hub
+segmenter = vos_umec.load_segmenter("FOLDER")  # this folder's path, or OWNER/NAME on the Hub
 masks = dict(segmenter.segment("clip.mp4", {0: "first.png"}))  # ids (H, W) of each frame, from a mask of the first
 ```"""
 _LIMITS = """\
-* It was scored on no data beside what is listed above, if anything is. Look at its masks on videos of your own kind.
+* It was scored on nothing but what is listed above, if anything is. Look at its masks on videos of your own kind.
 * It knows no classes of objects, and follows what it is given a mask of. It may confuse objects that look alike,
   and lose what comes back after a long absence with another look.
 * An object that fills less than a cell of its working size can hardly be followed; a larger `short_side` helps."""

@@ -66,8 +66,8 @@ class SharedModel(ModelHubMixin):
 
         if self.description is None:
             raise ConfigError(
-                f"this {type(self).__name__} was put together by hand, and nothing says how to build it again; build "
-                "it with `build_network`, which takes own parts by class_path"
+                f"nothing says how to build this {type(self).__name__} again, which was put together by hand; "
+                "build it with `build_network`, which takes own parts by class_path"
             )
         write_folder(self, save_directory, self.description)  # type: ignore[arg-type]  # a Module, too
 

@@ -118,7 +118,8 @@ def find_model(path: str | Path) -> Path:
                 "wrote, or a .ckpt or .safetensors file"
             )
         return place / WEIGHTS
-    name = _NAME.fullmatch(place.as_posix())
+    written = path if isinstance(path, str) else path.as_posix()  # a Path has dropped the ./ of "./a/b"
+    name = _NAME.fullmatch(written)
     if place.exists() or name is None or place.suffix in _FILES:
         return place
     return _download(name["repo"], name["revision"])

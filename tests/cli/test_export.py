@@ -1,12 +1,14 @@
 """`vos-umec export`: settings that are given replace the model's, the others stay."""
 
 import json
+from pathlib import Path
 
 import onnxruntime
 import pytest
 import torch
 from huggingface_hub import ModelCard
 
+import vos_umec
 from vos_umec import UMECModule, load, load_segmenter
 from vos_umec.cli.main import main
 from vos_umec.io.written import RECORD
@@ -122,6 +124,8 @@ def test_parts_compute_what_the_network_does_at_sizes_that_the_export_has_not_se
     printed = capsys.readouterr().out
     assert all(f"{file}: " in printed for file in files)
     assert printed.count("from eager on two other sizes") == 3
+    sources = str(Path(vos_umec.__file__).parent).encode()
+    assert not [file for file in files if sources in (out / file).read_bytes()]  # nothing of this machine
     card = (out / "README.md").read_text()
     assert ModelCard(card).data.library_name == "vos_umec"
     assert all(f"| {file.replace('_', chr(92) + '_')} | " in card for file in files)

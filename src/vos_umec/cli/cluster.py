@@ -57,7 +57,7 @@ def run(
     Args:
         videos: A folder of videos or frame folders, or one video.
         out: Folder for VIDEO/FRAME.png and contact_sheet.png.
-        checkpoint: A .ckpt or .safetensors file; without it, the model that comes with vos_umec.
+        checkpoint: A .ckpt or .safetensors file, a folder or a name on the Hub; without it, vos_umec's own.
         frames: Frames of each video, a window at a random place.
         gap: Steps from one of these frames to the next.
         short_side: Short side of the segments in pixels.

@@ -40,7 +40,7 @@ def run(
             never replaced.
         minutes: Time of the training. With MASK a fifth of it is for the picture, which shows as many frames as
             are segmented by then.
-        checkpoint: A .ckpt or .safetensors file to start from; without it, the model that comes with vos_umec.
+        checkpoint: Where to start from, as --checkpoint of `segment`; without it, vos_umec's own.
         mask: A mask as FILE or FRAME=FILE, as `segment` takes it, of VIDEOS, which is then one video: also write
             before_and_after.png.
         frame: The frame that the mask belongs to, by its name or its index.

@@ -34,7 +34,7 @@ def run(
 
     Args:
         root: Folder of the data set as downloaded: JPEGImages, Annotations, ImageSets.
-        checkpoint: A .ckpt or .safetensors file; without it, the model that comes with vos_umec.
+        checkpoint: A .ckpt or .safetensors file, a folder or a name on the Hub; without it, vos_umec's own.
         dataset: The layout of the folder.
         split: Split to measure on; without it, val of davis17 and train of youtube-vos.
         starts: At how many frames of each sequence the true masks are given: at the first one, and evenly spaced.

@@ -66,7 +66,7 @@ def run(
         overwrite: Replace masks and videos in OUT that vos-umec did not write. A given mask is never replaced.
         soft: Also write soft/ID/*.png, the probability of each object, 0 to 255.
         rle: Also write masks.json, COCO's format with run lengths.
-        checkpoint: A .ckpt or .safetensors file; without it, the model that comes with vos_umec.
+        checkpoint: A .ckpt or .safetensors file, a folder or a name on the Hub; without it, vos_umec's own.
         device: auto, cpu, cuda, cuda:1 or mps.
         **settings: Arguments of `VideoSegmenter.from_protocol` and of `Readout` that replace the model's own, and
             those of `MaskReading`.

@@ -115,6 +115,8 @@ def export_parts(network: PropagationNetwork, folder: Path, kind: PartFormat) ->
                 program = torch.export.export(
                     part.module, tuple(part.inputs.values()), dynamic_shapes=_free_sizes(part, network.stride)
                 )
+                for node in program.graph.nodes:
+                    node.meta.pop("stack_trace", None)  # it names folders of this machine
                 if kind == "onnx":
                     _save_onnx(program, part, path)
                 else:
@@ -187,6 +189,8 @@ def _save_onnx(program: ExportedProgram, part: _Part, path: Path) -> None:
     )
     if made is None:
         raise ConfigError("torch.onnx.export gave no program")
+    for node in made.model.graph:
+        node.metadata_props.clear()  # as above
     made.save(path, external_data=False)
 
 

@@ -12,8 +12,8 @@ import vos_umec
 from vos_umec import UMECModule, load, load_segmenter
 from vos_umec.cli.main import main
 from vos_umec.io.written import RECORD
+from vos_umec.models.factory import build_network
 from vos_umec.models.model_file import read_card, write_model
-from vos_umec.shipped import SHIPPED
 from vos_umec.training.checkpoint import load_module
 
 OWN = {"rounds": 1, "short_side": 64, "readout": {"top_k": 5, "radius": 9}}
@@ -115,8 +115,12 @@ def test_onnx_without_its_packages_is_told_in_one_line(words, tmp_path, capsys, 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx", "torch-export"])
 def test_parts_compute_what_the_network_does_at_sizes_that_the_export_has_not_seen(kind, tmp_path, capsys):
+    # Lab, two levels of the pyramid, evidence, a stage at full size; D's last conv would be 0 without training.
+    network = build_network({"preset": "compact", "encoder": {"pyramid_weights": [1, 0.5]}})
+    torch.nn.init.normal_(network.decoder.out.weight)
+    write_model(network, tmp_path / "model.safetensors", network.description)
     out = tmp_path / "parts"
-    words = ["export", str(SHIPPED), "--out", str(out), "--format", kind]  # Lab, two levels, evidence, image stage
+    words = ["export", str(tmp_path / "model.safetensors"), "--out", str(out), "--format", kind]
     assert main(words) == 0
     ending = {"onnx": "onnx", "torch-export": "pt2"}[kind]
     files = [f"{name}.{ending}" for name in ("encoder", "mask_encoder", "decoder")]
@@ -130,7 +134,7 @@ def test_parts_compute_what_the_network_does_at_sizes_that_the_export_has_not_se
     assert ModelCard(card).data.library_name == "vos_umec"
     assert all(f"| {file.replace('_', chr(92) + '_')} | " in card for file in files)
 
-    network = load()
+    network = load(tmp_path / "model.safetensors")
     frame, mask = torch.randn(2, 3, 44, 60), torch.rand(2, 1, 44, 60)  # 11 x 15 cells: odd, where levels round
     features = network.encoder(frame)
     embedding = network.mask_encoder(frame, mask, features.trunk)

@@ -21,6 +21,7 @@ from vos_umec.models.factory import build_network
 from vos_umec.models.hub import find_model
 from vos_umec.models.model_card import model_card
 from vos_umec.models.model_file import read_description
+from vos_umec.training.checkpoint import load_module
 
 OWN = {"rounds": 1, "short_side": 48, "readout": {"top_k": 5}}
 
@@ -126,10 +127,12 @@ def test_a_network_put_together_by_hand_says_how_to_share_it(tmp_path):
         UMEC(network.encoder, network.mask_encoder, network.decoder).save_pretrained(tmp_path)
 
 
-def test_a_module_shares_its_network_with_the_settings_of_its_validation(tmp_path):
+def test_a_module_shares_its_network_with_the_settings_of_its_validation(folder, tmp_path):
     module = vos_umec.UMECModule("tiny", evaluation={"segmenter": OWN})
     module.network.save_pretrained(tmp_path)
     assert load_segmenter(tmp_path).short_side == 48
+    load_module(folder).network.save_pretrained(tmp_path)  # where its training started stays known
+    assert load(tmp_path).description.started_from == [{"path": "start.ckpt", "parts": ["encoder"]}]
 
 
 def test_the_hub_reads_the_cards_head(folder):

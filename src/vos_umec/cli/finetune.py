@@ -94,7 +94,7 @@ def run(
             f"--seed_everything={seed}",
         ]
     )
-    card = {"finetuned_from": start.name, "minutes": minutes, "videos": videos.name}
+    card = {"finetuned_from": (checkpoint or SHIPPED).name, "minutes": minutes, "videos": videos.name}
     written.write(model, model_bytes(cli.model.network, cli.model.description(), card))
     if mask is not None:
         segmenters = {

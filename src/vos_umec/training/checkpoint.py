@@ -29,6 +29,7 @@ def load_module(path: str | Path = SHIPPED) -> UMECModule:
         module = UMECModule(**settings)
         load_own_weights(module.network, path)
         module.started_from = description.started_from
+        module.network.description = module.description()
         return module.eval()
     cls = import_module_class(path, description, UMECModule)
     try:

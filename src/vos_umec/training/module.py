@@ -269,6 +269,7 @@ class UMECModule(LightningModule):
         finish_epoch(checkpoint)
         check_fits(checkpoint["state_dict"], self.state_dict())
         self.started_from = checkpoint.get(KEY, {}).get("started_from", [])
+        self.network.description = self.description()
         self._seed = checkpoint.get("seed", self._seed)
 
     def description(self) -> Description:

@@ -90,7 +90,7 @@ def run(
         raise ConfigError(f"{kind}; found --out {out.name}")
     if alone and scores is not None:
         raise ConfigError(f"--scores are for the card of a folder; found --out {out.name}: name a folder")
-    names = {"model": [WEIGHTS], **{kind: _names(ending) for kind, ending in ENDINGS.items()}}[format]
+    names = [WEIGHTS] if format == "model" else _names(ENDINGS[format])
     written = single_file(out, "--out", overwrite) if alone else WrittenFiles(out)
     if not alone and not overwrite:
         written.require_own(out / name for name in (*names, CONFIG, README))

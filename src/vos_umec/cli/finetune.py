@@ -60,7 +60,8 @@ def run(
     from vos_umec.inference.segmenter import VideoSegmenter
     from vos_umec.io.source import open_source
     from vos_umec.models.factory import NetworkSettings
-    from vos_umec.models.model_file import find_model, model_bytes
+    from vos_umec.models.hub import find_model
+    from vos_umec.models.model_file import model_bytes
     from vos_umec.training.checkpoint import load_module
     from vos_umec.viz.by_product import ByProduct
 

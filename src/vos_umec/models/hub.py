@@ -136,7 +136,7 @@ def _download(repo: str, revision: str | None) -> Path:
     log.info("no file or folder %s is here: the Hugging Face Hub is asked for it", repo)
     try:
         size = hf_hub_download(repo, WEIGHTS, revision=revision, dry_run=True).file_size
-        if size > _MOST_BYTES:
+        if size is not None and size > _MOST_BYTES:
             raise CheckpointError(f"{repo} has {size} bytes, more than are read ({_MOST_BYTES}, 16 GiB)")
         return Path(hf_hub_download(repo, WEIGHTS, revision=revision))
     except LocalEntryNotFoundError as error:

@@ -132,9 +132,9 @@ def export_parts(network: PropagationNetwork, folder: Path, kind: PartFormat) ->
                     f"{part.name} as {kind} differs from eager by {difference:.2g}, where values reach "
                     f"{largest:.2g}; share the model file, which vos_umec reads"
                 )
-            inputs, outputs = part.inputs, dict(zip(part.outputs, _run(part), strict=True))
-            words = (_words(tensors, network.stride) for tensors in (inputs, outputs))
-            yield WrittenPart(path, *words, difference, largest)
+            inputs = _words(part.inputs, network.stride)
+            outputs = _words(dict(zip(part.outputs, _run(part), strict=True)), network.stride)
+            yield WrittenPart(path, inputs, outputs, difference, largest)
 
 
 def _parts(network: PropagationNetwork, B: int, h: int, w: int) -> list[_Part]:

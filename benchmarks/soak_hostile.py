@@ -28,11 +28,11 @@ from vos_umec.data.search import find_videos
 from vos_umec.data.sequences import read_names
 from vos_umec.data.youtube_vos import youtube_vos_meta
 from vos_umec.errors import VosUmecError
-from vos_umec.inference.load import load_network
 from vos_umec.io.masks import read_mask
 from vos_umec.io.result_zip import RequiredVideo, write_result_zip
 from vos_umec.io.source import open_source
-from vos_umec.models.model_file import KEY, read_card
+from vos_umec.models.description import KEY
+from vos_umec.models.model_file import load, read_card
 from vos_umec.models.weights import read_tensors
 
 MOST_SECONDS, MOST_MEMORY = 20.0, 2048  # of one file; MiB above what the process had
@@ -201,7 +201,7 @@ class Touch:
 def pickle_that_runs_a_program(rng: random.Random, place: Path) -> Callable[[], object]:
     path = place / "model.ckpt"
     rng.choice([lambda: torch.save({KEY: Touch()}, path), lambda: path.write_bytes(pickle.dumps({KEY: Touch()}))])()
-    return lambda: (rng.choice([load_network, read_tensors]))(path)
+    return lambda: (rng.choice([load, read_tensors]))(path)
 
 
 def archive_of_compressed_zeros(rng: random.Random, place: Path) -> Callable[[], object]:
@@ -235,7 +235,7 @@ def _model(place: Path, description: Any) -> Callable[[], object]:
         description if isinstance(description, str) else json.dumps(description),
     )
     save_file({"w": torch.zeros(2)}, path, {KEY: text, "card": text})
-    return lambda: load_network(path)
+    return lambda: load(path)
 
 
 def model_of_any_width(rng: random.Random, place: Path) -> Callable[[], object]:
@@ -244,19 +244,19 @@ def model_of_any_width(rng: random.Random, place: Path) -> Callable[[], object]:
 
 def model_of_a_deep_description(rng: random.Random, place: Path) -> Callable[[], object]:
     depth = rng.randint(10**4, 10**5)
-    load = _model(place, "[" * depth + "]" * depth)
-    return rng.choice([load, lambda: read_card(place / "model.safetensors")])
+    opened = _model(place, "[" * depth + "]" * depth)
+    return rng.choice([opened, lambda: read_card(place / "model.safetensors")])
 
 
 def model_that_names_code_beside_it(rng: random.Random, place: Path) -> Callable[[], object]:
     name = f"evil_{rng.randrange(10**9)}"
     (place / f"{name}.py").write_text("import os; open(os.environ['CANARY'], 'w')")
     sys.path[:] = [folder for folder in sys.path if not Path(folder).is_relative_to(place.parent)]
-    load = _model(place, {"network": {"preset": None, "encoder": {"class_path": f"{name}.Net"}}})
+    opened = _model(place, {"network": {"preset": None, "encoder": {"class_path": f"{name}.Net"}}})
 
     def act() -> object:
         sys.path.append(str(Path.cwd()))  # as the command does
-        return load()
+        return opened()
 
     return act
 

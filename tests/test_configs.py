@@ -12,7 +12,7 @@ import torch
 import yaml
 from PIL import Image
 
-from vos_umec import SyntheticVOS, load_network
+from vos_umec import SyntheticVOS, load
 from vos_umec.cli.main import main
 from vos_umec.io.masks import read_mask, write_mask
 from vos_umec.metrics.results import Scores
@@ -199,7 +199,7 @@ def test_a_checkpoint_is_tested_validated_predicted_and_segments(checkpoint, dav
 def test_a_checkpoint_loads_in_a_fresh_process_and_gives_the_same_keys(checkpoint):
     frame = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        here = load_network(checkpoint).encoder(frame).key.sum(dim=(0, 2, 3))
+        here = load(checkpoint).encoder(frame).key.sum(dim=(0, 2, 3))
     code = (
         "import torch; from vos_umec import UMECModule\n"
         f"m = UMECModule.load_from_checkpoint({str(checkpoint)!r}, weights_only=True).eval()\n"
@@ -300,7 +300,7 @@ def test_a_run_of_an_encoder_by_class_in_the_users_folder_leaves_his_files_and_l
     assert Path("config.yaml").read_text().startswith("# mine")
     assert "TrunkEncoder" in Path("vos_umec_config.yaml").read_text()
     (last,) = Path.cwd().rglob("last.ckpt")
-    assert type(load_network(last).encoder).__name__ == "TrunkEncoder"
+    assert type(load(last).encoder).__name__ == "TrunkEncoder"
 
 
 @pytest.mark.slow

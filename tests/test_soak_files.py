@@ -50,8 +50,8 @@ def test_hostile_files_run_nothing_and_end_in_one_error(tmp_path, monkeypatch, c
 def test_code_that_runs_is_noticed(tmp_path, monkeypatch) -> None:
     soak = load(ROOT / "benchmarks" / "soak_hostile.py", monkeypatch)
     attack = soak.pickle_that_runs_a_program
-    monkeypatch.setattr(soak, "load_network", lambda path: (tmp_path / "outside").touch())
-    monkeypatch.setattr(soak, "read_tensors", soak.load_network)
+    monkeypatch.setattr(soak, "load", lambda path: (tmp_path / "outside").touch())
+    monkeypatch.setattr(soak, "read_tensors", soak.load)
     monkeypatch.setattr(soak, "ATTACKS", {"model files": [attack]})
     (row,) = soak.run(0, 0, tmp_path)
     assert row.lost == 1

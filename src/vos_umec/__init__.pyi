@@ -9,7 +9,6 @@ from .data import YouTubeVOSDataModule as YouTubeVOSDataModule
 from .data import YouTubeVOSPredictDataModule as YouTubeVOSPredictDataModule
 from .errors import VosUmecError as VosUmecError
 from .inference import VideoSegmenter as VideoSegmenter
-from .inference import load_network as load_network
 from .inference import load_segmenter as load_segmenter
 from .io import open_source as open_source
 from .io import read_mask as read_mask
@@ -24,6 +23,7 @@ from .models import ResNetEncoder as ResNetEncoder
 from .models import TimmEncoder as TimmEncoder
 from .models import TrunkEncoder as TrunkEncoder
 from .models import build_network as build_network
+from .models import load as load
 from .objectives import ColorizationObjective as ColorizationObjective
 from .objectives import CorrespondenceObjective as CorrespondenceObjective
 from .objectives import CycleConsistencyObjective as CycleConsistencyObjective

@@ -67,8 +67,11 @@ def test_errors_are_one_line(videos, checkpoint, tmp_path, capsys):
     assert cluster(tmp_path / "nowhere.mp4", checkpoint, tmp_path / "out") == 1
     assert cluster(videos, tmp_path / "no.ckpt", tmp_path / "out") == 1
     assert cluster(videos, checkpoint, tmp_path / "out", "--gap", "0") == 1
+    (tmp_path / "no.ckpt").write_text("mine")
+    assert cluster(videos, checkpoint, tmp_path / "no.ckpt") == 1
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vos-umec: error")]
-    assert len(told) == 3
+    assert len(told) == 4
+    assert "no.ckpt is a file; name a folder" in told.pop()
     assert "nowhere.mp4" in told[0]
     assert "no.ckpt" in told[1]
     assert " 0 " in told[2]

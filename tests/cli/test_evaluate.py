@@ -11,6 +11,8 @@ from PIL import Image
 from vos_umec.cli.evaluate import run
 from vos_umec.cli.main import main
 from vos_umec.errors import ConfigError, DataError
+from vos_umec.io.written import RECORD
+from vos_umec.metrics.results import evaluate
 
 
 @pytest.fixture
@@ -46,7 +48,38 @@ def test_prints_a_table_and_writes_json(folders, tmp_path, capsys):
     assert list(scores) == [*header[2:], "objects"]
     assert scores["J&F"] == 1
     assert [list(row) for row in scores["objects"]] == [header, header]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["davis", "results", "scores.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [RECORD, "davis", "results", "scores.json"]
+
+
+def test_scores_replace_scores_and_no_file_of_somebody_else(folders, tmp_path, capsys):
+    root, results, _ = folders
+    words = ["evaluate", str(results), "--root", str(root), "--json", str(tmp_path / "scores.json")]
+    assert main(words) == main(words) == 0
+    (tmp_path / "scores.json").write_text("mine")
+    assert main(words) == 1
+    assert (tmp_path / "scores.json").read_text() == "mine"
+    assert "choose another --json, or give --overwrite" in capsys.readouterr().err
+    assert main([*words, "--overwrite"]) == 0
+    assert "J&F" in (tmp_path / "scores.json").read_text()
+
+
+def test_no_place_for_a_file_is_one_clear_line(folders, tmp_path, capsys):
+    root, results, _ = folders
+    words = ["evaluate", str(results), "--root", str(root)]
+    for given, told in (
+        (["--json", ""], "--json is empty; give a path"),
+        (["--json="], "--json is empty; give a path"),
+        (["--json", str(tmp_path)], f"--json {tmp_path} is a folder; name a file"),
+    ):
+        assert main([*words, *given]) == 1
+        assert capsys.readouterr().err.splitlines() == [f"vos-umec: error: {told}"]
+
+
+def test_what_is_no_path_is_one_clear_error_in_python(folders):
+    root, results, _ = folders
+    for given in ((None, root), (results, b"davis")):
+        with pytest.raises(ConfigError, match=r"is the path of a folder; found (NoneType|bytes)"):
+            evaluate(*given)
 
 
 def test_json_that_cannot_be_written(folders, tmp_path):

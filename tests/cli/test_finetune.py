@@ -98,6 +98,15 @@ def test_minutes_that_cannot_be_are_refused_before_anything_is_read(minutes, cap
     assert "--minutes is" in capsys.readouterr().err
 
 
+def test_files_of_somebody_else_are_refused_before_the_minutes_are_spent(clip, tmp_path, capsys):
+    (tmp_path / "finetuned.safetensors").write_text("mine")
+    words = ["finetune", str(clip.path), "--out"]
+    assert main([*words, str(tmp_path)]) == 1
+    assert "finetuned.safetensors): choose another --out, or give --overwrite" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "finetuned.safetensors")]) == 1
+    assert "is a file; name a folder" in capsys.readouterr().err
+
+
 def test_a_wrong_mask_shows_before_the_minutes_are_spent(clip, start, tmp_path, capsys):
     write_mask(tmp_path / "small.png", np.ones((8, 8), np.uint8))
     arguments = ["finetune", str(clip.path), "--out", str(tmp_path / "out"), "--checkpoint", str(start)]

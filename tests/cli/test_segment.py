@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import vos_umec.cli.outputs
@@ -15,6 +16,9 @@ from vos_umec.io.rle import decode_rle
 from vos_umec.io.source import open_source
 from vos_umec.io.video_writer import VideoWriter
 from vos_umec.io.written import RECORD
+from vos_umec.models.description import Description
+from vos_umec.models.factory import build_network
+from vos_umec.models.model_file import write_model
 
 
 @pytest.fixture
@@ -156,7 +160,7 @@ def test_lack_of_memory_and_a_file_in_place_of_the_folder_are_told_in_one_line(w
     assert main([*words, "--references", "1000000000000"]) == 1
     assert "not enough memory" in capsys.readouterr().err.splitlines()[-1]
     assert main([*words[:-1], words[3]]) == 1
-    assert f"--out {words[3]} is a file" in capsys.readouterr().err.splitlines()[-1]
+    assert f"{words[3]} is a file; name a folder" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_backward_gives_the_frames_before_and_a_movie_of_all(words, tmp_path):
@@ -278,6 +282,16 @@ def test_a_movie_that_cannot_be_made_does_not_stop_the_masks(words, tmp_path, mo
     assert len(masks_of(tmp_path / "out")) == 4
     assert "overlay video is left out" in caplog.text
     assert not (tmp_path / "out/overlay.mp4").exists()
+
+
+def test_a_model_that_gives_no_numbers_is_told_in_one_line(words, tmp_path, capsys):
+    network = build_network("tiny")
+    torch.nn.init.constant_(network.decoder.out.bias, torch.nan)
+    write_model(network, tmp_path / "broken.safetensors", Description("tiny", {"rounds": 1, "short_side": 32}))
+    assert main([*words, "--soft", "--checkpoint", str(tmp_path / "broken.safetensors")]) == 1
+    told = [line for line in capsys.readouterr().err.splitlines() if "Warning" in line or "error" in line]
+    assert len(told) == 1
+    assert "no numbers (NaN) in frame 00001: its weights are broken" in told[0]
 
 
 def test_an_object_too_small_to_be_followed_is_told(words, tmp_path, caplog):

@@ -91,6 +91,7 @@ def test_a_youtube_vos_zip_holds_what_the_server_asks_for(ytvos, results, tmp_pa
 
 def test_the_same_masks_give_the_same_bytes(ytvos, results, tmp_path):
     assert submit(results, ytvos, tmp_path / "first.zip") == 0
+    assert submit(results, ytvos, tmp_path / "first.zip") == 0  # what it wrote itself may be replaced
     for path in results.rglob("*.png"):
         ids = read_mask(path)
         path.unlink()
@@ -106,7 +107,9 @@ def test_every_problem_is_one_line_and_nothing_is_written(ytvos, results, tmp_pa
     (results / "a" / "00015.png").unlink()
     write_mask(results / "a" / "00005.png", mask(id4=slice(0, 5))[:, :-1])
     Image.new("RGB", SIZE[::-1]).save(results / "a" / "00010.png")
-    assert submit(results, ytvos, out) == 1
+    assert submit(results, ytvos, out) == 1  # before anything is read
+    assert "--overwrite" in capsys.readouterr().err
+    assert submit(results, ytvos, out, "youtube-vos", "--overwrite") == 1
     told = [
         rf"vos-umec: error: {out} .* 4 problem",
         rf"  {results}/a .* 1 of the 3 .*: 00015\.png",

@@ -205,6 +205,21 @@ def test_other_files_are_never_replaced(videos: Path, tmp_path: Path, frame_fold
     assert [path.name for path in (tmp_path / "copy").iterdir()] == ["zoo"]
 
 
+def test_what_somebody_put_into_a_copy_is_never_replaced(videos: Path, tmp_path: Path) -> None:
+    copy, bear = tmp_path / "copy", tmp_path / "copy" / "zoo" / "bear.mp4"
+    prepare(videos, copy, short_side=48)
+    (bear / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"notes\.txt.*give --overwrite"):
+        prepare(videos, copy, short_side=40)
+    (bear / "notes.txt").unlink()
+    frame = next(bear.glob("*.jpg"))
+    frame.write_bytes(frame.read_bytes() + b"touched up")
+    with pytest.raises(DataError, match=frame.name):
+        prepare(videos, copy, short_side=40)
+    assert frame.read_bytes().endswith(b"touched up")
+    assert len(prepare(videos, copy, short_side=40, overwrite=True).copied) == 3
+
+
 def test_a_copy_without_its_video_is_warned_of(
     videos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

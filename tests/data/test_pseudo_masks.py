@@ -2,12 +2,15 @@ import multiprocessing
 import os
 import signal
 import time
+from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.lib.format import write_array_header_1_0
 
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.errors import ConfigError, DataError
@@ -226,6 +229,21 @@ def test_a_damaged_file_of_masks_is_an_error(tmp_path: Path) -> None:
         except DataError:
             found += 1
     assert found > len(damaged) / 4  # and nothing else was raised; some bits mean nothing
+
+
+def test_a_file_that_states_a_huge_shape_is_an_error(tmp_path: Path) -> None:
+    store = PseudoMaskStore(tmp_path)
+    write_generation(store, 1, ("bear",))
+    store.reload()
+    (path,) = tmp_path.glob("generation_0001/*.npz")
+    header = BytesIO()
+    write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**15,)})
+    with ZipFile(path, "w") as archive:
+        for name in ("frame_indices", "0"):
+            archive.writestr(f"{name}.npy", header.getvalue())
+    for read in (lambda: store.frame_indices("bear"), lambda: store.read("bear", [0])):
+        with pytest.raises(DataError, match="bear"):
+            read()
 
 
 def _write_for_ever(root: Path) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from vos_umec.errors import MaskError
 from vos_umec.inference.load import load_segmenter
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.masks import read_mask
@@ -86,3 +87,12 @@ def test_bf16_and_fp32_give_the_same_masks_of_a_real_clip(real_data):
         runs.append(np.stack([segmenter.step(frame, None if t else mask) for t, frame in enumerate(frames)]))
     assert runs[1][-1].any()
     assert (runs[0] == runs[1]).mean() >= 0.995
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_mask_of_no_numbers_is_one_clear_error(network, value):
+    mask = np.zeros((32, 48), np.float32)
+    mask[3, 4] = value
+    with pytest.raises(MaskError, match="no numbers"):
+        VideoSegmenter(network).step(np.zeros((32, 48, 3), np.uint8), mask)

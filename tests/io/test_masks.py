@@ -281,3 +281,9 @@ def test_an_empty_file_a_folder_and_what_is_no_picture_are_told_apart(tmp_path):
     for name, told in (("empty.png", "it is empty"), ("text.png", "it is no picture"), ("folder", "is a folder")):
         with pytest.raises(MaskError, match=told):
             read_mask(tmp_path / name)
+
+
+@pytest.mark.parametrize("given", [None, b"mask.png", 3])
+def test_what_is_no_path_is_one_clear_error(given):
+    with pytest.raises(MaskError, match=f"by its path; found {type(given).__name__}"):
+        read_mask(given)

@@ -1,6 +1,9 @@
 """The record of what this program wrote."""
 
-from vos_umec.io.written import RECORD, WrittenFiles
+import pytest
+
+from vos_umec.errors import ConfigError, DataError
+from vos_umec.io.written import RECORD, WrittenFiles, single_file
 
 
 def test_own_files_are_known_until_somebody_changes_them(tmp_path):
@@ -46,3 +49,25 @@ def test_names_with_line_breaks_and_of_no_encoding_are_known_again(tmp_path):
     for path in odd:
         files.write(path, b"mask")
     assert WrittenFiles(tmp_path).foreign(odd) == []
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "notes").write_text("mine")
+    for folder in (tmp_path / "notes", tmp_path / "notes" / "deeper" / "out"):
+        with pytest.raises(DataError, match="notes is a file; name a folder"):
+            WrittenFiles(folder)
+    with pytest.raises(ConfigError, match=r"cannot write .*a\.json: .*notes is a file"):
+        single_file(tmp_path / "notes" / "a.json", "--json", overwrite=True)
+    with pytest.raises(ConfigError, match="is a folder; name a file"):
+        single_file(tmp_path, "--out", overwrite=True)
+
+
+def test_a_single_file_of_somebody_else_is_replaced_only_where_that_is_asked_for(tmp_path):
+    file = tmp_path / "scores.json"
+    single_file(file, "--json", overwrite=False).write(file, b"1")
+    single_file(file, "--json", overwrite=False).write(file, b"2")  # its own
+    file.write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"choose another --json, or give --overwrite"):
+        single_file(file, "--json", overwrite=False)
+    single_file(file, "--json", overwrite=True).write(file, b"3")
+    assert file.read_bytes() == b"3"

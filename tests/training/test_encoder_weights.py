@@ -9,7 +9,7 @@ from PIL import Image
 from pytorch_lightning import Trainer
 from torchvision.models import resnet18
 
-from vos_umec import EncodedClip, PropagationNetwork, UMECModule, VideoSegmenter, load_network
+from vos_umec import EncodedClip, PropagationNetwork, UMECModule, VideoSegmenter, load
 from vos_umec.cli.main import main
 from vos_umec.errors import ConfigError
 from vos_umec.io.masks import read_mask, write_mask
@@ -42,7 +42,7 @@ def test_weights_are_in_the_network_and_named_in_log_and_checkpoint(weights, tmp
     assert "without labels" in caplog.text
     save(module, tmp_path / "a.ckpt")
     file.unlink()  # the checkpoint holds all that is needed
-    network = load_network(tmp_path / "a.ckpt")
+    network = load(tmp_path / "a.ckpt")
     assert isinstance(network, PropagationNetwork)
     assert torch.equal(network.encoder.net.stages[2][1].conv2.weight, conv)
     again = UMECModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
@@ -126,7 +126,7 @@ def test_the_test_command_scores_a_published_file_without_training(weights, davi
     place = [str(davis / "JPEGImages/480p/dot"), "--mask", str(mask), "--out", str(out), "--checkpoint", "a.ckpt"]
     assert main(["segment", *place, "--protocol", "dino", "--device", "cpu"]) == 0
     found = [read_mask(path) for path in sorted((out / "masks").iterdir())]
-    segmenter = VideoSegmenter.from_protocol(load_network("a.ckpt"), "dino")
+    segmenter = VideoSegmenter.from_protocol(load("a.ckpt"), "dino")
     frames = [np.asarray(Image.open(path)) for path in sorted((davis / "JPEGImages/480p/dot").iterdir())]
     for t, frame in enumerate(frames):
         assert np.array_equal(found[t], segmenter.step(frame, read_mask(mask) if t == 0 else None))

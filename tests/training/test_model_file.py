@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning import Trainer
 from safetensors.torch import save_file
 
-from vos_umec import UMECModule, load_network
+from vos_umec import UMECModule, load
 from vos_umec.cli.main import main
 from vos_umec.errors import CheckpointError, ConfigError
 from vos_umec.inference.segmenter import VideoSegmenter
@@ -71,7 +71,7 @@ def test_a_checkpoint_comes_back_as_the_class_that_wrote_it(tmp_path, caplog):
     path = saved(module, tmp_path / "grey.ckpt")
     assert type(load_module(path)) is Grey
     frames = torch.rand(1, 3, 32, 32)
-    assert torch.equal(load_network(path).encoder(frames).key, module.eval().network.encoder(frames).key)
+    assert torch.equal(load(path).encoder(frames).key, module.eval().network.encoder(frames).key)
     with pytest.raises(CheckpointError, match=r"Grey .*keep the checkpoint"):
         write_model(module.network, tmp_path / "grey.safetensors", read_description(path))
 
@@ -137,7 +137,7 @@ def test_the_shipped_model_is_small_and_follows_a_square():
     ground = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], 90.0), axis=-1).astype(np.uint8)
     square = np.full((48, 48, 3), (200, 40, 60), np.uint8)
     square[::8] = 250  # stripes
-    segmenter = VideoSegmenter.from_protocol(load_network(), **settings)
+    segmenter = VideoSegmenter.from_protocol(load(), **settings)
     for t in range(5):
         frame, mask = ground.copy(), np.zeros((192, 192), np.uint8)
         at = slice(40 + 8 * t, 88 + 8 * t), slice(60, 108)
@@ -157,7 +157,7 @@ def test_a_module_in_the_current_folder_is_run_only_if_that_folder_is_chosen(mod
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])  # as the command does
     monkeypatch.delenv("PYTHONPATH", raising=False)
     with pytest.raises(CheckpointError, match=r"my_encoder_here in the current folder.*PYTHONPATH=\."):
-        load_network("m.safetensors")
+        load("m.safetensors")
     monkeypatch.setenv("PYTHONPATH", ".")
     with pytest.raises(SystemExit, match="the code has run"):
-        load_network("m.safetensors")
+        load("m.safetensors")

@@ -10,11 +10,12 @@ from vos_umec import (
     CorrespondenceObjective,
     EncodedClip,
     SyntheticDataModule,
+    SyntheticVOS,
     TimeBudget,
     UMECModule,
-    load_network,
+    load,
 )
-from vos_umec.errors import CheckpointError, ConfigError
+from vos_umec.errors import CheckpointError, ConfigError, DataError
 from vos_umec.models.factory import NetworkSettings, instantiate
 from vos_umec.objectives import SegmentationObjective
 from vos_umec.training.optimizer import adam, scale_rates
@@ -242,7 +243,7 @@ def test_hooks_can_be_overridden():
 
 def test_a_missing_checkpoint_says_so(tmp_path):
     with pytest.raises(CheckpointError, match=r"no\.ckpt"):
-        load_network(tmp_path / "no.ckpt")
+        load(tmp_path / "no.ckpt")
 
 
 class Passing(UMECModule):
@@ -406,3 +407,19 @@ def test_a_frozen_encoder_learns_again_before_the_strategy_wraps_the_module():
     module.setup("fit")
     assert not module.encoder_frozen
     assert all(p.requires_grad for p in module.network.encoder.parameters())
+
+
+def test_predictions_replace_no_file_of_somebody_else(tmp_path):
+    made = SyntheticVOS(tmp_path / "made", train_videos=1, val_videos=1, frames=3, size=(48, 64))
+    made.prepare()
+    (sequence,) = made.val_sequences()
+    module = UMECModule("tiny", evaluation={"segmenter": {"rounds": 0, "short_side": 32}}).eval()
+    module.written = tmp_path / "predictions"
+    for _ in range(2):
+        module.predict_step(sequence, 0)
+    masks = sorted((module.written / sequence.name).iterdir())
+    assert len(masks) == 3
+    masks[1].write_text("mine")
+    with pytest.raises(DataError, match=rf"{masks[1].name}\): choose another folder for the run"):
+        module.predict_step(sequence, 0)
+    assert masks[1].read_text() == "mine"

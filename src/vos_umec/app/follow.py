@@ -18,11 +18,12 @@ from safetensors.torch import save_file
 from vos_umec.app.session import Session
 from vos_umec.errors import ConfigError
 from vos_umec.inference.inputs import cells_of_objects
-from vos_umec.inference.load import load_described
 from vos_umec.inference.protocols import change_settings
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.atomic import atomic_path
 from vos_umec.io.pipeline import read_ahead
+from vos_umec.models.hub import find_model
+from vos_umec.models.model_file import load_described
 from vos_umec.shipped import SHIPPED
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class Model:
     """
 
     def __init__(self, checkpoint: Path | None, device: torch.device, settings: Mapping[str, Any]) -> None:
-        path = checkpoint or SHIPPED
+        path = find_model(checkpoint or SHIPPED)
         self.name = "the model of the package" if checkpoint is None else checkpoint.name
         self.device = device
         network, description = load_described(path)

@@ -34,7 +34,7 @@ def run(
     Args:
         video: A video file or a folder of frames to open; without one, the browser asks. Work on it that was begun
             before is opened again.
-        checkpoint: A .ckpt or .safetensors file; without it, the model that comes with vos_umec.
+        checkpoint: A .ckpt or .safetensors file, a folder or a name on the Hub; without it, vos_umec's own.
         device: auto, cpu, cuda, cuda:1 or mps.
         sessions: The folder where the work is saved, one folder a video.
         port: The port on 127.0.0.1; 0 for any free one.

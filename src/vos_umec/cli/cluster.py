@@ -21,12 +21,12 @@ from vos_umec.constants import IGNORE
 from vos_umec.data.index import scan
 from vos_umec.device import pick_device
 from vos_umec.errors import ConfigError, DataError
-from vos_umec.inference.load import load_network
 from vos_umec.io.frames import Frame
 from vos_umec.io.masks import read_mask
 from vos_umec.io.png import indexed_png
 from vos_umec.io.source import open_source
 from vos_umec.io.written import WrittenFiles
+from vos_umec.models.model_file import load
 from vos_umec.progress import progress
 from vos_umec.shipped import SHIPPED
 from vos_umec.viz.by_product import ByProduct
@@ -57,7 +57,7 @@ def run(
     Args:
         videos: A folder of videos or frame folders, or one video.
         out: Folder for VIDEO/FRAME.png and contact_sheet.png.
-        checkpoint: A .ckpt or .safetensors file; without it, the model that comes with vos_umec.
+        checkpoint: A .ckpt or .safetensors file, a folder or a name on the Hub; without it, vos_umec's own.
         frames: Frames of each video, a window at a random place.
         gap: Steps from one of these frames to the next.
         short_side: Short side of the segments in pixels.
@@ -68,6 +68,7 @@ def run(
         **settings: Arguments of `SpaceTimeClusterer`.
     """
     clusterer = SpaceTimeClusterer(**settings)
+    written = WrittenFiles(out)
     place = pick_device(device)
     if videos.is_dir():
         index = scan(videos)
@@ -78,8 +79,7 @@ def run(
     for name, path in paths.items():
         if (out / name).resolve() == path.resolve():
             raise ConfigError(f"the segments of {path} would be written into it; choose an --out beside {videos}")
-    encoder = load_network(checkpoint or SHIPPED).encoder.to(place)
-    written = WrittenFiles(out)
+    encoder = load(checkpoint or SHIPPED).encoder.to(place)
     sheets: dict[str, Frame] = {}
     covered: dict[str, float] = {}
     done = 0

@@ -14,8 +14,8 @@ from typing import Literal
 
 from vos_umec.data.sequences import read_names
 from vos_umec.errors import ConfigError
-from vos_umec.io.atomic import atomic_path
 from vos_umec.io.container import available_cores
+from vos_umec.io.written import single_file
 from vos_umec.metrics.results import evaluate, print_table
 from vos_umec.progress import progress
 
@@ -30,6 +30,7 @@ def run(
     videos: Path | None = None,
     unseen: Path | None = None,
     json: Path | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Print the scores, and write them as JSON where asked.
 
@@ -42,8 +43,11 @@ def run(
         videos: Of youtube-vos: a file that names the videos to score; without it, all.
         unseen: Of youtube-vos: a file that names the categories that count as unseen; without it, those that only
             the videos to score show.
-        json: Also write the figures to this file, as fractions.
+        json: Also write the figures to this file, as fractions. A file that vos-umec did not write is never
+            replaced.
+        overwrite: Replace the file that JSON names, whoever wrote it.
     """
+    written = None if json is None else single_file(json, "--json", overwrite)
     scores = evaluate(
         results,
         root,
@@ -55,9 +59,8 @@ def run(
         progress=partial(progress, what="scoring"),
     )
     print_table(scores.table())
-    if json is not None:
+    if json is not None and written is not None:
         try:
-            with atomic_path(json) as temporary:
-                temporary.write_text(scores.to_json(), encoding="utf-8")
+            written.write(json, scores.to_json().encode())
         except OSError as error:
             raise ConfigError(f"cannot write {json}: {error.strerror}; name a file in a folder of yours") from error

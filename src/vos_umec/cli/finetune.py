@@ -13,6 +13,7 @@ from typing import Any
 
 from vos_umec.errors import ConfigError
 from vos_umec.io.label_file import MaskReading
+from vos_umec.io.written import WrittenFiles
 from vos_umec.shipped import SHIPPED
 
 SETTINGS = {"how to read a mask, where it leaves that open": (MaskReading,)}
@@ -28,35 +29,43 @@ def run(
     mask: list[str] | None = None,
     frame: str | None = None,
     seed: int = 0,
+    overwrite: bool = False,
     **settings: Any,
 ) -> None:
     """Train on, write the model, and show what changed.
 
     Args:
         videos: A video, a folder of frames, or a folder of either.
-        out: Folder for finetuned.safetensors and the files of the run.
+        out: Folder for finetuned.safetensors and the files of the run. A file in it that vos-umec did not write is
+            never replaced.
         minutes: Time of the training. With MASK a fifth of it is for the picture, which shows as many frames as
             are segmented by then.
-        checkpoint: A .ckpt or .safetensors file to start from; without it, the model that comes with vos_umec.
+        checkpoint: Where to start from, as --checkpoint of `segment`; without it, vos_umec's own.
         mask: A mask as FILE or FRAME=FILE, as `segment` takes it, of VIDEOS, which is then one video: also write
             before_and_after.png.
         frame: The frame that the mask belongs to, by its name or its index.
         seed: Seed of the training.
+        overwrite: Replace files in OUT that vos-umec did not write.
         **settings: Arguments of `MaskReading`.
     """
     if not 0 < minutes < math.inf:
         raise ConfigError(f"--minutes is {minutes:g}; expected a number above 0")
+    model, picture = out / "finetuned.safetensors", out / "before_and_after.png"
+    written = WrittenFiles(out)
+    if not overwrite:
+        written.require_own([model, picture])
     from vos_umec.cli.prompts import read_prompts, split_reading
     from vos_umec.cli.shared import save_comparison
     from vos_umec.cli.trainer import run_cli
     from vos_umec.inference.segmenter import VideoSegmenter
     from vos_umec.io.source import open_source
     from vos_umec.models.factory import NetworkSettings
-    from vos_umec.models.model_file import write_model
+    from vos_umec.models.hub import find_model
+    from vos_umec.models.model_file import model_bytes
     from vos_umec.training.checkpoint import load_module
     from vos_umec.viz.by_product import ByProduct
 
-    start = checkpoint or SHIPPED
+    start = find_model(checkpoint or SHIPPED)
     before = load_module(start)
     if mask is not None:  # read here, so that a wrong mask shows before the training
         source = open_source(videos)
@@ -86,17 +95,17 @@ def run(
             f"--seed_everything={seed}",
         ]
     )
-    model = out / "finetuned.safetensors"
-    card = {"finetuned_from": start.name, "minutes": minutes, "videos": videos.name}
-    write_model(cli.model.network, model, cli.model.description(), card)
+    card = {"finetuned_from": (checkpoint or SHIPPED).name, "minutes": minutes, "videos": videos.name}
+    written.write(model, model_bytes(cli.model.network, cli.model.description(), card))
     if mask is not None:
-        picture = out / "before_and_after.png"
         segmenters = {
             label: VideoSegmenter.from_protocol(module.network.eval(), **(before.evaluation.segmenter or {}))
             for label, module in (("before", before), ("after", cli.model))
         }
         with ByProduct(picture):
-            save_comparison(picture, source, prompts.masks, segmenters, seconds=60 * _PICTURE * minutes)
+            unnamed = out / ".before_and_after.partial.png"
+            save_comparison(unnamed, source, prompts.masks, segmenters, seconds=60 * _PICTURE * minutes)
+            written.adopt(unnamed, picture)
             print(f"look at {picture}")
     else:
         print(f"look at the pseudo masks in {cli.datamodule.store.root / 'pictures'}")
@@ -109,6 +118,8 @@ def _folder(videos: Path, out: Path) -> Path:
         return videos
     folder = out / "finetuned_on"
     folder.mkdir(parents=True, exist_ok=True)
+    if real := [path for path in folder.iterdir() if not path.is_symlink()]:
+        raise ConfigError(f"{real[0]} is where links to videos are made, and is no link; choose another --out")
     for link in folder.iterdir():
         if link.is_symlink():  # of an earlier run with the same --out
             link.unlink()

@@ -34,7 +34,7 @@ def run(
 
     Args:
         root: Folder of the data set as downloaded: JPEGImages, Annotations, ImageSets.
-        checkpoint: A .ckpt or .safetensors file; without it, the model that comes with vos_umec.
+        checkpoint: A .ckpt or .safetensors file, a folder or a name on the Hub; without it, vos_umec's own.
         dataset: The layout of the folder.
         split: Split to measure on; without it, val of davis17 and train of youtube-vos.
         starts: At how many frames of each sequence the true masks are given: at the first one, and evenly spaced.
@@ -49,8 +49,8 @@ def run(
     from vos_umec.data.davis import davis_sequences
     from vos_umec.data.youtube_vos import youtube_vos_sequences
     from vos_umec.device import pick_device
-    from vos_umec.inference.load import load_described
     from vos_umec.inference.protocols import change_settings
+    from vos_umec.models.model_file import load_described
     from vos_umec.training.evaluation import PROPAGATION, WHOLE
     from vos_umec.training.horizon import measure_horizons
 

@@ -25,7 +25,7 @@ COMMANDS = {
         "app": "draw, follow and correct objects in the browser",
         "segment": "segment one video from the mask of one frame",
         "predict": "write the masks of a whole data set",
-        "export": "write a trained network as one small file",
+        "export": "write a trained network to share it: a file, a folder with a card, ONNX",
     },
     "score": {
         "validate": "score a checkpoint on the validation sequences",

@@ -77,8 +77,6 @@ class Outputs:
 
     def require_room(self, overwrite: bool) -> None:
         """Raise a DataError if a file that this program did not write would be replaced."""
-        if self.out.exists() and not self.out.is_dir():
-            raise DataError(f"--out {self.out} is a file; name a folder, which is made if there is none")
         masks = [self._mask(index) for index in self._order if index not in self._kept]
         others = [self._movie, *([self.out / "masks.json"] if self.rle else [])]
         others += [self.out / "objects.json"] if self.prompts.origins else []
@@ -158,6 +156,11 @@ class Outputs:
         if index not in self._kept:
             self._written.write(self._mask(index), indexed_png(ids))
         if probabilities is not None:
+            if not np.isfinite(probabilities).all():
+                raise DataError(
+                    f"the model gives values that are no numbers (NaN) in frame {self._names[index]}: its weights "
+                    "are broken, or its training went astray; give another --checkpoint"
+                )
             for number, p in zip(objects, probabilities[1:], strict=True):
                 file = BytesIO()
                 Image.fromarray(np.rint(p * 255).astype(np.uint8)).save(file, format="PNG")

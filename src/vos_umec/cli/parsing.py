@@ -108,7 +108,7 @@ def plain_words(command: Any, words: Sequence[str]) -> list[str]:
     Options that take a list are given once for each of its values; a switch (`--resume`) needs no value.
 
     Raises:
-        ConfigError: An option that takes one value is given twice.
+        ConfigError: An option that takes one value is given twice, or a path is empty.
     """
     owners = [command.run, *(owner for group in getattr(command, "SETTINGS", {}).values() for owner in group)]
     types = {name: p.annotation for owner in owners for name, p in _parameters(owner).items()}
@@ -117,6 +117,8 @@ def plain_words(command: Any, words: Sequence[str]) -> list[str]:
         word = underscored(word)
         option, equals, value = word.removeprefix("--").partition("=")
         kind = types.get(option) if word.startswith("--") else None
+        if "Path" in str(kind) and (value if equals else following) == "":  # Path("") would be the current folder
+            raise ConfigError(f"--{option} is empty; give a path")
         if kind is None:
             plain.append(word)
         elif "list[" in str(kind):

@@ -20,7 +20,8 @@ def run(videos: Path, *, out: Path, **settings: Any) -> None:
 
     Args:
         videos: A folder of videos and frame folders, searched at any depth.
-        out: Folder of the copy, outside VIDEOS; give it to --data.root.
+        out: Folder of the copy, outside VIDEOS; give it to --data.root. A copy of a video that has changed since is
+            made anew, unless it holds files that vos-umec did not write.
         **settings: Further arguments of `vos_umec.data.preparation.prepare`.
     """
     done = prepare(videos, out, **settings)

@@ -23,6 +23,7 @@ from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.inference.video import walk
 from vos_umec.io.pipeline import WriteBehind
 from vos_umec.io.source import FrameSource
+from vos_umec.models.hub import find_model
 from vos_umec.progress import progress
 from vos_umec.shipped import SHIPPED
 
@@ -65,7 +66,7 @@ def run(
         overwrite: Replace masks and videos in OUT that vos-umec did not write. A given mask is never replaced.
         soft: Also write soft/ID/*.png, the probability of each object, 0 to 255.
         rle: Also write masks.json, COCO's format with run lengths.
-        checkpoint: A .ckpt or .safetensors file; without it, the model that comes with vos_umec.
+        checkpoint: A .ckpt or .safetensors file, a folder or a name on the Hub; without it, vos_umec's own.
         device: auto, cpu, cuda, cuda:1 or mps.
         **settings: Arguments of `VideoSegmenter.from_protocol` and of `Readout` that replace the model's own, and
             those of `MaskReading`.
@@ -74,14 +75,15 @@ def run(
     source = open_probed(video)
     reading, settings = split_reading(settings)
     prompts = read_prompts(video, source, mask or [], object or [], frame, ids or [], reading)
-    segmenter = load_segmenter(checkpoint or SHIPPED, place, **nested_readout(settings))
+    model = find_model(checkpoint or SHIPPED)
+    segmenter = load_segmenter(model, place, **nested_readout(settings))
     for line in prompts.lines:
         print(line, flush=True)
     _warn_of_small_objects(segmenter, prompts, source)
     asked = {
         "video": [video.name, len(source), list(source.size)],
         "masks": prompts.digest(),
-        "checkpoint": hashlib.sha256((checkpoint or SHIPPED).read_bytes()).hexdigest(),
+        "checkpoint": hashlib.sha256(model.read_bytes()).hexdigest(),
         "settings": {name: str(value) for name, value in sorted(settings.items())},
         "backward": backward,
     }

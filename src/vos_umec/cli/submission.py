@@ -15,6 +15,7 @@ from vos_umec.data.youtube_vos import youtube_vos_meta, youtube_vos_sequences
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.masks import read_mask
 from vos_umec.io.result_zip import RequiredVideo, find_problems, write_result_zip
+from vos_umec.io.written import single_file
 from vos_umec.progress import progress
 
 
@@ -25,6 +26,7 @@ def run(
     root: Path,
     out: Path,
     split: str | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Check the results against what the server expects, and write its zip.
 
@@ -32,12 +34,14 @@ def run(
         results: Folder of indexed PNGs, VIDEO/FRAME.png.
         dataset: The data set whose server the zip is for.
         root: Folder of the data set, with its Annotations.
-        out: The zip to write.
+        out: The zip to write. A file that vos-umec did not write is never replaced.
         split: Split of the results; without it, the server's, valid or test-dev.
+        overwrite: Replace the file that OUT names, whoever wrote it.
 
     Raises:
         DataError: With one line for each problem of the results.
     """
+    written = single_file(out, "--out", overwrite)
     problems: list[str] = []
     if dataset == "youtube-vos":
         split, folder = split or "valid", "Annotations"
@@ -54,7 +58,9 @@ def run(
     if problems:
         raise DataError("\n  ".join([f"{out} is not written because of {len(problems)} problem(s):", *problems]))
     try:
-        masks = write_result_zip(results, videos, out, folder, partial(progress, what="packing"))
+        unnamed = out.with_name(f".{out.name}.partial")
+        masks = write_result_zip(results, videos, unnamed, folder, partial(progress, what="packing"))
+        written.adopt(unnamed, out)
     except OSError as error:
         raise ConfigError(
             f"cannot write {out}: {error.strerror}; name a file in a folder of yours, with space left"

@@ -17,7 +17,7 @@ from vos_umec.cli.others_errors import LIGHTNING, find_cause, in_one_line, raise
 from vos_umec.cli.parsing import Parser, find_config
 from vos_umec.device import multiplies_bf16, pick_device
 from vos_umec.errors import ConfigError, first_sentence
-from vos_umec.models.model_file import KEY
+from vos_umec.models.description import KEY
 from vos_umec.training.callbacks.data_wait import DataWait
 from vos_umec.training.callbacks.progress_lines import ProgressLines
 from vos_umec.training.callbacks.pseudo_mask_refresh import PseudoMaskRefresh

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.atomic import atomic_folder
 from vos_umec.io.frames import SourceFacts, report_progress, resized
 from vos_umec.io.source import open_source
+from vos_umec.io.written import RECORD, WrittenFiles
 from vos_umec.progress import progress
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,13 @@ class Prepared:
     broken: tuple[tuple[Path, str], ...]  # path and reason of each video that cannot be read
 
 
-def prepare(root: str | Path, out: str | Path, short_side: int = 319, workers: int | None = None) -> Prepared:
+def prepare(
+    root: str | Path,
+    out: str | Path,
+    short_side: int = 319,
+    workers: int | None = None,
+    overwrite: bool = False,
+) -> Prepared:
     """Copy each video below a folder into a folder of JPEG frames, for training to use instead.
 
     The copy has the same videos with the same ids, and the same frames with the same names in the same order. The
@@ -51,13 +59,15 @@ def prepare(root: str | Path, out: str | Path, short_side: int = 319, workers: i
     pixel from that of the video itself.
 
     A video appears in the copy only when it is complete, and a second run copies only what is missing or has
-    changed since: after an interruption, start it again. Do not run two at once. Only earlier copies are replaced.
+    changed since: after an interruption, start it again. Do not run two at once. Only earlier copies are replaced,
+    and only if they hold nothing else than what was written then.
 
     Args:
         root: Folder of videos and frame folders, searched at any depth.
         out: Folder of the copy, not within `root`.
         short_side: Length in pixels of the copy's shorter side, at least 16; not less than training uses.
         workers: Processes that copy; None for one per core.
+        overwrite: Replace an earlier copy with all its files, also those that vos-umec did not write.
 
     Raises:
         ConfigError: A setting is out of range, one folder lies within the other, or something else is where a copy
@@ -82,6 +92,9 @@ def prepare(root: str | Path, out: str | Path, short_side: int = 319, workers: i
     for target in (out / entry.id for entry in missing):
         if os.path.lexists(target) and _read_mark(target) is None:
             raise ConfigError(f"{target} exists and is not an earlier copy: choose another folder for the copies")
+        if not overwrite and target.is_dir():
+            inside = (path for path in target.rglob("*") if path.name != RECORD and not path.is_dir())
+            WrittenFiles(target).require_own(inside)
     copied, broken = [], list(index.broken)
     for entry, answer in _copy_all(missing, out, marks, workers):
         if "unwritten" in answer:
@@ -121,12 +134,15 @@ def _copy(request: dict[str, Any]) -> dict[str, Any]:
         size = resized(source.size, min(mark["short_side"], *source.size))
         names = source.names
         with atomic_folder(target) as folder:
+            written = WrittenFiles(folder)
             for start in range(0, len(source), _BATCH):
                 indices = range(start, min(start + _BATCH, len(source)))
                 for i, frame in zip(indices, source.read(indices, size), strict=True):
-                    Image.fromarray(frame).save(folder / f"{names[i]}.jpg", quality=_QUALITY)
+                    jpeg = BytesIO()
+                    Image.fromarray(frame).save(jpeg, format="JPEG", quality=_QUALITY)
+                    written.write(folder / f"{names[i]}.jpg", jpeg.getvalue())
                     report_progress()
-            (folder / COPY_MARK).write_text(json.dumps(mark))
+            written.write(folder / COPY_MARK, json.dumps(mark).encode())
     except DataError as error:
         return {"reason": str(error).removeprefix(f"cannot read {path}: ")}
     except OSError as error:

@@ -18,7 +18,8 @@ from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.atomic import atomic_path
 
 _MANIFEST = "manifest.json"
-_BROKEN = (OSError, EOFError, ValueError, KeyError, NotImplementedError, BadZipFile, ZlibError)  # of a damaged file
+# What numpy and zipfile raise of a damaged file; MemoryError where its header states a huge shape.
+_BROKEN = (OSError, EOFError, ValueError, KeyError, NotImplementedError, MemoryError, BadZipFile, ZlibError)
 _NAME_LIMIT = 200  # bytes; file systems stop at 255, and the temporary name is longer
 
 

@@ -127,6 +127,10 @@ def prompted_objects(mask: np.ndarray, size: tuple[int, int], ids: Collection[in
             f"the mask has shape {mask.shape} where its frame has {size} (H, W); "
             "give the mask at the frame's own size"
         )
+    if mask.dtype.kind == "f" and not np.isfinite(mask).all():
+        raise MaskError(
+            "the mask holds values that are no numbers (NaN or infinity); give object ids, such as mask > 0.5"
+        )
     if mask.dtype.kind == "f" and (mask % 1).any():
         raise MaskError("the mask has values between whole numbers; give object ids, such as mask > 0.5")
     values = set(np.unique(mask).tolist())

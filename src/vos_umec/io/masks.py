@@ -3,6 +3,7 @@
 import struct
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,11 @@ def read_mask(path: str | Path) -> Ids:
     Raises:
         MaskError: The file is missing, is no image, or its values may be something else than ids.
     """
+    given: Any = path  # whatever its type says
+    if not isinstance(given, str | Path):
+        raise MaskError(
+            f"a mask is read from a file, by its path; found {type(given).__name__}: give a str or a Path"
+        )
     path = Path(path)
     image = decode_mask(path)
     return image if isinstance(image, np.ndarray) else image_ids(image, path)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from vos_umec.errors import DataError
+from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.atomic import atomic_path
 
 RECORD = ".vos_umec_written"
@@ -22,9 +22,14 @@ class WrittenFiles:
 
     Args:
         folder: The folder; it is created when the first file is written.
+
+    Raises:
+        DataError: A file is where the folder is to be.
     """
 
     def __init__(self, folder: Path) -> None:
+        if file := _file_in_the_way(folder):
+            raise DataError(f"{file} is a file; name a folder, which is made if there is none")
         self.folder = folder
         self._digests: dict[str, set[str]] = defaultdict(set)
         record = folder / RECORD
@@ -38,14 +43,14 @@ class WrittenFiles:
         """Those files that exist and are not, as they are now, what this program wrote."""
         return [path for path in paths if path.exists() and not self.is_own(path)]
 
-    def require_own(self, paths: Iterable[Path]) -> None:
-        """Raise a DataError if a file exists that this program did not write."""
+    def require_own(self, paths: Iterable[Path], advice: str = "choose another --out, or give --overwrite") -> None:
+        """Raise a DataError, with an advice, if a file exists that this program did not write."""
         foreign = self.foreign(paths)
         if foreign:
             shown = ", ".join(self._name(path) for path in foreign[:3]) + ", ..." * (len(foreign) > 3)
             raise DataError(
                 f"{self.folder} holds {len(foreign)} files that vos-umec did not write, or that were changed "
-                f"since, which would be replaced ({shown}): choose another --out, or give --overwrite"
+                f"since, which would be replaced ({shown}): {advice}"
             )
 
     def is_own(self, path: Path) -> bool:
@@ -80,3 +85,34 @@ class WrittenFiles:
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
+
+
+def single_file(path: Path, option: str, overwrite: bool) -> WrittenFiles:
+    """The record in whose folder one file is to be written; call it before the work that the file is made of.
+
+    Args:
+        path: The file.
+        option: The option that names it, for messages.
+        overwrite: Whether a file that this program did not write may be replaced.
+
+    Raises:
+        ConfigError: The path is no place for a file.
+        DataError: A file is there that this program did not write.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{option} {path} is a folder; name a file")
+    if file := _file_in_the_way(path.parent):
+        raise ConfigError(f"cannot write {path}: {file} is a file; name a file in a folder of yours")
+    written = WrittenFiles(path.parent)
+    if not overwrite and written.foreign([path]):
+        raise DataError(
+            f"{path} was not written by vos-umec, or was changed since, and would be replaced: choose another "
+            f"{option}, or give --overwrite"
+        )
+    return written
+
+
+def _file_in_the_way(folder: Path) -> Path | None:
+    """The file that is where a folder, or one that holds it, is to be."""
+    place = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    return None if place is None or place.is_dir() else place

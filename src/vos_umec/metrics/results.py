@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -98,6 +99,10 @@ def evaluate(
         MaskError: A mask cannot be read as object ids, or has another size than its ground truth.
         ConfigError: A name or a number is out of range, or it is unknown which categories are unseen.
     """
+    folders: dict[str, Any] = {"results": results, "root": root}  # whatever their types say
+    for name, given in folders.items():
+        if not isinstance(given, str | Path):
+            raise ConfigError(f"{name} is the path of a folder; found {type(given).__name__}: give a str or a Path")
     if dataset not in _DEFAULT_SPLITS:
         raise ConfigError(f"dataset is {dataset!r}: expected one of {', '.join(_DEFAULT_SPLITS)}")
     split = split or _DEFAULT_SPLITS[dataset]

@@ -7,6 +7,7 @@ from .encoder import TrunkEncoder as TrunkEncoder
 from .factory import NetworkSettings as NetworkSettings
 from .factory import build_network as build_network
 from .mask_encoder import MaskEncoder as MaskEncoder
+from .model_file import load as load
 from .model_file import read_card as read_card
 from .model_file import write_model as write_model
 from .resnet import ResNetTrunk as ResNetTrunk

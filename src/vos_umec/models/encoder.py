@@ -185,10 +185,24 @@ class ResNetEncoder(Encoder):
     def _wider_keys(self, seen: Tensor, like: Tensor) -> Iterator[Tensor]:
         """Keys of the frame at half the size, at a quarter and so on, enlarged to the grid of `like`."""
         for _ in self.pyramid_weights[1:]:
-            size = [max(1, round(n / 2 / self.stride)) * self.stride for n in seen.shape[-2:]]
+            size = [half_the_cells(n, self.stride) * self.stride for n in seen.shape[-2:]]
             seen = F.interpolate(seen, size=size, mode="bilinear", align_corners=False)
             wider = self._key(self.reduce(self.net(seen)[-1]))
             yield F.interpolate(wider, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def half_the_cells(pixels: int, stride: int) -> int:
+    """`round(pixels / 2 / stride)`, at least 1, in whole numbers, which torch.export can follow.
+
+    Example:
+        >>> [half_the_cells(4 * cells, stride=4) for cells in (1, 2, 3, 5, 7)]
+        [1, 1, 2, 2, 4]
+    """
+    nearest = (pixels + stride) // (2 * stride)
+    if pixels % stride == 0:  # of two that are as near the even one
+        cells = pixels // stride
+        nearest = cells // 2 + cells % 2 * (cells // 2 % 2)
+    return max(1, nearest)
 
 
 def _conv_bn_relu(inputs: int, outputs: int) -> nn.Sequential:

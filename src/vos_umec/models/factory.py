@@ -8,13 +8,11 @@ from typing import Any, TypeVar
 
 from vos_umec.errors import ConfigError
 from vos_umec.models.decoder import Decoder
+from vos_umec.models.description import Description, NetworkSpec
 from vos_umec.models.encoder import Encoder, ResNetEncoder
 from vos_umec.models.mask_encoder import MaskEncoder
 from vos_umec.models.resnet import checkpoint_blocks
 from vos_umec.models.umec import UMEC, PropagationNetwork
-
-NetworkSpec = str | Mapping[str, Any]
-"""What `build_network` takes: plain values, as in a YAML file, in a checkpoint or in a model file."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,9 @@ def build_network(spec: NetworkSpec) -> PropagationNetwork:
     mapping: Mapping[str, Any] = {"preset": spec} if isinstance(spec, str) else spec
     settings = {key: value for key, value in mapping.items() if value is not None}
     if "class_path" in settings:
-        return instantiate(settings, PropagationNetwork)
+        network = instantiate(settings, PropagationNetwork)
+        network.description = Description(spec)
+        return network
     preset = settings.pop("preset", None)
     tau, checkpointing = settings.pop("tau", 0.05), settings.pop("gradient_checkpointing", False)
     if not (isinstance(tau, int | float) and tau > 0):
@@ -127,6 +127,7 @@ def build_network(spec: NetworkSpec) -> PropagationNetwork:
         raise ConfigError(f"unknown network '{preset}'; the presets are {', '.join(PRESETS)}")
     if checkpointing:
         checkpoint_blocks(network)
+    network.description = Description(spec)
     return network
 
 

@@ -77,7 +77,8 @@ def add_to_objects(x: Tensor, frames: Tensor) -> Tensor:
     Returns:
         The sums (n*K, C, h, w), in the memory layout of `x`.
     """
-    sums: Tensor = x.unflatten(0, (len(frames), -1)) + frames[:, None]  # (n, K, C, h, w)
+    # Not len(frames): torch.export would take it for a fixed number.
+    sums: Tensor = x.unflatten(0, (frames.shape[0], -1)) + frames[:, None]  # (n, K, C, h, w)
     return sums.flatten(0, 1)
 
 

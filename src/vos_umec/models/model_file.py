@@ -1,11 +1,11 @@
-"""Trained networks in files: their description, writing and reading them, and weights that a run starts from."""
+"""Trained networks in files: writing and reading them, and weights that a run starts from."""
 
 import json
 import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from vos_umec.errors import CheckpointError, ConfigError, first_sentence
 from vos_umec.io.atomic import atomic_path
-from vos_umec.models.factory import NetworkSpec, build_network, import_class
+from vos_umec.models.description import KEY, Description, NetworkSpec
+from vos_umec.models.factory import build_network, import_class
+from vos_umec.models.hub import find_model
 from vos_umec.models.umec import PropagationNetwork
 from vos_umec.models.weights import BROKEN, check_fits, check_size, read_tensors
 from vos_umec.shipped import SHIPPED
@@ -28,25 +30,42 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 SUFFIX = ".safetensors"
-KEY = "vos_umec"
-"""Where a checkpoint and a model file keep their description."""
 
 
-@dataclass(frozen=True)
-class Description:
-    """The description of a network in its file, in plain values.
+def load(path: str | Path = SHIPPED) -> PropagationNetwork:
+    """The network of a checkpoint, a model file, a folder or the Hub, on the CPU and in evaluation mode.
 
-    Attributes:
-        network: What `build_network` takes; None if an own module class builds the network.
-        segmenter: Arguments of VideoSegmenter with which it was validated.
-        started_from: The weights that its training started from, and theirs, oldest first; empty for random ones.
-        module_class: Full name of the LightningModule that wrote it, in a checkpoint.
+    It is the pure network, a UMEC or an encoder alone, to train on, to export or to look into. `load_segmenter`
+    gives what segments videos with it.
+
+    Args:
+        path: A .ckpt file that training wrote; a .safetensors file or a folder that `vos-umec export` or
+            `save_pretrained` wrote; or, if nothing has this path, a model's name on the Hub, "owner/name" or
+            "owner/name@REVISION". Without one, the model that comes with this package.
+
+    Raises:
+        CheckpointError: If nothing is found, it is none of these, or holds another network.
+        MissingDependencyError: If it is a name on the Hub, and huggingface_hub is not installed.
+
+    Example:
+        >>> load().stride
+        4
     """
+    return load_described(path)[0]
 
-    network: NetworkSpec | None
-    segmenter: dict[str, Any] = field(default_factory=dict)
-    started_from: list[dict[str, Any]] = field(default_factory=list)
-    module_class: str | None = None
+
+def load_described(path: str | Path) -> tuple[PropagationNetwork, Description]:
+    """The network of a checkpoint or a model file, and its description; arguments and errors as of `load`."""
+    path = find_model(path)
+    description = read_description(path)
+    network: PropagationNetwork
+    if description.network is None:  # an own module class builds it: import that, and Lightning
+        module_class: Any = import_module_class(path, description, nn.Module)
+        network = module_class.load_from_checkpoint(path, map_location="cpu", weights_only=True).network
+    else:
+        network = build_from_file(description.network, path)
+    network.description = description
+    return network.eval(), description
 
 
 def write_model(
@@ -68,6 +87,12 @@ def write_model(
     path = Path(path)
     if path.suffix != SUFFIX:
         raise CheckpointError(f"a model file ends in {SUFFIX}; found {path.name}")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(model_bytes(network, description, card))
+
+
+def model_bytes(network: nn.Module, description: Description, card: Mapping[str, Any] | None = None) -> bytes:
+    """The content of a model file, as `write_model` writes it."""
     if description.network is None:
         raise CheckpointError(
             f"{description.module_class} overrides build_network, and a model file can only name a preset or a "
@@ -77,9 +102,19 @@ def write_model(
         name: (value.half() if value.is_floating_point() and value.dim() > 1 else value).contiguous().cpu()
         for name, value in network.state_dict().items()
     }
-    metadata = {KEY: json.dumps(asdict(description)), "card": json.dumps(dict(card or {}))}
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata))  # save_file() makes a file that only its owner can read
+    metadata = {KEY: json.dumps(asdict(public_description(description))), "card": json.dumps(dict(card or {}))}
+    content: bytes = save(tensors, metadata)  # save_file() makes a file that only its owner can read
+    return content
+
+
+def public_description(description: Description) -> Description:
+    """The description without the folders of this machine in which weights lay."""
+    paths = ("path", "encoder")
+    started = [
+        {key: Path(value).name if key in paths and isinstance(value, str) else value for key, value in each.items()}
+        for each in description.started_from
+    ]
+    return replace(description, started_from=started)
 
 
 def read_description(path: str | Path) -> Description:
@@ -91,9 +126,6 @@ def read_description(path: str | Path) -> Description:
     Raises:
         CheckpointError: If the file is missing or is neither of the two.
     """
-    given: Any = path  # whatever its type says
-    if not isinstance(given, str | Path):
-        raise CheckpointError(f"a checkpoint is named by a path; found {type(given).__name__}")
     if not Path(path).is_file():
         raise CheckpointError(
             f"no checkpoint at {path}; give a .ckpt file that training wrote, or a .safetensors file that "
@@ -176,6 +208,31 @@ def read_card(path: str | Path) -> dict[str, Any]:
     return card
 
 
+def read_training(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint or a model file tells of its training, in plain values: the card of a model file.
+
+    Names of data are those of their folders alone, without where these lie.
+
+    Raises:
+        CheckpointError: If it is no such file.
+    """
+    if Path(path).suffix == SUFFIX:
+        return read_card(path)
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        own, data = (dict(held.get(name) or {}) for name in ("hyper_parameters", "datamodule_hyper_parameters"))
+        facts: dict[str, Any] = {"steps": int(held["global_step"]), "epochs": int(held["epoch"]) + 1}
+    except BROKEN as error:
+        raise CheckpointError(f"{path} does not tell how it was trained: {first_sentence(error)}") from error
+    objectives = own.get("objectives") or [{"class_path": "vos_umec.EquivarianceObjective"}]
+    facts["objectives"] = [{str(each["class_path"]): each.get("init_args") or {}} for each in objectives]
+    facts |= {name: own[name] for name in ("freeze_encoder", "learning_rate", "weight_decay") if name in own}
+    if data.get("root"):
+        facts["data"] = Path(data["root"]).name
+    facts |= {name: data[name] for name in ("frames", "crop", "short_side", "batch_size") if data.get(name)}
+    return facts
+
+
 def build_from_file(spec: NetworkSpec, path: str | Path) -> PropagationNetwork:
     """The network that a checkpoint or a model file describes, with its weights.
 
@@ -247,7 +304,7 @@ def initialize(network: PropagationNetwork, init_from: str | Path | Mapping[str,
     """
     spec: dict[str, Any] = dict(init_from) if isinstance(init_from, Mapping) else {"path": str(init_from)}
     if "path" in spec and spec.keys() <= {"path", "parts"}:
-        path = SHIPPED if str(spec["path"]) == "shipped" else Path(spec["path"])
+        path = SHIPPED if str(spec["path"]) == "shipped" else find_model(spec["path"])
         parts = [spec["parts"]] if isinstance(spec.get("parts"), str) else spec.get("parts")
         load_own_weights(network, path, parts)
         log.info("%s starts from %s", ", ".join(parts or ["the network"]), path)

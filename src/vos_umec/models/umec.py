@@ -6,11 +6,12 @@ from torch import Tensor, nn
 
 from vos_umec.models.decoder import Decoder
 from vos_umec.models.encoder import Encoder, Features
+from vos_umec.models.hub import SharedModel
 from vos_umec.models.layers import soft_aggregate
 from vos_umec.models.mask_encoder import FrameFeatures, MaskEncoder
 
 
-class PropagationNetwork(nn.Module):
+class PropagationNetwork(nn.Module, SharedModel):
     """E and the temperature of its affinity: all that label propagation needs, and what UMEC is built on.
 
     Args:

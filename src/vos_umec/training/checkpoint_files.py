@@ -15,7 +15,7 @@ from pytorch_lightning.strategies import Strategy
 
 from vos_umec.errors import CheckpointError, first_sentence
 from vos_umec.io.atomic import atomic_path
-from vos_umec.models.model_file import KEY
+from vos_umec.models.description import KEY
 
 log = logging.getLogger(__name__)
 

@@ -17,10 +17,12 @@ from vos_umec.data.sequences import VideoSequence
 from vos_umec.distributed import on_any_rank
 from vos_umec.errors import ConfigError
 from vos_umec.inference.segmenter import VideoSegmenter
-from vos_umec.io.masks import write_mask
+from vos_umec.io.png import indexed_png
+from vos_umec.io.written import WrittenFiles
 from vos_umec.metrics.results import print_table
+from vos_umec.models.description import KEY, Description
 from vos_umec.models.factory import NetworkSettings, build_network, instantiate
-from vos_umec.models.model_file import KEY, Description, initialize
+from vos_umec.models.model_file import initialize
 from vos_umec.models.umec import UMEC, PropagationNetwork
 from vos_umec.models.weights import check_fits
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
@@ -119,6 +121,7 @@ class UMECModule(LightningModule):
                 "learn; give freeze_encoder: false"
             )
         self.started_from = [] if init_from is None else initialize(self.network, init_from)
+        self.network.description = self.description()  # for `module.network.save_pretrained(FOLDER)`
         self.objectives = nn.ModuleList(self.build_objectives())
         self._mask_phase = False
         self.encoder_frozen = False
@@ -266,6 +269,7 @@ class UMECModule(LightningModule):
         finish_epoch(checkpoint)
         check_fits(checkpoint["state_dict"], self.state_dict())
         self.started_from = checkpoint.get(KEY, {}).get("started_from", [])
+        self.network.description = self.description()
         self._seed = checkpoint.get("seed", self._seed)
 
     def description(self) -> Description:
@@ -340,10 +344,12 @@ class UMECModule(LightningModule):
         """Write one sequence's masks to `predictions/<sequence>/<frame>.png` in the run's folder."""
         source = batch.source()
         segmenter = VideoSegmenter.from_protocol(self.network, **(self.evaluation.segmenter or {}))
-        folder = cast(Path, self.written) / batch.name
+        folder, written = cast(Path, self.written) / batch.name, WrittenFiles(cast(Path, self.written))
+        paths = {i: folder / f"{name}.png" for i, name in enumerate(source.names)}
+        written.require_own(paths.values(), "choose another folder for the run (trainer.logger.save_dir)")
         for index, ids in segmenter.segment(source, batch.prompt_masks()):
             if not batch.required or index in batch.required:
-                write_mask(folder / f"{source.names[index]}.png", ids)
+                written.write(paths[index], indexed_png(ids))
 
     def _folder(self) -> Path:
         """The run's folder. Call it on every rank: the first one sends it to the others, and waits for them."""

@@ -6,6 +6,7 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from xml.etree import ElementTree
 
+from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 
@@ -56,14 +57,15 @@ html_css_files = ["site.css"]
 html_favicon = "_static/icon.svg"
 html_copy_source = False
 html_show_sphinx = False
+COLORED = ("color-brand-primary", "color-brand-content", "color-api-name")
 html_theme_options = {
     "source_repository": repository,
     "source_branch": "main",
     "source_directory": "docs/",
     "light_logo": "icon.svg",
     "dark_logo": "icon.svg",
-    "light_css_variables": {"color-brand-primary": "#0b6b6b", "color-brand-content": "#0b6b6b"},
-    "dark_css_variables": {"color-brand-primary": "#5ec8c0", "color-brand-content": "#5ec8c0"},
+    "light_css_variables": {name: "#0b6b6b" for name in COLORED},
+    "dark_css_variables": {name: "#5ec8c0" for name in COLORED},
 }
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
@@ -75,7 +77,7 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir)))
     app.connect("source-read", _link_to_repository)
     app.connect("include-read", lambda app, path, docname, content: _link_to_repository(app, docname, content))
-    app.connect("autodoc-process-docstring", _plain_bars)
+    app.connect("autodoc-process-docstring", _escape)
 
 
 html_math_renderer = "mathml"  # browsers show MathML themselves: no script, and nothing to download
@@ -83,13 +85,13 @@ html_math_renderer = "mathml"  # browsers show MathML themselves: no script, and
 
 def _inline_math(writer, node):
     writer.body.append(_mathml(node.astext(), "inline"))
-    raise __import__("docutils").nodes.SkipNode
+    raise nodes.SkipNode
 
 
 def _block_math(writer, node):
     number = f'<span class="eqno">({node["number"]})</span>' if node.get("number") else ""
     writer.body.append(f'<div class="math">{number}{_mathml(node.astext(), "block")}</div>')
-    raise __import__("docutils").nodes.SkipNode
+    raise nodes.SkipNode
 
 
 def _mathml(latex: str, display: str) -> str:
@@ -111,6 +113,12 @@ def _link_to_repository(app: Sphinx, docname: str, content: list[str]) -> None:
     content[0] = re.sub(r"\]\((\.\.?/[^)#\s]+)(#[^)\s]*)?\)", lambda m: link(m), content[0])
 
 
-def _plain_bars(app, what, name, obj, options, lines) -> None:
-    """`|x|` in a docstring is an absolute value, and no substitution of reStructuredText."""
-    lines[:] = [re.sub(r"(?<!`)\|(?=\S)(?![^`]*`[^`]*$)", r"\\|", line) for line in lines]
+def _escape(app, what, name, obj, options, lines) -> None:
+    """`|x|` and `a*b` in a docstring are an absolute value and a product, and no markup of reStructuredText."""
+    example = False
+    for i, line in enumerate(lines):
+        example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
+        if not example:
+            words = re.split(r"(`[^`]*`)", line)
+            words[::2] = [re.sub(r"\|(?=\S)|(?<=[\w')\]])\*(?=[\w(])", r"\\\g<0>", word) for word in words[::2]]
+            lines[i] = "".join(words)

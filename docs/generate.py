@@ -18,19 +18,7 @@ from vos_umec.cli.main import COMMANDS, TRAINER_COMMANDS
 from vos_umec.cli.parsing import command_parser
 
 PACKAGE = Path(vos_umec.__file__).parent
-ROOMS = {
-    "io": "frames in, masks out",
-    "transforms": "geometry, augmentation, color",
-    "matching": "the affinity, and reading along it",
-    "data": "videos, clips, pseudo masks, data modules",
-    "models": "E, V, D and their files",
-    "viz": "overlays and contact sheets",
-    "objectives": "the losses",
-    "clustering": "space-time segments",
-    "metrics": "J and F",
-    "inference": "segmenting a video",
-    "training": "the LightningModule and its callbacks",
-}
+ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.pyi"))
 CLASSES = {
     "model": "vos_umec.training.UMECModule",
     "data": "vos_umec.data.VideoFolderDataModule",
@@ -85,13 +73,13 @@ def command_pages() -> dict[str, str]:
     """A page for each command, by its name."""
     subcommands = trainer_parser()._subcommands_action._name_parser_map
     pages = {}
-    for name, line in ((name, line) for group in COMMANDS.values() for name, line in group.items()):
+    for name in (name for commands in COMMANDS.values() for name in commands):
         if name in TRAINER_COMMANDS:
             body = _trainer_body(subcommands[name], trainer._EXAMPLES[name])
         else:
             command = importlib.import_module(f"vos_umec.cli.{name}")
             body = _light_body(command_parser(name, command), command.__doc__)
-        pages[name] = f"# {name}\n\n*{_sentence(line)}.*\n\n{body}\n"
+        pages[name] = f"# {name}\n\n{body}\n"
     lists = [
         f"## {_sentence(title)}\n\n" + "\n".join(["| command | |", "|---|---|", *_rows(commands)])
         for title, commands in COMMANDS.items()
@@ -231,7 +219,7 @@ def room_pages() -> dict[str, str]:
     """A page for each room, by its name: a table of its public names, then each of them."""
     face = _names(PACKAGE)
     pages = {}
-    for room, about in ROOMS.items():
+    for room in ROOMS:
         module = importlib.import_module(f"vos_umec.{room}")
         rows, entries = [], []
         for name in _names(PACKAGE / room):
@@ -245,7 +233,7 @@ def room_pages() -> dict[str, str]:
         table = "\n".join(["| name | |", "|---|---|", *rows])
         intro = _as_code((module.__doc__ or "").split("\n\n")[0])
         pages[room] = (
-            f"# {room}: {about}\n\n{intro} Import from `vos_umec.{room}`; names marked `vos_umec` from the package "
+            f"# {room}\n\n{intro} Import from `vos_umec.{room}`; names marked `vos_umec` from the package "
             f"itself, too.\n\n{table}\n\n" + "\n\n".join(entries) + "\n"
         )
     return pages

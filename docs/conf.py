@@ -17,7 +17,7 @@ from generate import write_pages  # noqa: E402
 
 project = "vos_umec"
 author = "The vos_umec authors"
-copyright = "The vos_umec authors, Apache-2.0"  # noqa: A001, the name that Sphinx reads
+copyright = "The vos_umec authors, Apache-2.0"
 version = release = version_of("vos-umec")
 repository = "https://github.com/vos-umec/vos_umec"
 
@@ -64,8 +64,8 @@ html_theme_options = {
     "source_directory": "docs/",
     "light_logo": "icon.svg",
     "dark_logo": "icon.svg",
-    "light_css_variables": {name: "#0b6b6b" for name in COLORED},
-    "dark_css_variables": {name: "#5ec8c0" for name in COLORED},
+    "light_css_variables": dict.fromkeys(COLORED, "#0b6b6b"),
+    "dark_css_variables": dict.fromkeys(COLORED, "#5ec8c0"),
 }
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"

@@ -33,7 +33,9 @@ def write_pages(docs: Path) -> None:
     }
     for path, text in pages.items():
         _write(path, text.encode())
-    notebooks = {docs / "notebooks" / path.name: path for path in sorted((docs.parent / "notebooks").glob("*.ipynb"))}
+    notebooks = {
+        docs / "notebooks" / path.name: path for path in sorted((docs.parent / "notebooks").glob("*.ipynb"))
+    }
     for path, source in notebooks.items():
         _write(path, source.read_bytes())
     for folder in {path.parent for path in (*pages, *notebooks)}:
@@ -51,20 +53,20 @@ def _write(path: Path, data: bytes) -> None:
 # The commands
 
 
-class _Caught(Exception):
-    """Carries the parser out of LightningCLI, which would run it."""
+class _CaughtError(Exception):
+    """No error: it carries the parser out of LightningCLI, which would run it."""
 
 
 def trainer_parser() -> Any:
     """The parser of fit, validate, test and predict, as `vos-umec` builds it."""
 
     def caught(cli: Any, parser: Any, args: Any) -> None:
-        raise _Caught(parser)
+        raise _CaughtError(parser)
 
     with mock.patch.object(trainer.UMECCLI, "parse_arguments", caught):
         try:
             trainer.run_cli(["fit"])
-        except _Caught as found:
+        except _CaughtError as found:
             return found.args[0]
     raise RuntimeError("LightningCLI did not parse its arguments")
 
@@ -113,7 +115,9 @@ def _trainer_body(parser: ArgumentParser, example: str) -> str:
         prefix: [action for action in own if action.dest.startswith(f"{prefix}.")]
         for prefix in ("refresh", "budget", "trainer")
     }
-    plain = [a for a in own if "." not in a.dest and a.dest in ("config", "print_config", "seed_everything", "ckpt_path")]
+    plain = [
+        a for a in own if "." not in a.dest and a.dest in ("config", "print_config", "seed_everything", "ckpt_path")
+    ]
     return f"""{text}:
 
 ```bash
@@ -171,10 +175,14 @@ def _kind(action: Action) -> str:
     if action.choices:
         return ", ".join(f"`{_plain(choice)}`" for choice in action.choices)
     found = getattr(action, "_typehint", None) or action.type
-    text = inspect.formatannotation(found) if found is not None and not callable(getattr(found, "_type", None)) else ""
+    text = (
+        inspect.formatannotation(found) if found is not None and not callable(getattr(found, "_type", None)) else ""
+    )
     text = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text)
     if "Literal[" in text:
-        return ", ".join(f"`{word.strip(' ' + chr(39))}`" for word in re.search(r"Literal\[(.*?)\]", text)[1].split(","))
+        return ", ".join(
+            f"`{word.strip(' ' + chr(39))}`" for word in re.search(r"Literal\[(.*?)\]", text)[1].split(",")
+        )
     short = {"bool": "a switch", "int": "a number", "float": "a number", "Path": "a path", "str": "text"}
     plain = re.sub(r" \| None|Optional\[(\w+)\]", lambda m: m[1] or "", text)
     if found := re.fullmatch(r"list\[(\w+)\]", plain):
@@ -242,7 +250,9 @@ def room_pages() -> dict[str, str]:
 def _names(folder: Path) -> list[str]:
     """The public names of a stub, in its order."""
     tree = ast.parse((folder / "__init__.pyi").read_text(encoding="utf-8"))
-    return [alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    return [
+        alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    ]
 
 
 def _first_sentence(thing: object) -> str:

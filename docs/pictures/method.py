@@ -16,7 +16,9 @@ E, V, D, A = "#2a9d8f", "#e07a3f", "#7b6fc4", "#d1a11f"
 SEGMENTS = ("#2a9d8f", "#e07a3f", "#7b6fc4", "#d1a11f")
 
 
-def text(x: float, y: float, words: str, size: float = 15, color: str = INK, anchor: str = "middle", more: str = "") -> str:
+def text(
+    x: float, y: float, words: str, size: float = 15, color: str = INK, anchor: str = "middle", more: str = ""
+) -> str:
     return f'<text x="{x}" y="{y}" font-size="{size}" fill="{color}" text-anchor="{anchor}" {more}>{words}</text>'
 
 
@@ -30,11 +32,13 @@ def math(name: str, low: str = "", bar: str = "") -> str:
 def box(x: float, y: float, w: float, h: float, color: str, *lines: str) -> str:
     """A part of the network: a colored card with a letter, or with lines."""
     first = y + h / 2 + 6 - 10 * (len(lines) - 1)
-    words = "".join(text(x + w / 2, first + 21 * i, line, 15 if len(lines) > 1 else 19) for i, line in enumerate(lines))
+    words = "".join(
+        text(x + w / 2, first + 21 * i, line, 15 if len(lines) > 1 else 19) for i, line in enumerate(lines)
+    )
     return (
         f'<rect x="{x}" y="{y}" width="{w}" height="{h}" rx="9" fill="{CARD}"/>'
-        f'<rect x="{x}" y="{y}" width="{w}" height="{h}" rx="9" fill="{color}" fill-opacity="0.22" stroke="{color}" '
-        f'stroke-width="2"/>{words}'
+        f'<rect x="{x}" y="{y}" width="{w}" height="{h}" rx="9" fill="{color}" fill-opacity="0.22" stroke="{color}"'
+        f' stroke-width="2"/>{words}'
     )
 
 
@@ -50,9 +54,10 @@ def frame(x: float, y: float, mask: bool = False, sky: bool = True, segments: bo
     if segments:
         back, hill, sun, boat = SEGMENTS[0], SEGMENTS[2], SEGMENTS[0], SEGMENTS[1]
     return (
-        f'<g transform="translate({x} {y})"><clipPath id="c{x:g}-{y:g}"><rect width="96" height="60" rx="5"/></clipPath>'
-        f'<g clip-path="url(#c{x:g}-{y:g})"><rect width="96" height="60" fill="{back}"/>'
-        f'<circle cx="76" cy="14" r="8" fill="{sun}"/><path d="M-4 48 Q28 22 58 42 T100 36 V64 H-4Z" fill="{hill}"/>'
+        f'<g transform="translate({x} {y})"><clipPath id="c{x:g}-{y:g}"><rect width="96" height="60" rx="5"/>'
+        f'</clipPath><g clip-path="url(#c{x:g}-{y:g})"><rect width="96" height="60" fill="{back}"/>'
+        f'<circle cx="76" cy="14" r="8" fill="{sun}"/>'
+        f'<path d="M-4 48 Q28 22 58 42 T100 36 V64 H-4Z" fill="{hill}"/>'
         f'<path d="M26 40 h34 l-7 12 h-20z M42 14 l15 22 h-15z M39 18 v18 h-11z" fill="{boat}"/></g>'
         f'<rect width="96" height="60" rx="5" fill="none" stroke="{LINE}"/></g>'
     )
@@ -86,14 +91,22 @@ def drawing() -> str:
         keys(292, 86),
         text(340, 170, f"keys {math('e')}, one a cell", 14, SOFT),
         arrow("M390 116 H442"),
-        box(444, 84, 196, 64, A, "space-time k-means", f"{math('x')} = [{math('e')} ; &#955;{math('p')}] &#8194;(1)"),
+        box(
+            444, 84, 196, 64, A, "space-time k-means", f"{math('x')} = [{math('e')} ; &#955;{math('p')}] &#8194;(1)"
+        ),
         arrow("M642 116 H852"),
         text(747, 104, "every 10 epochs anew", 14, SOFT),
         frame(856, 86, segments=True),
         text(904, 166, "pseudo masks", 14, SOFT),
         arrow("M340 178 V186", E),
-        text(340, 207, f"{math('L', 'short')} and {math('L', 'long')}: a crop and flip &#934; "
-             "of frames must crop and flip the keys &#8194;(7) to (10)", 14, INK),
+        text(
+            340,
+            207,
+            f"{math('L', 'short')} and {math('L', 'long')}: a crop and flip &#934; "
+            "of frames must crop and flip the keys &#8194;(7) to (10)",
+            14,
+            INK,
+        ),
         f'<rect x="12" y="240" width="956" height="318" rx="14" fill="{PANEL}"/>',
         text(32, 270, "2 &#8194;Learn to carry masks from frame to frame", 17, INK, "start", 'font-weight="600"'),
         frame(36, 290, mask=True),
@@ -112,13 +125,25 @@ def drawing() -> str:
         arrow("M252 406 L298 428"),
         arrow("M252 492 L298 464"),
         box(
-            300, 414, 210, 64, A, "affinity",
+            300,
+            414,
+            210,
+            64,
+            A,
+            "affinity",
             f"{math('A')} = softmax({math('I', 'r')} {math('I', 'q')}&#7488; / &#964;) &#8194;(4)",
         ),
         arrow("M252 320 H536"),
         text(394, 310, f"{math('V', 'r')} and {math('Y', 'r')}", 14, SOFT),
-        box(538, 290, 176, 76, A, f"{math('V', 'q')} = {math('A')}&#7488; {math('V', 'r')} &#8194;(4)",
-            f"{Ybar} = {math('A')}&#7488; {math('Y', 'r')} &#8194;(5)"),
+        box(
+            538,
+            290,
+            176,
+            76,
+            A,
+            f"{math('V', 'q')} = {math('A')}&#7488; {math('V', 'r')} &#8194;(4)",
+            f"{Ybar} = {math('A')}&#7488; {math('Y', 'r')} &#8194;(5)",
+        ),
         arrow("M512 446 H600 V368"),
         arrow("M716 320 H768"),
         text(741, 311, math("V", "q"), 14, SOFT),
@@ -141,8 +166,8 @@ def drawing() -> str:
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 980 570" role="img" '
         'font-family="system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif">\n'
-        "<title>The method: the encoder's keys of a video are clustered into pseudo masks; V and D learn to carry these "
-        "masks along the affinity between frames.</title>\n"
+        "<title>The method: the encoder's keys of a video are clustered into pseudo masks; V and D learn to carry "
+        "these masks along the affinity between frames.</title>\n"
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         f'<path d="M0 0 L8 4 L0 8z" fill="{SOFT}"/></marker></defs>\n' + "\n".join(parts) + "\n</svg>\n"
     )

@@ -2,9 +2,9 @@
 
     python docs/pictures/teaser.py
 
-The video is the first held-out one of a synthetic set, so it is not chosen for its result. Left: the video. Right: the
-masks. Only the mask of the first frame is given. The model works at short side 240, which is five times faster than its
-own 360. The script prints J&F against the true masks.
+The video is the first held-out one of a synthetic set, so it is not chosen for its result. Left: the video. Right:
+the masks. Only the mask of the first frame is given. The model works at short side 240, which is five times faster
+than its own 360. The script prints J&F against the true masks.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
             pictures.append(Image.fromarray(np.hstack([frame, gutter, vos_umec.overlay(frame, ids)])))
     durations = [900] + [60] * (FRAMES - 2) + [900]
     pictures[0].save(
-        arguments.out, save_all=True, append_images=pictures[1:], duration=durations, loop=0, quality=55, method=6
+        arguments.out, save_all=True, append_images=pictures[1:], duration=durations, loop=0, quality=40, method=6
     )
     for row in scorer.rows():
         print(f"object {row['object']}: J&F {100 * float(row['J&F']):.1f}")

@@ -10,6 +10,7 @@ import sys
 import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -29,20 +30,30 @@ RUN = {"cluster", "evaluate", "export", "horizon", "prepare", "segment", "submis
 SIZE, FRAMES = (48, 64), 6
 
 
-def blocks(page: Path) -> list[tuple[str, str]]:
-    """The language and the text of each code block; those in braces are for the site's builder."""
-    found = re.findall(r"^```([a-z]*)\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    return [(language, text) for language, text in found]
+FENCE = r"(?P<apart><!-- not run: [^>]+ -->\n)?^```(?P<language>[a-z]*|{[^\n]*)\n(?P<text>.*?)^```"
 
 
-def shell_lines(page: Path) -> list[list[str]]:
-    """The words of each command of a page; a YAML file may name one in its first line."""
-    texts = [text for language, text in blocks(page) if language == "bash"]
-    texts += [text.split(":  ", 1)[1] for language, text in blocks(page) if language == "yaml"]
-    lines = [line for text in texts for line in text.replace("\\\n", " ").splitlines()]
-    first_of_yaml = {line for line in lines if re.match(r"[a-z_]+: *$|  ", line)}
-    words = [shlex.split(line, comments=True) for line in lines if line not in first_of_yaml]
-    return [each for each in words if each and each[0] in ("vos-umec", "pip", "make", "python", "torchrun", "srun")]
+class Block(NamedTuple):
+    """A code block: its language, its text, and whether a comment before it says why it cannot run in a test."""
+
+    language: str
+    text: str
+    apart: bool
+
+
+def blocks(page: Path) -> list[Block]:
+    """The code blocks of a page; those with a name in braces are for the site's builder."""
+    found = re.finditer(FENCE, page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    every = (Block(each["language"], each["text"], each["apart"] is not None) for each in found)
+    return [block for block in every if not block.language.startswith("{")]
+
+
+def shell_lines(block: Block) -> list[list[str]]:
+    """The words of each command of a block; a YAML file may name the command that takes it in its first line."""
+    text = block.text.replace("\\\n", " ")
+    if block.language == "yaml":
+        text = text.partition("\n")[0].partition(":  ")[2]
+    return [words for line in text.splitlines() if (words := shlex.split(line, comments=True))]
 
 
 def page_name(page: Path) -> str:
@@ -140,37 +151,53 @@ def at_work(place, checkpoint, monkeypatch):
     monkeypatch.setattr("vos_umec.cli.segment.SHIPPED", checkpoint)
     monkeypatch.setattr("vos_umec.inference.load.load_segmenter.__defaults__", (checkpoint, "cpu"))
     for page in PAGES:
-        for language, text in blocks(page):
-            if language in ("python", "yaml") and (name := re.match(r"# (\w+\.(?:py|yaml))", text)):
-                Path(name[1]).write_text(text)
+        for block in blocks(page):
+            if block.language in ("python", "yaml") and (name := re.match(r"# (\w+\.(?:py|yaml))", block.text)):
+                Path(name[1]).write_text(block.text)
     return place
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_every_block_is_of_a_kind_that_is_looked_at(page):
-    assert {language for language, _ in blocks(page)} <= {"bash", "python", "yaml", "text", "bibtex"}
+    assert {block.language for block in blocks(page)} <= {"bash", "python", "yaml", "text", "bibtex"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if shell_lines(page)], ids=page_name)
-def test_commands_are_those_that_there_are_and_the_quick_ones_run(page, at_work, trainer_parser, capsys):
-    for words in shell_lines(page):
-        if "vos-umec" in words:  # also behind torchrun or srun
-            check_command(words[words.index("vos-umec") + 1 :], trainer_parser, capsys)
-        elif words[0] == "pip":
-            extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-            assert words[1] == "install"
-            assert all(extra in extras for extra in re.findall(r"\[(\w+)\]", words[2]))
-        elif words[0] == "make":
-            assert set(words[1:]) <= make_targets()
-        else:
-            source = (ROOT / words[1]).read_text(encoding="utf-8")
-            options = [word.partition("=")[0] for word in words[2:] if word.startswith("--") and word != "--"]
-            own = options[: words[2:].index("--") if "--" in words[2:] else None]
-            assert all(f'"{option}"' in source for option in own if "." not in option)
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=page_name)
+def test_what_a_page_shows_works(page, at_work, trainer_parser, capsys):
+    """Its blocks in their order: Python and quick commands run, other commands are parsed."""
+    frame, mask = np.zeros((*SIZE, 3), np.uint8), vos_umec.read_mask("first.png")
+    names = {"my_stream": [(frame, mask), (frame, None)], "__name__": "page"}
+    for block in blocks(page):
+        if block.language == "python":
+            code = compile(block.text, str(page), "exec")
+            for name in re.findall(r"\bvos_umec\.(\w+)", block.text):
+                assert hasattr(vos_umec, name), f"vos_umec.{name}"
+            if not block.apart:
+                exec(code, names)
+        if block.language in ("bash", "yaml"):
+            for words in shell_lines(block):
+                check_words(words, trainer_parser, capsys, run=not block.apart)
 
 
-def check_command(words: list[str], trainer_parser, capsys) -> None:
+def check_words(words: list[str], trainer_parser, capsys, run: bool) -> None:
+    """Check one line of a shell; a name in capitals before a command is a variable."""
+    if words[0] == "pip":
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        assert words[1] == "install"
+        assert all(extra in extras for extra in re.findall(r"\[(\w+)\]", words[2]))
+    elif words[0] == "make":
+        assert set(words[1:]) <= make_targets()
+    elif words[0] == "python":
+        own = words[2 : words.index("--") if "--" in words else None]
+        source = (ROOT / words[1]).read_text(encoding="utf-8")
+        assert all(f'"{word.partition("=")[0]}"' in source for word in own if word.startswith("--"))
+    else:  # also behind torchrun or srun
+        assert "vos-umec" in words, f"a command that no test knows: {shlex.join(words)}"
+        check_command(words[words.index("vos-umec") + 1 :], trainer_parser, capsys, run)
+
+
+def check_command(words: list[str], trainer_parser, capsys, run: bool) -> None:
     name, *rest = words
     if name in ("--help", "--version"):
         return
@@ -178,27 +205,15 @@ def check_command(words: list[str], trainer_parser, capsys) -> None:
     if rest == ["--help"]:
         return
     if name in TRAINER_COMMANDS:
-        with_files = [
-            str(find_config(word)) if before == "--config" else word
-            for before, word in zip(["", *rest], rest, strict=False)
-        ]
-        trainer_parser.parse_args([name, *(word for word in with_files if word != "--print_config")])
+        pairs = zip(["", *rest], rest, strict=False)
+        files = [str(find_config(word)) if before == "--config" else word for before, word in pairs]
+        trainer_parser.parse_args([name, *(word for word in files if word != "--print_config")])
         return
     command = importlib.import_module(f"vos_umec.cli.{name}")
     command_parser(name, command).parse_args(plain_words(command, rest), defaults=False)
-    if name in RUN:
-        shown = shlex.join(words)
-        assert main(words) == 0, f"{shown}\n{capsys.readouterr().err}"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if "python" in dict(blocks(page))], ids=page_name)
-def test_python_runs(page, at_work):
-    frame, mask = np.zeros((*SIZE, 3), np.uint8), vos_umec.read_mask("first.png")
-    names = {"my_stream": [(frame, mask), (frame, None)], "__name__": "page"}
-    for language, text in blocks(page):
-        if language == "python":
-            exec(compile(text, str(page), "exec"), names)
+    if run and name in RUN:
+        existing = ["last.ckpt" if word == "CKPT" else word for word in words]
+        assert main(existing) == 0, f"{shlex.join(words)}\n{capsys.readouterr().err}"
 
 
 def make_targets() -> set[str]:

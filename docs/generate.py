@@ -201,7 +201,7 @@ def _sentence(text: str) -> str:
 def _as_code(text: str) -> str:
     """Options and file names of a help text as code, and what Markdown would read as markup as it is."""
     text = " ".join(text.split())
-    parts = re.split(r"(`[^`]*`|(?<![\w`])--[a-zA-Z][\w.]*|\S*[*_]\S*)", text)
+    parts = re.split(r"(`[^`]*`|(?<![\w`])--[a-zA-Z]\w*(?:\.\w+)*|\S*[*_]\S*?(?=[,.;:)]*(?:\s|$)))", text)
     return "".join(
         part if not part or part.startswith("`") else f"`{part}`" if i % 2 else part.replace("<", "&lt;")
         for i, part in enumerate(parts)
@@ -234,14 +234,14 @@ def room_pages() -> dict[str, str]:
             thing = getattr(module, name)
             full = f"vos_umec.{room}.{name}"
             kind = "class" if inspect.isclass(thing) else "function"
-            star = " `vos_umec`" if name in face else ""
+            star = " ◆" if name in face else ""
             rows.append(f"| {{py:obj}}`{name} <{full}>`{star} | {_as_code(_first_sentence(thing))} |")
             options = "\n   :members:\n   :show-inheritance:" if kind == "class" else ""
             entries.append(f"## {name}\n\n```{{eval-rst}}\n.. auto{kind}:: {full}{options}\n```")
         table = "\n".join(["| name | |", "|---|---|", *rows])
         intro = _as_code((module.__doc__ or "").split("\n\n")[0])
         pages[room] = (
-            f"# {room}\n\n{intro} Import from `vos_umec.{room}`; names marked `vos_umec` from the package "
+            f"# {room}\n\n{intro} Import from `vos_umec.{room}`; names marked ◆ from the package "
             f"itself, too.\n\n{table}\n\n" + "\n\n".join(entries) + "\n"
         )
     return pages
@@ -256,5 +256,5 @@ def _names(folder: Path) -> list[str]:
 
 
 def _first_sentence(thing: object) -> str:
-    first = (inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " ")
-    return first.replace("|", "\\|")
+    first = re.split(r"(?<=\.)\s", (inspect.getdoc(thing) or "").split("\n\n")[0])[0]
+    return " ".join(first.split()).replace("|", "\\|")

@@ -25,8 +25,9 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 MADE = {DOCS / "notebooks", DOCS / "reference" / "api", DOCS / "reference" / "commands", DOCS / "performance"}
 PAGES = [ROOT / "README.md", *(page for page in sorted(DOCS.rglob("*.md")) if not MADE & set(page.parents))]
-RUN = {"cluster", "evaluate", "export", "horizon", "prepare", "segment", "submission"}
+RUN = {"evaluate", "export", "horizon", "prepare", "segment", "submission"}
 """Commands that run as the pages show them; the others are parsed."""
+PLACEHOLDERS = {"CKPT": "last.ckpt", "VIDEOS": "my_videos"}
 SIZE, FRAMES = (48, 64), 6
 
 
@@ -217,7 +218,7 @@ def check_command(words: list[str], trainer_parser, capsys, run: bool) -> None:
     command = importlib.import_module(f"vos_umec.cli.{name}")
     command_parser(name, command).parse_args(plain_words(command, rest), defaults=False)
     if run and name in RUN:
-        line = small(shlex.join(words)).replace("CKPT", "last.ckpt")
+        line = small(shlex.join(PLACEHOLDERS.get(word, word) for word in words))
         assert main(shlex.split(line)) == 0, f"{line}\n{capsys.readouterr().err}"
 
 

@@ -29,7 +29,10 @@ extensions = [
     "sphinx_design",
 ]
 exclude_patterns = ["pictures", "performance/*.md", "reference/commands/_list.md"]
-suppress_warnings = ["myst.header"]  # pages written by programs may skip a level of headings
+suppress_warnings = [
+    "myst.header",  # pages written by programs may skip a level of headings
+    "mystnb.unknown_mime_type",  # an output of a notebook that no page can show beside one that it can
+]
 
 myst_enable_extensions = ["attrs_block", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3

@@ -8,7 +8,7 @@ WORKERS ?= auto
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format bench soak gpu-check notebooks clean
+.PHONY: help setup demo test test-fast lint format docs bench soak gpu-check notebooks clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ lint: $(READY)  ## check formatting, style and types of all Python code, and loo
 format: $(READY)  ## format all Python code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(READY)  ## build the site into build/site; a warning or a dead link is an error
+	$(BIN)/python -m sphinx -W --keep-going -b html docs build/site
 
 bench: $(BENCH_READY)  ## measure speed and memory against plain references and other packages, write docs/performance.md
 	$(BIN)/python benchmarks/run.py

@@ -15,7 +15,7 @@ LOCK = ROOT / "constraints.lock"
 SECONDS = 60  # of the audit
 # Tokens have forms that nothing else has. Words of high entropy do not: measurements are full of them.
 NOT_USED = ("Base64HighEntropyString", "HexHighEntropyString", "IPPublicDetector", "KeywordDetector")
-NOT_READ = (".json", ".png", ".safetensors", ".ipynb", ".lock", ".svg", ".csv")
+NOT_READ = (".json", ".png", ".safetensors", ".ipynb", ".lock", ".svg", ".webp", ".csv")
 
 
 def locked() -> dict[str, str]:

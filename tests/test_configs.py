@@ -1,4 +1,4 @@
-"""Every YAML in configs/ runs, and so does the subclass in README, at small settings."""
+"""Every YAML in configs/ runs, and so does the subclass of the guide, at small settings."""
 
 import json
 import re
@@ -233,10 +233,10 @@ def test_a_checkpoint_of_another_network_ends_in_one_line(checkpoint, davis, tmp
 
 
 @pytest.mark.slow
-def test_the_subclass_in_readme_trains_from_yaml(videos, tmp_path, monkeypatch):
-    readme = (ROOT / "README.md").read_text()
-    (source,) = re.findall(r"```python\n(# my_module\.py\n.*?)```", readme, flags=re.DOTALL)
-    (yaml,) = re.findall(r"```yaml\n(# cosine\.yaml.*?)```", readme, flags=re.DOTALL)
+def test_the_subclass_of_the_guide_trains_from_yaml(videos, tmp_path, monkeypatch):
+    guide = (ROOT / "docs" / "guides" / "change.md").read_text()
+    (source,) = re.findall(r"```python\n(# my_module\.py\n.*?)```", guide, flags=re.DOTALL)
+    (yaml,) = re.findall(r"```yaml\n(# cosine\.yaml.*?)```", guide, flags=re.DOTALL)
     assert source.count("\n") <= 15
     (tmp_path / "my_module.py").write_text(source)
     (tmp_path / "cosine.yaml").write_text(yaml)

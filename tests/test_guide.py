@@ -1,6 +1,7 @@
 """The objective and the encoder that CONTRIBUTING adds in its walks learn."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ GUIDE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 def files(tmp_path, monkeypatch) -> Path:
     """The folder of the files that the guide shows, each named in its first line."""
     for block in re.findall(r"```(?:python|yaml)\n(.*?)```", GUIDE, flags=re.DOTALL):
-        (tmp_path / re.match(r"# ([\w.]+)", block)[1]).write_text(block)
+        name = re.match(r"# ([\w.]+)", block)[1]
+        (tmp_path / name).write_text(block)
+        monkeypatch.delitem(sys.modules, Path(name).stem, raising=False)  # other pages have files of these names
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 

@@ -162,6 +162,9 @@ def at_work(place, checkpoint, monkeypatch):
         for block in blocks(page):
             if block.language in ("python", "yaml") and (name := re.match(r"# (\w+\.(?:py|yaml))", block.text)):
                 Path(name[1]).write_text(block.text)
+                monkeypatch.delitem(
+                    sys.modules, Path(name[1]).stem, raising=False
+                )  # tests have files of these names
     return place
 
 

@@ -16,7 +16,7 @@ from vos_umec.data.sequences import read_names
 from vos_umec.errors import ConfigError
 from vos_umec.io.atomic import atomic_path
 from vos_umec.io.container import available_cores
-from vos_umec.metrics.results import evaluate, print_table
+from vos_umec.metrics.results import DEFAULT_SPLITS, evaluate, print_table
 from vos_umec.progress import progress
 
 
@@ -58,6 +58,8 @@ def run(
     if json is not None:
         try:
             with atomic_path(json) as temporary:
-                temporary.write_text(scores.to_json(), encoding="utf-8")
+                places = {"results": str(results.resolve()), "root": str(root.resolve())}  # for `vos-umec report`
+                rules = {"dataset": dataset, "split": split or DEFAULT_SPLITS[dataset]}
+                temporary.write_text(scores.to_json(**places, **rules), encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"cannot write {json}: {error.strerror}; name a file in a folder of yours") from error

@@ -32,6 +32,7 @@ COMMANDS = {
         "test": "score a checkpoint and two baselines",
         "evaluate": "score a folder of masks by the rules of DAVIS 2017 or YouTube-VOS",
         "horizon": "score a model some frames after the true masks, beside label propagation",
+        "report": "write one HTML page of a run: curves, masks, scores, frames",
         "submission": "check a folder of masks and zip it for the server of a benchmark",
     },
 }

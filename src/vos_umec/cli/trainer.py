@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 
 from vos_umec.cli.others_errors import LIGHTNING, find_cause, in_one_line, raised_in
 from vos_umec.cli.parsing import Parser, find_config
+from vos_umec.cli.run_record import RunRecord
 from vos_umec.device import multiplies_bf16, pick_device
 from vos_umec.errors import ConfigError, first_sentence
 from vos_umec.models.model_file import KEY
@@ -51,6 +53,20 @@ class UMECCLI(LightningCLI):
         # super() would warn that sys.argv holds arguments as well
         self.config = parser.parse_args(cast(list[str], args))
         self._given = copy.deepcopy(self.config)
+        self._keep_csv()
+
+    def _keep_csv(self) -> None:
+        """Put a CSVLogger before other loggers: the run's folder is its own, and `vos-umec report` reads its file."""
+        trainer = self.config[self.config.subcommand].trainer
+        given = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+        others = [each for each in given if hasattr(each, "class_path")]
+        if trainer.logger is False or any(each.class_path.endswith("CSVLogger") for each in others):
+            return
+        own = {"class_path": "CSVLogger", "init_args": run_place(trainer)}
+        loggers = [own, *(each.as_dict() for each in others)]
+        self.config = self.parser.parse_object(
+            {self.config.subcommand: {"trainer": {"logger": loggers}}}, self.config
+        )
 
     def _parse_ckpt_path(self) -> None:
         """Take the model's class and arguments from the checkpoint, as super() does; say if it is none."""
@@ -163,6 +179,8 @@ def run(arguments: Sequence[str]) -> None:
         _print_checkpoints(cli.trainer)
     if cli.model.written is not None:
         print(f"{'picture' if cli.subcommand == 'test' else 'masks'} in {cli.model.written}")
+    if cli.subcommand != "predict" and cli.trainer.loggers:
+        print(f"one page of it all: vos-umec report {shlex.quote(str(cli.trainer.log_dir))}")
 
 
 def _print_checkpoints(trainer: Trainer) -> None:
@@ -191,7 +209,11 @@ def run_cli(arguments: Sequence[str]) -> UMECCLI:
             save_config_kwargs={"overwrite": True},  # W&B runs share one log_dir
             seed_everything_default=0,
             trainer_defaults={
-                "callbacks": [DataWait(), ProgressLines()],  # besides those of the configuration
+                "callbacks": [
+                    DataWait(),
+                    ProgressLines(),
+                    RunRecord(["vos-umec", *arguments]),
+                ],  # besides those of the configuration
                 "sync_batchnorm": True,  # where there are several GPUs
             },
             parser_class=_Parser,

@@ -121,6 +121,11 @@ class SequenceScorer:
         if sum(int(count(pair.bits[0])) for pair in pairs) < np.count_nonzero(prediction):
             self._unknown |= _present(prediction) - {0, *self._ids} - _present(target)
 
+    @property
+    def last(self) -> float:
+        """J&F of the last frame that was scored, a fraction, the mean over the objects; NaN before there is one."""
+        return float(np.mean([self._J[-1], self._F[-1]])) if self._J else float("nan")
+
     def rows(self) -> list[Row]:
         """Scores of the sequence; call it after the last frame.
 

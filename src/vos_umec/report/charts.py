@@ -58,7 +58,7 @@ def line_chart(
     for tick in x_ticks:
         at = place(tick, low_y)[0]
         parts.append(f'<text x="{at:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{number(tick)}</text>')
-    parts.append(f'<line class="at" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}" x1="-9" x2="-9"/>')
+    parts.append(f'<line class="at" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
     for order, line in enumerate(thin):
         placed = [place(*point) for point in line.points]
         values = " ".join(f"{a:.7g}:{b:.7g}" for a, b in line.points)

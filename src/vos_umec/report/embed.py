@@ -4,18 +4,16 @@ import base64
 import logging
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from vos_umec.data.davis import davis_sequences
 from vos_umec.errors import VosUmecError
-from vos_umec.io.frames import Frame, resize_frame
 from vos_umec.io.masks import read_mask
 from vos_umec.report.run_files import ScoreFile
-from vos_umec.viz.overlays import overlay
-from vos_umec.viz.sheets import contact_sheet
+from vos_umec.viz.pairs import pair_picture
 
 log = logging.getLogger(__name__)
 
@@ -23,21 +21,29 @@ EXTREMES = 4
 """Best frames, and worst ones, on a page."""
 
 
-def data_uri(image: Image.Image, width: int, quality: int = 82) -> str:
-    """A picture as text, at most `width` pixels wide."""
+class Embedded(NamedTuple):
+    """A picture as a `data:` address, and its size in pixels."""
+
+    source: str
+    width: int
+    height: int
+
+
+def embed(image: Image.Image, width: int, quality: int = 82) -> Embedded:
+    """A picture as text, as JPEG, at most `width` pixels wide."""
     small = image.convert("RGB")
     if small.width > width:
         small = small.resize((width, max(1, round(small.height * width / small.width))), Image.Resampling.LANCZOS)
     file = BytesIO()
     small.save(file, format="JPEG", quality=quality, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    return Embedded("data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii"), *small.size)
 
 
-def embedded(path: Path, width: int) -> str | None:
+def embed_file(path: Path, width: int) -> Embedded | None:
     """A picture file as text; None, with a warning, for one that cannot be read."""
     try:
         with Image.open(path) as image:
-            return data_uri(image, width)
+            return embed(image, width)
     except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: Pillow's, of a broken PNG
         log.warning("%s is left out, it cannot be read (%s)", path, error)
         return None
@@ -66,14 +72,7 @@ def extremes(scores: ScoreFile) -> dict[str, list[tuple[str, str, float]]]:
     }
 
 
-def pair(frame: Frame, truth: np.ndarray, prediction: np.ndarray, width: int = 320) -> Frame:
-    """The truth beside the prediction, over the frame (H, W, 3): (H', 2 `width`, 3) uint8 RGB."""
-    size = (max(1, round(frame.shape[0] * width / frame.shape[1])), width)
-    both = [resize_frame(overlay(frame, ids), size) for ids in (truth, prediction)]
-    return contact_sheet([both], labels=[["truth", "prediction"]], width=2 * width)
-
-
-def extremes_of_masks(scores: ScoreFile) -> dict[str, list[tuple[str, str, float, str]]]:
+def extremes_of_masks(scores: ScoreFile) -> dict[str, list[tuple[str, str, float, Embedded]]]:
     """The best and the worst frames of a folder of masks that `evaluate` scored, drawn from its files.
 
     Returns:
@@ -84,15 +83,15 @@ def extremes_of_masks(scores: ScoreFile) -> dict[str, list[tuple[str, str, float
         return {}
     try:
         sequences = {each.name: each for each in davis_sequences(about["root"], about["split"])}
-        drawn: dict[str, list[tuple[str, str, float, str]]] = {}
+        drawn: dict[str, list[tuple[str, str, float, Embedded]]] = {}
         for kind, frames in extremes(scores).items():
             for name, frame, value in frames:
                 source = sequences[name].source()
                 index = source.names.index(frame)
                 truth = read_mask(sequences[name].annotations[index])
                 prediction = read_mask(Path(about["results"], name, f"{frame}.png"))
-                image = Image.fromarray(pair(source.read([index])[0], truth, prediction))
-                drawn.setdefault(kind, []).append((name, frame, value, data_uri(image, 640)))
+                image = Image.fromarray(pair_picture(source.read([index])[0], truth, prediction))
+                drawn.setdefault(kind, []).append((name, frame, value, embed(image, 640)))
     except (VosUmecError, OSError, KeyError, ValueError) as error:
         log.warning("the best and worst frames are left out: %s", error)
         return {}

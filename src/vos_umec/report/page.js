@@ -23,13 +23,13 @@ for (const figure of document.querySelectorAll("figure.chart")) {
     }
     rule.setAttribute("x1", nearest.place);
     rule.setAttribute("x2", nearest.place);
+    rule.classList.add("on");
     where.textContent = `${svg.dataset.x} ${Number(Number(nearest.at).toPrecision(6))}`;
   };
   const rest = () => {
     for (const line of lines) line.text.textContent = line.text.dataset.last;
     where.textContent = "";
-    rule.setAttribute("x1", -9);
-    rule.setAttribute("x2", -9);
+    rule.classList.remove("on");
   };
   svg.addEventListener("pointermove", show);
   svg.addEventListener("pointerdown", show);

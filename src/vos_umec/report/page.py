@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from vos_umec.progress import duration
 from vos_umec.report.about import facts, find_missing, shell_command
 from vos_umec.report.charts import Line
-from vos_umec.report.embed import embedded, extremes_of_masks
+from vos_umec.report.embed import embed_file, extremes_of_masks
 from vos_umec.report.run_files import Curve, RunFiles, by_sequence, last
 from vos_umec.report.score_parts import figure, horizon, over_time, plain, score_table, total_jf
 
@@ -72,12 +72,20 @@ def render(run: RunFiles) -> str:
         command=shell_command(run.record),
         facts=facts(run),
         config=run.config,
-        missing=find_missing(run, drawn=bool(content["extremes"])),
+        missing=[(what, _with_code(how)) for what, how in find_missing(run, drawn=bool(content["extremes"]))],
         version=version("vos-umec"),
         style=Markup(source(environment, "page.css")[0]),
         script=Markup(source(environment, "page.js")[0]),
     )
     return page + "\n"
+
+
+def _with_code(text: str) -> Markup:
+    """A text in which backticks mark code."""
+    parts = [
+        Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(text.split("`"))
+    ]
+    return Markup("").join(parts)
 
 
 def _tiles(run: RunFiles) -> list[dict[str, Any]]:
@@ -174,8 +182,8 @@ def _evenly(items: Sequence[Any]) -> list[Any]:
 
 
 def _picture(path: Path, width: int, label: str, alt: str, **more: Any) -> list[dict[str, Any]]:
-    source = embedded(path, width)
-    return [] if source is None else [{"source": source, "label": label, "alt": alt, "note": "", **more}]
+    found = embed_file(path, width)
+    return [] if found is None else [{"image": found, "label": label, "alt": alt, "note": "", **more}]
 
 
 def _refreshes(run: RunFiles) -> dict[str, Any] | None:
@@ -200,8 +208,8 @@ def _shown(run: RunFiles) -> list[tuple[str, list[dict[str, Any]]]]:
             name, value = str(each.about["sequence"]), 100 * float(each.about["J&F"])
             alt = f"Frame {each.about['frame']} of {name}: the truth and the prediction at step {step}"
             note = f"frame {each.about['frame']}, J&F of the sequence {value:.1f}"
-            found = _picture(each.path, 640, f"step {step}", alt, axis="Step")
-            sequences.setdefault(name, []).extend({**picture, "note": note} for picture in found)
+            made = _picture(each.path, 640, f"step {step}", alt, axis="Step")
+            sequences.setdefault(name, []).extend({**picture, "note": note} for picture in made)
     return [(name, frames) for name, frames in sequences.items() if frames]
 
 
@@ -209,9 +217,9 @@ def _extremes(run: RunFiles) -> list[tuple[str, list[dict[str, Any]]]]:
     drawn: dict[str, list[dict[str, Any]]] = {"worst": [], "best": []}
     for scores in run.scores[:1]:
         for kind, frames in extremes_of_masks(scores).items():
-            for name, frame, value, source in frames:
+            for name, frame, value, image in frames:
                 label = f"{name}, frame {frame}: {100 * value:.1f}"
-                drawn[kind].append({"source": source, "label": label, "alt": f"Truth and prediction: {label}"})
+                drawn[kind].append({"image": image, "label": label, "alt": f"Truth and prediction: {label}"})
     overlays = [each for each in run.overlays if each.about.get("kind") in drawn]
     if not any(drawn.values()):
         for each in sorted(overlays, key=lambda each: float(each.about["J&F"])):

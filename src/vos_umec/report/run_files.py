@@ -11,13 +11,11 @@ from typing import Any
 from urllib.parse import unquote
 
 import yaml
-from PIL import Image
 
 from vos_umec.errors import DataError
 from vos_umec.metrics.sequence import Row
+from vos_umec.viz.pairs import read_description
 
-OVERLAY_KEY = "vos_umec"
-"""Name of the text in an overlay's PNG that says, as JSON, what it shows."""
 RECORD = "run.json"
 """Command, versions, hardware and time of a run."""
 _CONFIGS = ("config.yaml", "vos_umec_config.yaml")
@@ -144,7 +142,7 @@ def _read_folder(run: RunFiles, folder: Path) -> None:
         if found := _REFRESH.fullmatch(path.name):
             run.refreshes.setdefault(int(found[1]), {})[unquote(found[2])] = path
     for path in sorted((folder / "overlays").glob("*.png")):
-        if about := _overlay_text(path):
+        if about := read_description(path):
             run.overlays.append(Overlay(path, about))
     run.pictures += [folder / name for name in _PICTURES if (folder / name).is_file()]
 
@@ -182,16 +180,6 @@ def _is_own_config(path: Path) -> bool:
     except yaml.YAMLError:
         return True
     return isinstance(content, dict)
-
-
-def _overlay_text(path: Path) -> dict[str, Any]:
-    """What a picture says that it shows; nothing for one of another kind, or a broken one."""
-    try:
-        with Image.open(path) as picture:
-            about = json.loads(picture.info.get(OVERLAY_KEY, "{}"))
-    except (OSError, ValueError, SyntaxError):  # SyntaxError: Pillow's, of a broken PNG
-        return {}
-    return about if isinstance(about, dict) else {}
 
 
 def _read_scores(run: RunFiles, files: list[Path]) -> None:

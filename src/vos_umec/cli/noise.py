@@ -1,0 +1,32 @@
+"""What other packages say to developers, and not to those who run a command, is not shown. Imports no torch."""
+
+import logging
+import sys
+import warnings
+
+_OTHERS = (
+    "faiss", "google", "jsonargparse", "kornia", "lightning_fabric", "lightning_utilities", "pydantic",
+    "pytorch_lightning", "tensorboard", "timm", "torch", "torchmetrics", "torchvision", "wandb",
+)  # fmt: skip
+_OUTDATED = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
+_ADVERTISEMENTS = ("💡 Tip", "TPU available", "HPU available")
+
+
+def hide_noise() -> None:
+    """Hide the deprecations of other packages' own code, Lightning's tips, and its advice on loader workers.
+
+    The commands call it. All other warnings are shown, those of this package and of the user's modules too. With
+    Python's own option -W, or PYTHONWARNINGS, all warnings are as the user chose.
+    """
+    if not sys.warnoptions:
+        own_code = rf"({'|'.join(_OTHERS)})(\.|$)"
+        for category in _OUTDATED:
+            warnings.filterwarnings("ignore", category=category, module=own_code)
+        # DataWait measures whether training waits for data, and says what to do.
+        warnings.filterwarnings("ignore", message=r"The '\w+' does not have many workers", module=own_code)
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(_is_of_use)
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_ADVERTISEMENTS)

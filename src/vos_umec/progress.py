@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 SOON, LATEST = 2.0, 30.0
-"""Seconds of silence before a line: at first, and at most. Between them as long as the work has taken so far."""
+"""Seconds of silence before a line: at first, and at most. Between them half of what the work has taken so far."""
 _STALLED = 10.0
 """Seconds without a new item that a line mentions."""
 
@@ -59,7 +59,7 @@ def _tell(work: _Work, ended: Event) -> None:
     global _told
     while not ended.wait(0.25):
         now = monotonic()
-        if _works[-1:] != [work] or now - _told < min(max(SOON, now - work.since), LATEST):
+        if _works[-1:] != [work] or now - _told < min(max(SOON, (now - work.since) / 2), LATEST):
             continue
         lines = [each.line() for each in list(_works) if each is work or each.overview]
         if text := "; ".join(line for line in lines if line):

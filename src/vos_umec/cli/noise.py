@@ -1,6 +1,7 @@
 """What other packages say to developers, and not to those who run a command, is not shown. Imports no torch."""
 
 import logging
+import os
 import sys
 import warnings
 
@@ -13,7 +14,7 @@ _ADVERTISEMENTS = ("💡 Tip", "TPU available", "HPU available")
 
 
 def hide_noise() -> None:
-    """Hide the deprecations of other packages' own code, Lightning's tips, and its advice on loader workers.
+    """Hide deprecations in other packages' own code, tips of Lightning and W&B, and advice on loader workers.
 
     The commands call it. All other warnings are shown, those of this package and of the user's modules too. With
     Python's own option -W, or PYTHONWARNINGS, all warnings are as the user chose.
@@ -24,6 +25,7 @@ def hide_noise() -> None:
             warnings.filterwarnings("ignore", category=category, module=own_code)
         # DataWait measures whether training waits for data, and says what to do.
         warnings.filterwarnings("ignore", message=r"The '\w+' does not have many workers", module=own_code)
+    os.environ.setdefault("WANDB_QUIET", "true")  # the command itself says where the run is
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(_is_of_use)
 

@@ -12,6 +12,7 @@ from jsonargparse import set_parsing_settings
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 from vos_umec.cli.others_errors import LIGHTNING, find_cause, in_one_line, raised_in
@@ -56,7 +57,7 @@ class UMECCLI(LightningCLI):
         self._keep_csv()
 
     def _keep_csv(self) -> None:
-        """Put a CSVLogger before other loggers: the run's folder is its own, and `vos-umec report` reads its file."""
+        """Put a CSVLogger before other loggers: its folder is the run's, and `vos-umec report` reads its file."""
         trainer = self.config[self.config.subcommand].trainer
         given = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
         others = [each for each in given if hasattr(each, "class_path")]
@@ -179,6 +180,9 @@ def run(arguments: Sequence[str]) -> None:
         _print_checkpoints(cli.trainer)
     if cli.model.written is not None:
         print(f"{'picture' if cli.subcommand == 'test' else 'masks'} in {cli.model.written}")
+    for logger in cli.trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            print(f"W&B run: {logger.experiment.url or f'wandb sync {shlex.quote(logger.experiment.dir)}'}")
     if cli.subcommand != "predict" and cli.trainer.loggers:
         print(f"one page of it all: vos-umec report {shlex.quote(str(cli.trainer.log_dir))}")
 

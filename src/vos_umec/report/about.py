@@ -44,8 +44,8 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
     if started := record.get("started"):
         found.append(("started", str(started)))
     if seconds := record.get("seconds"):
-        found.append(("took", duration(float(seconds))))
-    elif record:
+        found.append(("took", f"{duration(float(seconds))}, {record.get('outcome', 'ended')}"))
+    elif run.record:
         found.append(("took", "unknown: the run goes on, or was ended from outside"))
     found += [(name, str(record[name])) for name in ("results", "root", "dataset", "split") if name in record]
     for group in ("hardware", "versions"):

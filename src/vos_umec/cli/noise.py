@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import warnings
+from typing import Any
 
 _OTHERS = (
     "faiss", "google", "jsonargparse", "kornia", "lightning_fabric", "lightning_utilities", "pydantic",
@@ -28,6 +29,18 @@ def hide_noise() -> None:
     os.environ.setdefault("WANDB_QUIET", "true")  # the command itself says where the run is
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(_is_of_use)
+
+
+def hide_wandb_notices(logger: Any) -> None:
+    """Hide what W&B says of Lightning's `WandbLogger`, and all that it says of a run without network.
+
+    The command itself says where the run is. With a network W&B may have to ask who the user is.
+    """
+    settings = getattr(logger, "_wandb_init", {})
+    if settings.get("anonymous", "") is None:  # Lightning passes it always, and W&B warns that it has no effect
+        del settings["anonymous"]
+    if getattr(logger, "_offline", False) or os.environ.get("WANDB_MODE") == "offline":
+        os.environ.setdefault("WANDB_SILENT", "true")
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:

@@ -15,6 +15,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
+from vos_umec.cli.noise import hide_wandb_notices
 from vos_umec.cli.others_errors import LIGHTNING, find_cause, in_one_line, raised_in
 from vos_umec.cli.parsing import Parser, find_config
 from vos_umec.cli.run_record import RunRecord
@@ -126,7 +127,7 @@ class UMECCLI(LightningCLI):
             kwargs["precision"] = best_precision(given.get("accelerator"))
             log.info("precision: %s", kwargs["precision"])
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer: Trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ImportError, ValueError, TypeError, RuntimeError) as error:
             names = ("accelerator", "devices", "num_nodes", "strategy", "precision")
             chosen = [f"{name} {given[name]}" for name in names if given.get(name) not in (None, "auto", 1)]
@@ -136,6 +137,9 @@ class UMECCLI(LightningCLI):
                 f"the Trainer cannot be built with {', '.join(chosen)}: {first_sentence(error)}; leave them out to "
                 f"take the best that this machine has ({pick_device().type})"
             ) from error
+        for logger in trainer.loggers:
+            hide_wandb_notices(logger)
+        return trainer
 
 
 class _Parser(Parser, LightningArgumentParser):

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Event, Thread
 from time import monotonic
 from typing import TypeVar
@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 SOON, LATEST = 2.0, 30.0
-"""Seconds of silence before a line: at first, and at most. Between them half of what the work has taken so far."""
+"""Seconds of silence before a line: at first, and at most. Between them half of the time since the beginning."""
 _STALLED = 10.0
 """Seconds without a new item that a line mentions."""
 
@@ -22,10 +22,10 @@ class _Work:
     line: Callable[[], str | None]
     overview: bool = False
     fraction: float = 0.0  # of this work that is done
-    since: float = field(default_factory=monotonic)  # when it began, or when the last one inside it ended
 
 
 _works: list[_Work] = []  # the innermost is last
+_begun = 0.0  # when the outermost began
 _told = 0.0  # when the last line was logged
 
 
@@ -39,9 +39,9 @@ def telling(line: Callable[[], str | None], overview: bool = False) -> Iterator[
         line: Gives the line; None for none, where something else shows how the work goes.
         overview: Put the line before those of blocks inside this one.
     """
-    global _told
+    global _begun, _told
     if not _works:
-        _told = monotonic()
+        _begun = _told = monotonic()
     work, ended = _Work(line, overview), Event()
     _works.append(work)
     thread = Thread(target=_tell, args=(work, ended), name="signs of life", daemon=True)
@@ -51,15 +51,13 @@ def telling(line: Callable[[], str | None], overview: bool = False) -> Iterator[
     finally:
         ended.set()
         _works.remove(work)
-        if _works:
-            _works[-1].since = monotonic()
 
 
 def _tell(work: _Work, ended: Event) -> None:
     global _told
     while not ended.wait(0.25):
         now = monotonic()
-        if _works[-1:] != [work] or now - _told < min(max(SOON, (now - work.since) / 2), LATEST):
+        if _works[-1:] != [work] or now - _told < min(max(SOON, (now - _begun) / 2), LATEST):
             continue
         lines = [each.line() for each in list(_works) if each is work or each.overview]
         if text := "; ".join(line for line in lines if line):
@@ -150,7 +148,7 @@ def _with_lines(items: Iterable[Item], what: str, total: int | None) -> Generato
             yield item
             done, last = done + 1, monotonic()
             work.fraction = done / total if total else 0.0
-    if told:
+    if told and not any(work.overview for work in _works):  # which goes on to tell
         log.info("%s: %d in %s", what, done, duration(monotonic() - start))
 
 

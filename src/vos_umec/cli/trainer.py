@@ -186,7 +186,8 @@ def run(arguments: Sequence[str]) -> None:
         print(f"{'picture' if cli.subcommand == 'test' else 'masks'} in {cli.model.written}")
     for logger in cli.trainer.loggers:
         if isinstance(logger, WandbLogger):
-            print(f"W&B run: {logger.experiment.url or f'wandb sync {shlex.quote(logger.experiment.dir)}'}")
+            run, folder = logger.experiment, shlex.quote(str(Path(logger.experiment.dir).parent))
+            print(f"W&B run: {f'wandb sync {folder}' if run.offline else run.url}")
     if cli.subcommand != "predict" and cli.trainer.loggers:
         print(f"one page of it all: vos-umec report {shlex.quote(str(cli.trainer.log_dir))}")
 

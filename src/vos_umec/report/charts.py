@@ -74,7 +74,7 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
 
     Example:
         >>> ticks(0.12, 0.47), ticks(3, 3)
-        ([0.1, 0.2, 0.3, 0.4, 0.5], [2.5, 3.0, 3.5])
+        ([0.1, 0.2, 0.3, 0.4, 0.5], [2.5, 2.75, 3.0, 3.25, 3.5])
     """
     if high <= low:
         low, high = low - (abs(low) / 6 or 0.5), low + (abs(low) / 6 or 0.5)

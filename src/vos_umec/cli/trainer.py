@@ -102,18 +102,23 @@ class UMECCLI(LightningCLI):
             log.warning("no --ckpt_path and no --model.init_from: the network has random weights, untrained")
 
     def instantiate_classes(self) -> None:
-        """Build everything; where a logger's package is not installed, its figures go to a CSV file."""
+        """Build everything; a logger whose package is not installed is left out: a CSVLogger is beside it."""
         try:
             super().instantiate_classes()
         except Exception as error:
             missing = find_cause(error, ImportError)
             if missing is None or ".loggers." not in raised_in(missing):
                 raise
+            trainer, package = self._get(self.config, "trainer"), raised_in(missing).rsplit(".", 1)[-1]
+            kept = [each.as_dict() for each in trainer.logger if package not in each.class_path.lower()]
+            if len(kept) == len(trainer.logger):
+                raise
             why = first_sentence(missing)
             log.warning("the logger is not installed (%s); the figures go to metrics.csv in the run's folder", why)
-            logger = {"class_path": "CSVLogger", "init_args": run_place(self._get(self.config, "trainer"))}
-            self.config = self.parser.parse_object({self.subcommand: {"trainer": {"logger": logger}}}, self.config)
-            super().instantiate_classes()
+            trainer.logger = None  # jsonargparse would merge the lists
+            self.config = self.parser.parse_object({self.subcommand: {"trainer": {"logger": kept}}}, self.config)
+            self.instantiate_classes()
+            return
         if self.subcommand == "fit" and not hasattr(self.datamodule, "gap"):
             name = type(self.datamodule).__name__
             log.warning("%s is no ClipDataModule: no pseudo masks are made of its videos", name)

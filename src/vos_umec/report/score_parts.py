@@ -49,7 +49,7 @@ def score_table(scores: Sequence[ScoreFile]) -> dict[str, Any] | None:
     if not scores:
         return None
     main = scores[0]
-    columns = [name for name in ("J-Mean", "F-Mean", "J-Recall", "J-Decay") if name in main.objects[0]]
+    columns: list[str] = [name for name in ("J-Mean", "F-Mean", "J-Recall", "J-Decay") if name in main.objects[0]]
     marked = next((each for each in scores[1:] if is_baseline(each.method)), None)
     marked = next((each for each in scores[1:] if each.method.endswith("label_propagation")), marked)
     parts = [dict(by_sequence(each.objects)) for each in scores]

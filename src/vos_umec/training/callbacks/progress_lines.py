@@ -55,13 +55,19 @@ class ProgressLines(Callback):
 
     on_test_start = on_predict_start = on_validation_start
 
-    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
         """Count a sequence."""
-        if self._evaluation is not None:
-            begun, done = self._evaluation
-            self._evaluation = (begun, done + 1)
+        self._count()
 
-    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Count a sequence."""
+        self._count()
+
+    def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Count a sequence."""
+        self._count()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count no more."""
@@ -70,6 +76,11 @@ class ProgressLines(Callback):
         self._evaluation = None
 
     on_test_end = on_predict_end = on_validation_end
+
+    def _count(self) -> None:
+        if self._evaluation is not None:
+            begun, done = self._evaluation
+            self._evaluation = (begun, done + 1)
 
     def _line(self, trainer: Trainer, stage: str) -> str:
         if self._evaluation is not None:

@@ -54,12 +54,12 @@ def test_a_setting_that_does_not_fit_ends_in_one_line(options, words, capsys):
 
 
 def test_a_logger_that_is_not_installed_does_not_stop_the_run(capsys, caplog, monkeypatch):
-    monkeypatch.setattr("lightning_fabric.loggers.tensorboard._TENSORBOARD_AVAILABLE", False)
-    monkeypatch.setattr("lightning_fabric.loggers.tensorboard._TENSORBOARDX_AVAILABLE", False)
+    monkeypatch.setattr("vos_umec.cli.trainer.find_spec", lambda name: None)
     logger = "--trainer.logger={class_path: TensorBoardLogger, init_args: {save_dir: figures, name: x}}"
-    assert main([*FIT, "--trainer.max_steps=1", logger]) == 0, capsys.readouterr().err
-    assert "the logger is not installed" in caplog.text
-    assert "tensorboard" in caplog.text.lower()
+    assert main([*FIT, "--trainer.max_steps=1", "--trainer.log_every_n_steps=1", logger]) == 0, (
+        capsys.readouterr().err
+    )
+    assert "tensorboard is not installed" in caplog.text
     assert Path("figures/x/version_0/config.yaml").is_file()
     assert Path("figures/x/version_0/metrics.csv").is_file()
 

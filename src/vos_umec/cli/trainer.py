@@ -4,6 +4,7 @@ import copy
 import logging
 import shlex
 from collections.abc import Sequence
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -16,7 +17,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 from vos_umec.cli.noise import hide_wandb_notices
-from vos_umec.cli.others_errors import LIGHTNING, find_cause, in_one_line, raised_in
+from vos_umec.cli.others_errors import LIGHTNING, in_one_line, raised_in
 from vos_umec.cli.parsing import Parser, find_config
 from vos_umec.cli.run_record import RunRecord
 from vos_umec.device import multiplies_bf16, pick_device
@@ -41,6 +42,14 @@ _EXAMPLES = {
     "vos-umec predict --config configs/ytvos_predict.yaml --data.root YTVOS --ckpt_path CKPT",
 }
 
+_PACKAGES = {
+    "TensorBoardLogger": "tensorboard",
+    "MLFlowLogger": "mlflow",
+    "CometLogger": "comet_ml",
+    "NeptuneLogger": "neptune",
+}
+"""What loggers need; W&B is among the package's own dependencies."""
+
 
 class UMECCLI(LightningCLI):
     """The four commands: `model` and `data` are named by class_path, `refresh` and `budget` are in each run."""
@@ -58,14 +67,23 @@ class UMECCLI(LightningCLI):
         self._keep_csv()
 
     def _keep_csv(self) -> None:
-        """Put a CSVLogger before other loggers: its folder is the run's, and `vos-umec report` reads its file."""
+        """Put a CSVLogger before other loggers: its folder is the run's, and `vos-umec report` reads its file.
+
+        A logger whose package is not installed is left out.
+        """
         trainer = self.config[self.config.subcommand].trainer
         given = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
         others = [each for each in given if hasattr(each, "class_path")]
-        if trainer.logger is False or any(each.class_path.endswith("CSVLogger") for each in others):
+        if trainer.logger is False or [each.class_path.rsplit(".", 1)[-1] for each in others] == ["CSVLogger"]:
             return
-        own = {"class_path": "CSVLogger", "init_args": run_place(trainer)}
-        loggers = [own, *(each.as_dict() for each in others)]
+        has_csv = any(each.class_path.endswith("CSVLogger") for each in others)
+        loggers = [] if has_csv else [{"class_path": "CSVLogger", "init_args": run_place(trainer)}]
+        for each in others:
+            package = _PACKAGES.get(each.class_path.rsplit(".", 1)[-1])
+            if package is None or find_spec(package):
+                loggers.append(each.as_dict())
+            else:
+                log.warning("%s is not installed: the figures go to metrics.csv in the run's folder alone", package)
         self.config = self.parser.parse_object(
             {self.config.subcommand: {"trainer": {"logger": loggers}}}, self.config
         )
@@ -102,23 +120,8 @@ class UMECCLI(LightningCLI):
             log.warning("no --ckpt_path and no --model.init_from: the network has random weights, untrained")
 
     def instantiate_classes(self) -> None:
-        """Build everything; a logger whose package is not installed is left out: a CSVLogger is beside it."""
-        try:
-            super().instantiate_classes()
-        except Exception as error:
-            missing = find_cause(error, ImportError)
-            if missing is None or ".loggers." not in raised_in(missing):
-                raise
-            trainer, package = self._get(self.config, "trainer"), raised_in(missing).rsplit(".", 1)[-1]
-            kept = [each.as_dict() for each in trainer.logger if package not in each.class_path.lower()]
-            if len(kept) == len(trainer.logger):
-                raise
-            why = first_sentence(missing)
-            log.warning("the logger is not installed (%s); the figures go to metrics.csv in the run's folder", why)
-            trainer.logger = None  # jsonargparse would merge the lists
-            self.config = self.parser.parse_object({self.subcommand: {"trainer": {"logger": kept}}}, self.config)
-            self.instantiate_classes()
-            return
+        """Build everything; refresh no pseudo masks of data that has none."""
+        super().instantiate_classes()
         if self.subcommand == "fit" and not hasattr(self.datamodule, "gap"):
             name = type(self.datamodule).__name__
             log.warning("%s is no ClipDataModule: no pseudo masks are made of its videos", name)

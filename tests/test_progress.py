@@ -7,7 +7,7 @@ import time
 import pytest
 
 from vos_umec import progress as module
-from vos_umec.progress import phase, progress
+from vos_umec.progress import inner_fraction, phase, progress, telling
 
 
 @pytest.fixture
@@ -52,6 +52,21 @@ def test_only_the_innermost_work_is_told(lines):
         time.sleep(0.8)
     assert [line.split()[0] for line in lines()] == sorted(line.split()[0] for line in lines())
     assert {line.split()[0] for line in lines()} == {"inner", "outer"}
+
+
+def test_an_overview_is_told_before_what_goes_on_in_it(lines):
+    with phase("all"), telling(lambda: f"half of {4 * inner_fraction():g}", overview=True):
+        for _ in progress(slow(3, 0.5), "counting", 4):
+            pass
+    assert any(re.match(r"half of [012]; counting: \d of 4", line) for line in lines())
+    assert not any(line.startswith("all") for line in lines())
+
+
+def test_lines_become_rare(lines, monkeypatch):
+    monkeypatch.setattr(module, "LATEST", 100.0)
+    with phase("thinking"):
+        time.sleep(2.6)
+    assert 2 <= len(lines()) <= 4  # at 0.3, 0.6, 1.2 and 2.4 seconds, or a quarter later
 
 
 def test_nothing_is_told_after_the_end_even_of_a_loop_that_is_left(lines):

@@ -22,7 +22,7 @@ FLOORS = [
     {"viz", "data", "models"},
     {"objectives", "clustering", "metrics", "inference"},
     {"training"},
-    {"app"},
+    {"app", "report"},
     {"cli"},
 ]  # a room imports from the floors below, and from itself
 LIGHTNING = {"training", "cli", "data/datamodules.py", "data/evaluation_datamodules.py"}
@@ -87,6 +87,7 @@ MASK = "import numpy as np; m = np.zeros((32, 32), np.uint8); m[8:20, 8:20] = 1\
             "torch",
         ),
         ("from vos_umec.cli.main import main; main(['evaluate', 'no', '--root', 'no'])", "torch"),
+        ("from vos_umec.cli.main import main; main(['report', 'no'])", "torch"),
         ("from vos_umec import VideoSegmenter, EquivarianceObjective, SpaceTimeClusterer", "pytorch_lightning"),
         (
             f"{MASK}import vos_umec; s = vos_umec.load_segmenter(short_side=32)\n"

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Event, Thread
 from time import monotonic
 from typing import TypeVar
@@ -11,8 +11,8 @@ from typing import TypeVar
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
-SOON, LATEST = 1.5, 30.0
-"""Seconds of silence before a line: at first, and at most. Between them a tenth of the time that has passed."""
+SOON, LATEST = 2.0, 30.0
+"""Seconds of silence before a line: at first, and at most. Between them half of the time since the beginning."""
 _STALLED = 10.0
 """Seconds without a new item that a line mentions."""
 
@@ -20,47 +20,54 @@ _STALLED = 10.0
 @dataclass(eq=False)
 class _Work:
     line: Callable[[], str | None]
-    since: float = field(default_factory=monotonic)  # when it began, or when the last one inside it ended
+    overview: bool = False
+    fraction: float = 0.0  # of this work that is done
 
 
 _works: list[_Work] = []  # the innermost is last
+_begun = 0.0  # when the outermost began
 _told = 0.0  # when the last line was logged
 
 
 @contextmanager
-def telling(line: Callable[[], str | None]) -> Iterator[None]:
+def telling(line: Callable[[], str | None], overview: bool = False) -> Iterator[_Work]:
     """Log a line now and then while the block runs, unless a block inside it tells of itself.
 
     A thread does it, so that one long step is no silence.
 
     Args:
         line: Gives the line; None for none, where something else shows how the work goes.
+        overview: Put the line before those of blocks inside this one.
     """
-    global _told
+    global _begun, _told
     if not _works:
-        _told = monotonic()
-    work, ended = _Work(line), Event()
+        _begun = _told = monotonic()
+    work, ended = _Work(line, overview), Event()
     _works.append(work)
     thread = Thread(target=_tell, args=(work, ended), name="signs of life", daemon=True)
     thread.start()
     try:
-        yield
+        yield work
     finally:
         ended.set()
         _works.remove(work)
-        if _works:
-            _works[-1].since = monotonic()
 
 
 def _tell(work: _Work, ended: Event) -> None:
     global _told
     while not ended.wait(0.25):
         now = monotonic()
-        if _works[-1:] != [work] or now - _told < min(max(SOON, (now - work.since) / 10), LATEST):
+        if _works[-1:] != [work] or now - _told < min(max(SOON, (now - _begun) / 2), LATEST):
             continue
-        if text := work.line():
+        lines = [each.line() for each in list(_works) if each is work or each.overview]
+        if text := "; ".join(line for line in lines if line):
             _told = now
             log.info("%s", text)
+
+
+def inner_fraction() -> float:
+    """How much of the innermost loop is done, 0 to 1; 0 where its end is not known."""
+    return _works[-1].fraction if _works else 0.0
 
 
 @contextmanager
@@ -105,6 +112,7 @@ def terminal() -> bool:
 
 
 def _with_bar(items: Iterable[Item], what: str, total: int | None) -> Generator[Item, None, None]:
+    from rich import get_console
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
     from rich.text import Text
@@ -114,9 +122,12 @@ def _with_bar(items: Iterable[Item], what: str, total: int | None) -> Generator[
             return Text(f"{rate(task.completed, task.elapsed or 0)}")
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(""), TimeRemainingColumn()
-    console = Console(stderr=True)  # commands keep stdout for results
-    with telling(lambda: None), Progress(*columns, console=console, transient=True) as bar:
-        yield from bar.track(items, total, description=what)
+    # Commands keep stdout for results. Where a bar is shown already, as Lightning's, this one goes below it.
+    console = get_console() if getattr(get_console(), "_live_stack", None) else Console(stderr=True)
+    with telling(lambda: None) as work, Progress(*columns, console=console, transient=True) as bar:
+        for done, item in enumerate(bar.track(items, total, description=what)):
+            work.fraction = done / total if total else 0.0
+            yield item
 
 
 def _with_lines(items: Iterable[Item], what: str, total: int | None) -> Generator[Item, None, None]:
@@ -132,11 +143,12 @@ def _with_lines(items: Iterable[Item], what: str, total: int | None) -> Generato
             text += "" if total is None else f", {duration((total - done) * (now - start) / done)} left"
         return text + (f", none for {duration(now - last)}" if now - last > _STALLED and done != total else "")
 
-    with telling(line):
+    with telling(line) as work:
         for item in items:
             yield item
             done, last = done + 1, monotonic()
-    if told:
+            work.fraction = done / total if total else 0.0
+    if told and not any(work.overview for work in _works):  # which goes on to tell
         log.info("%s: %d in %s", what, done, duration(monotonic() - start))
 
 

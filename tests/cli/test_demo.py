@@ -1,5 +1,6 @@
 """`vos-umec demo`, on fewer and shorter videos."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,4 +29,9 @@ def test_the_demo_trains_scores_and_shows(tmp_path, monkeypatch, capsys):
         # Six frames of 320 x 192 in four rows: the truth and three networks.
         assert sheet.height / sheet.width == pytest.approx(4 / 6 * 192 / 320, rel=0.03)
     assert len(open_source("demo/overlay.mp4")) == 6
+    assert main(["report", "demo"]) == 0
+    page = Path("demo/report.html").read_text()
+    assert all(part in page for part in ("Scores by sequence", "Pseudo masks", "J&amp;F over time", "vos-umec fit"))
+    scores = json.loads(Path("demo/scores/trained_umec.json").read_text())
+    assert f'data-v="{scores["J&F"]!r}"' in page
     assert list(Path("demo/quickstart/version_0/pseudo_masks/pictures").glob("*.png"))

@@ -45,7 +45,7 @@ def test_prints_a_table_and_writes_json(folders, tmp_path, capsys):
     for label in ([name, "1"], [name, "2"], ["all", "2"]):
         assert [*label, *figures] in words
     scores = json.loads((tmp_path / "scores.json").read_text())
-    assert list(scores) == [*header[2:], "objects"]
+    assert list(scores) == [*header[2:], "about", "objects", "curves"]
     assert scores["J&F"] == 1
     assert [list(row) for row in scores["objects"]] == [header, header]
     assert sorted(path.name for path in tmp_path.iterdir()) == [RECORD, "davis", "results", "scores.json"]

@@ -1,7 +1,7 @@
 """What Lightning, torch and loggers say of settings, in one line; `--ckpt_path last`."""
 
+import json
 import os
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -53,13 +53,29 @@ def test_a_setting_that_does_not_fit_ends_in_one_line(options, words, capsys):
     assert [word for word in words if word not in line] == []
 
 
-@pytest.mark.skipif(find_spec("tensorboard") is not None, reason="it is installed")
-def test_a_logger_that_is_not_installed_does_not_stop_the_run(capsys, caplog):
+def test_a_logger_that_is_not_installed_does_not_stop_the_run(capsys, caplog, monkeypatch):
+    monkeypatch.setattr("vos_umec.cli.trainer.find_spec", lambda name: None)
     logger = "--trainer.logger={class_path: TensorBoardLogger, init_args: {save_dir: figures, name: x}}"
-    assert main([*FIT, "--trainer.max_steps=1", logger]) == 0, capsys.readouterr().err
-    assert "the logger is not installed" in caplog.text
-    assert "tensorboard" in caplog.text
+    assert main([*FIT, "--trainer.max_steps=1", "--trainer.log_every_n_steps=1", logger]) == 0, (
+        capsys.readouterr().err
+    )
+    assert "tensorboard is not installed" in caplog.text
     assert Path("figures/x/version_0/config.yaml").is_file()
+    assert Path("figures/x/version_0/metrics.csv").is_file()
+
+
+@pytest.mark.slow
+def test_a_csv_is_kept_beside_other_loggers_and_the_run_is_recorded(capsys):
+    logger = "--trainer.logger={class_path: TensorBoardLogger, init_args: {save_dir: figures, name: x}}"
+    assert main([*FIT, "--trainer.max_steps=1", "--trainer.log_every_n_steps=1", logger]) == 0
+    run = Path("figures/x/version_0")
+    assert "train/loss" in (run / "metrics.csv").read_text()
+    assert list(run.parent.glob("version_*/events*"))
+    record = json.loads((run / "run.json").read_text())
+    assert record["command"] == ["vos-umec", *FIT, "--trainer.max_steps=1", "--trainer.log_every_n_steps=1", logger]
+    assert record["seconds"] > 0
+    assert record["outcome"] == "ended"
+    assert f"vos-umec report {run}" in capsys.readouterr().out.splitlines()[-1]
 
 
 @pytest.mark.slow

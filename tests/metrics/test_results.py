@@ -75,6 +75,8 @@ def test_scores_of_files_are_those_of_the_arrays(davis):
     assert [(row["sequence"], row["object"]) for row in scores.objects] == [("dog", 1), ("cat", 1), ("cat", 2)]
     text = json.loads(scores.to_json())
     assert text.pop("objects") == expected
+    assert text.pop("curves") == scores.curves
+    assert [np.mean(curve["J"]) for curve in scores.curves] == [row["J-Mean"] for row in expected]
     assert text == scores.overall
     assert list(text) == list(FIGURES)
 

@@ -1,5 +1,6 @@
 """Scoring a network beside its baselines."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,3 +53,7 @@ def test_what_the_baselines_share_with_the_model_changes_no_figure(sequences, se
             evaluation.update(sequence)
         assert evaluation.rows()[method] == rows[method]
     assert rows[WHOLE] != rows[PROPAGATION]
+    for method, curves in beside.gathered_curves().items():
+        means = [(each["sequence"], each["object"], float(np.mean(each["J"]))) for each in curves]
+        assert means == [(row["sequence"], row["object"], row["J-Mean"]) for row in rows[method]]
+    assert [each.kind for each in beside.frames] == ["shown", "shown"]

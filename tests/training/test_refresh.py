@@ -205,14 +205,14 @@ def test_wandb_gets_figures_and_pictures(videos, tmp_path, monkeypatch):
     logger = WandbLogger(project="p", save_dir=tmp_path, offline=True)
     logged = []
     monkeypatch.setattr(
-        logger, "log_image", lambda key, images, **_: logged.append((key, Path(images[0]).is_file()))
+        logger, "log_image", lambda key, images, step, **_: logged.append((key, images[0].shape[1], step))
     )
     try:
         fit(videos, tmp_path, make(), epochs=2, logger=logger)
         assert 0 <= logger.experiment.summary["segments/entropy"] <= 1
     finally:
         logger.experiment.finish()
-    assert logged == [("segments/a", True), ("segments/deep/c d é", True)]
+    assert [(key, width) for key, width, _ in logged] == [("segments/a", 1600), ("segments/deep/c d é", 1600)]
 
 
 def test_lightnings_own_bar_goes_on_afterwards(videos, tmp_path):

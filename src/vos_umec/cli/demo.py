@@ -24,8 +24,9 @@ def run(*, out: Path = Path("runs/demo"), seed: int = 0, epochs: int | None = No
     from vos_umec.inference.protocols import change_settings
     from vos_umec.inference.segmenter import VideoSegmenter
     from vos_umec.metrics.results import print_table
+    from vos_umec.progress import progress
     from vos_umec.training.checkpoint import load_module
-    from vos_umec.training.evaluation import COPY, PROPAGATION, WHOLE, SequenceEvaluation, score_table
+    from vos_umec.training.evaluation import COPY, PROPAGATION, WHOLE, SequenceEvaluation, save_scores, score_table
 
     start = time.monotonic()
     cli = run_cli(
@@ -58,18 +59,20 @@ def run(*, out: Path = Path("runs/demo"), seed: int = 0, epochs: int | None = No
         name: SequenceEvaluation(network, own, baselines=name == "trained")
         for name, (network, own) in methods.items()
     }
-    for sequence in cli.datamodule.sequences:
+    for sequence in progress(cli.datamodule.sequences, "scoring"):
         for evaluation in evaluations.values():
             evaluation.update(sequence)
-    rows = {name: evaluation.rows() for name, evaluation in evaluations.items()}
     columns = {
-        COPY: rows["trained"][COPY],
-        "untrained_label_propagation": rows["untrained"][PROPAGATION],
-        "trained_label_propagation": rows["trained"][PROPAGATION],
-        "trained_umec": rows["trained"][WHOLE],
-        "shipped_model": rows["shipped model"][WHOLE],
+        COPY: ("trained", COPY),
+        "untrained_label_propagation": ("untrained", PROPAGATION),
+        "trained_label_propagation": ("trained", PROPAGATION),
+        "trained_umec": ("trained", WHOLE),
+        "shipped_model": ("shipped model", WHOLE),
     }
-    print_table(score_table(columns))
+    rows = {name: evaluations[of].rows()[method] for name, (of, method) in columns.items()}
+    curves = {name: evaluations[of].gathered_curves()[method] for name, (of, method) in columns.items()}
+    print_table(score_table(rows))
+    save_scores(rows, out / "scores", curves)
 
     shown = cli.datamodule.sequences[0]
     segmenters = {name: VideoSegmenter.from_protocol(network, **own) for name, (network, own) in methods.items()}
@@ -77,4 +80,4 @@ def run(*, out: Path = Path("runs/demo"), seed: int = 0, epochs: int | None = No
     checkpoint = Path(cli.trainer.log_dir or out) / "checkpoints" / "last.ckpt"
     segment.run(shown.path, mask=[str(shown.annotations[0])], out=out, checkpoint=checkpoint)
     print(f"look at {out / 'result.png'} and {out / 'overlay.mp4'}; checkpoint: {checkpoint}")
-    print(f"{(time.monotonic() - start) / 60:.1f} minutes in all")
+    print(f"{(time.monotonic() - start) / 60:.1f} minutes in all; one page of it all: vos-umec report {out}")

@@ -16,7 +16,7 @@ from vos_umec.data.sequences import read_names
 from vos_umec.errors import ConfigError
 from vos_umec.io.container import available_cores
 from vos_umec.io.written import single_file
-from vos_umec.metrics.results import evaluate, print_table
+from vos_umec.metrics.results import DEFAULT_SPLITS, evaluate, print_table
 from vos_umec.progress import progress
 
 
@@ -61,6 +61,8 @@ def run(
     print_table(scores.table())
     if json is not None and written is not None:
         try:
-            written.write(json, scores.to_json().encode())
+            places = {"results": str(results.resolve()), "root": str(root.resolve())}  # for `vos-umec report`
+            rules = {"dataset": dataset, "split": split or DEFAULT_SPLITS[dataset]}
+            written.write(json, scores.to_json(**places, **rules).encode())
         except OSError as error:
             raise ConfigError(f"cannot write {json}: {error.strerror}; name a file in a folder of yours") from error

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
+from vos_umec.cli.noise import hide_noise
 from vos_umec.cli.parsing import command_parser, plain_words
 from vos_umec.errors import ConfigError, VosUmecError
 from vos_umec.progress import phase
@@ -32,6 +33,7 @@ COMMANDS = {
         "test": "score a checkpoint and two baselines",
         "evaluate": "score a folder of masks by the rules of DAVIS 2017 or YouTube-VOS",
         "horizon": "score a model some frames after the true masks, beside label propagation",
+        "report": "write one HTML page of a run: curves, masks, scores, frames",
         "submission": "check a folder of masks and zip it for the server of a benchmark",
     },
 }
@@ -54,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("vos_umec").setLevel(logging.INFO)
+    hide_noise()
     for stream in (sys.stdout, sys.stderr):  # a name that the console cannot show must not stop the work
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

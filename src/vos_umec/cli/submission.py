@@ -53,7 +53,7 @@ def run(
         ]
     else:
         sequences, folder = davis_sequences(root, split or "test-dev"), ""
-    videos = [_required(sequence) for sequence in sequences]
+    videos = [_required(sequence) for sequence in progress(sequences, "reading the data set")]
     problems += find_problems(results, videos, partial(progress, what="checking"))
     if problems:
         raise DataError("\n  ".join([f"{out} is not written because of {len(problems)} problem(s):", *problems]))

@@ -2,7 +2,9 @@
 
 import copy
 import logging
+import shlex
 from collections.abc import Sequence
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -11,10 +13,13 @@ from jsonargparse import set_parsing_settings
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
-from vos_umec.cli.others_errors import LIGHTNING, find_cause, in_one_line, raised_in
+from vos_umec.cli.noise import hide_wandb_notices
+from vos_umec.cli.others_errors import LIGHTNING, in_one_line, raised_in
 from vos_umec.cli.parsing import Parser, find_config
+from vos_umec.cli.run_record import RunRecord
 from vos_umec.device import multiplies_bf16, pick_device
 from vos_umec.errors import ConfigError, first_sentence
 from vos_umec.models.description import KEY
@@ -37,6 +42,14 @@ _EXAMPLES = {
     "vos-umec predict --config configs/ytvos_predict.yaml --data.root YTVOS --ckpt_path CKPT",
 }
 
+_PACKAGES = {
+    "TensorBoardLogger": "tensorboard",
+    "MLFlowLogger": "mlflow",
+    "CometLogger": "comet_ml",
+    "NeptuneLogger": "neptune",
+}
+"""What loggers need; W&B is among the package's own dependencies."""
+
 
 class UMECCLI(LightningCLI):
     """The four commands: `model` and `data` are named by class_path, `refresh` and `budget` are in each run."""
@@ -51,6 +64,29 @@ class UMECCLI(LightningCLI):
         # super() would warn that sys.argv holds arguments as well
         self.config = parser.parse_args(cast(list[str], args))
         self._given = copy.deepcopy(self.config)
+        self._keep_csv()
+
+    def _keep_csv(self) -> None:
+        """Put a CSVLogger before other loggers: its folder is the run's, and `vos-umec report` reads its file.
+
+        A logger whose package is not installed is left out.
+        """
+        trainer = self.config[self.config.subcommand].trainer
+        given = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+        others = [each for each in given if hasattr(each, "class_path")]
+        if trainer.logger is False or [each.class_path.rsplit(".", 1)[-1] for each in others] == ["CSVLogger"]:
+            return
+        has_csv = any(each.class_path.endswith("CSVLogger") for each in others)
+        loggers = [] if has_csv else [{"class_path": "CSVLogger", "init_args": run_place(trainer)}]
+        for each in others:
+            package = _PACKAGES.get(each.class_path.rsplit(".", 1)[-1])
+            if package is None or find_spec(package):
+                loggers.append(each.as_dict())
+            else:
+                log.warning("%s is not installed: the figures go to metrics.csv in the run's folder alone", package)
+        self.config = self.parser.parse_object(
+            {self.config.subcommand: {"trainer": {"logger": loggers}}}, self.config
+        )
 
     def _parse_ckpt_path(self) -> None:
         """Take the model's class and arguments from the checkpoint, as super() does; say if it is none."""
@@ -84,18 +120,8 @@ class UMECCLI(LightningCLI):
             log.warning("no --ckpt_path and no --model.init_from: the network has random weights, untrained")
 
     def instantiate_classes(self) -> None:
-        """Build everything; where a logger's package is not installed, its figures go to a CSV file."""
-        try:
-            super().instantiate_classes()
-        except Exception as error:
-            missing = find_cause(error, ImportError)
-            if missing is None or ".loggers." not in raised_in(missing):
-                raise
-            why = first_sentence(missing)
-            log.warning("the logger is not installed (%s); the figures go to metrics.csv in the run's folder", why)
-            logger = {"class_path": "CSVLogger", "init_args": run_place(self._get(self.config, "trainer"))}
-            self.config = self.parser.parse_object({self.subcommand: {"trainer": {"logger": logger}}}, self.config)
-            super().instantiate_classes()
+        """Build everything; refresh no pseudo masks of data that has none."""
+        super().instantiate_classes()
         if self.subcommand == "fit" and not hasattr(self.datamodule, "gap"):
             name = type(self.datamodule).__name__
             log.warning("%s is no ClipDataModule: no pseudo masks are made of its videos", name)
@@ -109,7 +135,7 @@ class UMECCLI(LightningCLI):
             kwargs["precision"] = best_precision(given.get("accelerator"))
             log.info("precision: %s", kwargs["precision"])
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer: Trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ImportError, ValueError, TypeError, RuntimeError) as error:
             names = ("accelerator", "devices", "num_nodes", "strategy", "precision")
             chosen = [f"{name} {given[name]}" for name in names if given.get(name) not in (None, "auto", 1)]
@@ -119,6 +145,9 @@ class UMECCLI(LightningCLI):
                 f"the Trainer cannot be built with {', '.join(chosen)}: {first_sentence(error)}; leave them out to "
                 f"take the best that this machine has ({pick_device().type})"
             ) from error
+        for logger in trainer.loggers:
+            hide_wandb_notices(logger)
+        return trainer
 
 
 class _Parser(Parser, LightningArgumentParser):
@@ -163,6 +192,12 @@ def run(arguments: Sequence[str]) -> None:
         _print_checkpoints(cli.trainer)
     if cli.model.written is not None:
         print(f"{'picture' if cli.subcommand == 'test' else 'masks'} in {cli.model.written}")
+    for logger in cli.trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            run, folder = logger.experiment, shlex.quote(str(Path(logger.experiment.dir).parent))
+            print(f"W&B run: {f'wandb sync {folder}' if run.offline else run.url}")
+    if cli.subcommand != "predict" and cli.trainer.loggers:
+        print(f"one page of it all: vos-umec report {shlex.quote(str(cli.trainer.log_dir))}")
 
 
 def _print_checkpoints(trainer: Trainer) -> None:
@@ -191,7 +226,11 @@ def run_cli(arguments: Sequence[str]) -> UMECCLI:
             save_config_kwargs={"overwrite": True},  # W&B runs share one log_dir
             seed_everything_default=0,
             trainer_defaults={
-                "callbacks": [DataWait(), ProgressLines()],  # besides those of the configuration
+                "callbacks": [
+                    DataWait(),
+                    ProgressLines(),
+                    RunRecord(["vos-umec", *arguments]),
+                ],  # besides those of the configuration
                 "sync_batchnorm": True,  # where there are several GPUs
             },
             parser_class=_Parser,

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,12 @@ from vos_umec.metrics.score_files import (
     score_sequence,
     useful_processes,
 )
-from vos_umec.metrics.sequence import FIGURES, Row, overall
+from vos_umec.metrics.sequence import FIGURES, Curve, Row, overall
 from vos_umec.metrics.youtube_vos import YouTubeVOSScores, evaluate_youtube_vos
 
 Progress = Callable[[Sequence[VideoSequence]], Iterable[VideoSequence]]
 
-_DEFAULT_SPLITS = {"davis17": "val", "youtube-vos": "train"}
+DEFAULT_SPLITS = {"davis17": "val", "youtube-vos": "train"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Scores:
 
     Args:
         objects: One row per object: `sequence`, `object` and the seven `FIGURES` as fractions.
+        curves: J and F of each object in each scored frame, where they are known.
 
     Example:
         >>> scores = Scores([{"sequence": "dog", "object": 1, **dict.fromkeys(FIGURES, 0.5)}])
@@ -43,15 +44,23 @@ class Scores:
     """
 
     objects: list[Row]
+    curves: list[Curve] = field(default_factory=list)
 
     @property
     def overall(self) -> dict[str, float]:
         """Mean of each figure over all objects."""
         return overall(self.objects)
 
-    def to_json(self) -> str:
-        """The means over all objects, and the rows under `objects`, as fractions at full precision."""
-        return json.dumps({**self.overall, "objects": self.objects}, indent=2) + "\n"
+    def to_json(self, **about: Any) -> str:
+        """The means over all objects, the rows under `objects`, and the `curves`, as fractions at full precision.
+
+        Args:
+            **about: What else to write under `about`, such as where the masks are.
+        """
+        content = {**self.overall, **({"about": about} if about else {}), "objects": self.objects}
+        text = json.dumps(content, indent=2)
+        lines = ",\n".join(f"    {json.dumps(curve)}" for curve in self.curves)  # a line for each object
+        return (f'{text[:-2]},\n  "curves": [\n{lines}\n  ]\n}}' if lines else text) + "\n"
 
     def table(self) -> Table:
         """Table in percent for a terminal or a notebook: a row per object, and the means below."""
@@ -103,9 +112,9 @@ def evaluate(
     for name, given in folders.items():
         if not isinstance(given, str | Path):
             raise ConfigError(f"{name} is the path of a folder; found {type(given).__name__}: give a str or a Path")
-    if dataset not in _DEFAULT_SPLITS:
-        raise ConfigError(f"dataset is {dataset!r}: expected one of {', '.join(_DEFAULT_SPLITS)}")
-    split = split or _DEFAULT_SPLITS[dataset]
+    if dataset not in DEFAULT_SPLITS:
+        raise ConfigError(f"dataset is {dataset!r}: expected one of {', '.join(DEFAULT_SPLITS)}")
+    split = split or DEFAULT_SPLITS[dataset]
     if dataset == "davis17":
         if videos is not None or unseen is not None:
             raise ConfigError("videos or unseen is set for davis17: choose dataset youtube-vos, or leave them out")
@@ -145,11 +154,12 @@ def evaluate_results(
     ]
     processes = useful_processes(workers, [len(sequence.truths) for sequence in files])
     require_results(results, {sequence.name: sequence.truths[1:-1] for sequence in files})
-    objects: list[Row] = []
+    scores = Scores([])
     with closing(score_in_processes(score_sequence, files, processes)) as scorers:
-        for _, scorer in zip(progress(sequences), scorers, strict=True):
-            objects += scorer.rows()
-    return Scores(objects)
+        for _, scorer, sequence in zip(progress(sequences), scorers, files, strict=True):
+            scores.objects.extend(scorer.rows())
+            scores.curves.extend(scorer.curves([path.stem for path in sequence.truths]))
+    return scores
 
 
 def print_table(table: Table) -> None:

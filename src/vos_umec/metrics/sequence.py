@@ -1,8 +1,8 @@
 """The DAVIS scores of one sequence: J and F of each object, and their mean, recall and decay over the frames."""
 
 import logging
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 
 Row = dict[str, str | int | float]
 """Scores of one object: `sequence`, `object` and the seven `FIGURES`."""
+
+Curve = dict[str, Any]
+"""J and F of one object over time: `sequence`, `object`, `frames` (names), `J` and `F` (T,), a value a frame."""
 
 FIGURES = ("J&F", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
@@ -118,6 +121,11 @@ class SequenceScorer:
         if sum(int(count(pair.bits[0])) for pair in pairs) < np.count_nonzero(prediction):
             self._unknown |= _present(prediction) - {0, *self._ids} - _present(target)
 
+    @property
+    def last(self) -> float:
+        """J&F of the last frame that was scored, a fraction, the mean over the objects; NaN before there is one."""
+        return float(np.mean([self._J[-1], self._F[-1]])) if self._J else float("nan")
+
     def rows(self) -> list[Row]:
         """Scores of the sequence; call it after the last frame.
 
@@ -143,6 +151,24 @@ class SequenceScorer:
             figures = dict(zip(FIGURES, ((j.mean + f.mean) / 2, *j, *f), strict=True))
             rows.append({"sequence": self.sequence, "object": object_id, **figures})
         return rows
+
+    def curves(self, names: Sequence[str]) -> list[Curve]:
+        """J and F of each object in each scored frame; call it after the last frame.
+
+        Args:
+            names: The name of each frame that was passed to `update`.
+        """
+        scored = list(names[1:-1])
+        return [
+            {
+                "sequence": self.sequence,
+                "object": object_id,
+                "frames": scored,
+                "J": [values[k] for values in self._J[: len(scored)]],
+                "F": [values[k] for values in self._F[: len(scored)]],
+            }
+            for k, object_id in enumerate(self._ids)
+        ]
 
 
 def overall(rows: Iterable[Row]) -> dict[str, float]:

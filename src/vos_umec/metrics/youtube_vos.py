@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -57,10 +58,15 @@ class YouTubeVOSScores:
             figures[part] = float(np.mean(values)) if values else math.nan
         return {"overall": float(np.mean(list(figures.values()))), **figures}
 
-    def to_json(self) -> str:
-        """The means, null in place of NaN, and the rows under `objects`, as fractions."""
+    def to_json(self, **about: Any) -> str:
+        """The means, null in place of NaN, and the rows under `objects`, as fractions.
+
+        Args:
+            **about: What else to write under `about`, such as where the masks are.
+        """
         means = {name: None if math.isnan(value) else value for name, value in self.overall.items()}
-        return json.dumps({**means, "objects": self.objects}, indent=2) + "\n"
+        content = {**means, **({"about": about} if about else {}), "objects": self.objects}
+        return json.dumps(content, indent=2) + "\n"
 
     def table(self) -> Table:
         """Table in percent for a terminal or a notebook: a row per object, and the means below."""

@@ -1,6 +1,6 @@
 """Evaluation on annotated sequences: J&F of the model and of two baselines, a picture, a table and files."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,20 +12,26 @@ from torch import Tensor
 
 from vos_umec.constants import IGNORE
 from vos_umec.data.sequences import VideoSequence
+from vos_umec.distributed import gather_objects
 from vos_umec.errors import ConfigError
 from vos_umec.inference.memory import MemoryReadout
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.atomic import atomic_path
 from vos_umec.io.frames import Frame, resize_frame
 from vos_umec.io.masks import Ids, read_mask
+from vos_umec.io.png import indexed_png
+from vos_umec.io.written import WrittenFiles
 from vos_umec.metrics.davis import DavisScore
 from vos_umec.metrics.results import Scores
-from vos_umec.metrics.sequence import Row, SequenceScorer
+from vos_umec.metrics.sequence import Curve, Row, SequenceScorer
 from vos_umec.models.encoder import Features
 from vos_umec.models.umec import PropagationNetwork
+from vos_umec.training.pictures import SHOWN, FrameChoice, ShownFrame, choose_frames
 from vos_umec.viz.by_product import ByProduct
 from vos_umec.viz.overlays import overlay
 from vos_umec.viz.sheets import contact_sheet, save_picture
+
+Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 _WIDTH = 400  # of a picture
 _MOST = 20
@@ -125,6 +131,9 @@ class SequenceEvaluation:
         segmenter: Arguments of VideoSegmenter, or "protocol" and what differs from it, the same for the model and
             for label propagation.
         baselines: Score also copying the first masks, and the encoder alone (no refinement round).
+        extremes: Keep the best and the worst frames of each sequence, besides one that is always the same.
+        progress: Wrapper of the loop over the frames of a sequence, called with the loop, what is done and the
+            number of frames, such as `vos_umec.progress.progress`; None for none.
 
     Raises:
         ConfigError: If VideoSegmenter has no such argument, or there is no such protocol.
@@ -132,31 +141,53 @@ class SequenceEvaluation:
     Attributes:
         main: The method of the model: WHOLE, or PROPAGATION where there are no rounds of refinement.
         sheet: A picture of the first sequences.
+        frames: Single frames to show.
+        curves: J and F of each object in each scored frame, by method.
     """
 
-    def __init__(self, network: PropagationNetwork, segmenter: Mapping[str, Any], baselines: bool) -> None:
+    def __init__(
+        self,
+        network: PropagationNetwork,
+        segmenter: Mapping[str, Any],
+        baselines: bool,
+        extremes: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
         self.network = network
+        self.extremes = extremes
+        self.progress = progress
         self.segmenter = dict(segmenter)
         device = next(network.parameters()).device
         self.main = WHOLE if self._new_segmenter(WHOLE).rounds else PROPAGATION  # wrong settings show at once
         methods = [COPY, PROPAGATION, self.main] if baselines else [self.main]
         self.scores = {method: DavisScore().to(device) for method in methods}
         self.sheet = ResultSheet()
+        self.frames: list[ShownFrame] = []
+        self.curves: dict[str, list[Curve]] = {method: [] for method in methods}
+        self._begun = 0  # sequences
 
     def update(self, sequence: VideoSequence) -> None:
         """Segment one sequence by every method and score it."""
         scorers = {method: SequenceScorer(sequence.name) for method in self.scores}
         shown, found = self.sheet.moment(sequence), {}
+        choice = FrameChoice(sequence, self._begun < SHOWN, self.extremes)
+        self._begun += 1
         for method, index, prediction in self._segment(sequence):
             if index in sequence.annotations:
                 scorers[method].update(prediction, read_mask(sequence.annotations[index]))
+                if method == self.main:
+                    choice.see(index, prediction, scorers[method].last)
             if index == shown:
                 found[method] = prediction
         rows = {method: scorer.rows() for method, scorer in scorers.items()}
+        names = sequence.source().names
+        scored = [names[index] for index in sorted(sequence.annotations)]
         for method, score in self.scores.items():
             score.update_rows(rows[method])
+            self.curves[method] += scorers[method].curves(scored)
+        means = {method: float(np.mean([row["J&F"] for row in rows[method]])) for method in self.scores}
+        self.frames = choose_frames(self.frames + choice.frames(means[self.main]))
         if shown is not None:
-            means = {method: float(np.mean([row["J&F"] for row in rows[method]])) for method in found}
             self.sheet.add(sequence, shown, found, means)
 
     def compute(self) -> dict[str, dict[str, Tensor]]:
@@ -167,6 +198,15 @@ class SequenceEvaluation:
         """Figures of every object by method; call it on every process."""
         return {method: score.rows() for method, score in self.scores.items()}
 
+    def gathered_curves(self) -> dict[str, list[Curve]]:
+        """J and F of every object over time by method, sorted as `rows`; call it on every process."""
+        parts = gather_objects(self.curves)
+        gathered = {}
+        for method in self.scores:
+            unique = {(each["sequence"], each["object"]): each for part in parts for each in part[method]}
+            gathered[method] = [unique[key] for key in sorted(unique)]
+        return gathered
+
     def _segment(self, sequence: VideoSequence) -> Iterator[tuple[str, int, np.ndarray]]:
         if COPY in self.scores:
             for index, prediction in copy_first_mask(sequence):
@@ -175,7 +215,10 @@ class SequenceEvaluation:
         if len(segmenters) == 2:
             segmenters[WHOLE].reader = segmenters[PROPAGATION]
         runs = [each.segment(sequence.source(), sequence.prompt_masks()) for each in segmenters.values()]
-        for found in zip(*runs, strict=True):  # frame by frame, label propagation first
+        together: Iterable[tuple[tuple[int, np.ndarray], ...]] = zip(*runs, strict=True)  # label propagation first
+        if self.progress is not None:
+            together = self.progress(together, f"segmenting {sequence.name}", len(sequence.source()))
+        for found in together:  # frame by frame
             for method, (index, prediction) in zip(segmenters, found, strict=True):
                 yield method, index, prediction
 
@@ -226,11 +269,35 @@ def copy_first_mask(sequence: VideoSequence) -> Iterator[tuple[int, np.ndarray]]
             yield index, result
 
 
-def save_scores(rows: Mapping[str, list[Row]], folder: Path) -> None:
-    """Write `SequenceEvaluation.rows()` to `METHOD.json` files, in the format of `vos-umec evaluate --json`."""
+def write_masks(segmenter: VideoSegmenter, sequence: VideoSequence, folder: Path, watched: Progress) -> None:
+    """Segment one sequence and write the masks of its required frames to `folder/<sequence>/<frame>.png`.
+
+    Raises:
+        DataError: Masks are there that this program did not write.
+    """
+    source, written = sequence.source(), WrittenFiles(folder)
+    paths = [folder / sequence.name / f"{name}.png" for name in source.names]
+    written.require_own(paths, "choose another folder for the run (trainer.logger.save_dir)")
+    frames = segmenter.segment(source, sequence.prompt_masks())
+    for index, ids in watched(frames, f"segmenting {sequence.name}", len(source)):
+        if not sequence.required or index in sequence.required:
+            written.write(paths[index], indexed_png(ids))
+
+
+def save_scores(
+    rows: Mapping[str, list[Row]], folder: Path, curves: Mapping[str, list[Curve]] | None = None
+) -> None:
+    """Write scores to `METHOD.json` files, in the format of `vos-umec evaluate --json`.
+
+    Args:
+        rows: `SequenceEvaluation.rows()`.
+        folder: Where to.
+        curves: `SequenceEvaluation.gathered_curves()`.
+    """
     for method, objects in rows.items():
         with atomic_path(folder / f"{method}.json") as temporary:
-            temporary.write_text(Scores(objects).to_json(), encoding="utf-8")
+            scores = Scores(objects, (curves or {}).get(method, []))
+            temporary.write_text(scores.to_json(), encoding="utf-8")
 
 
 def score_table(rows: Mapping[str, list[Row]]) -> Table:

@@ -1,7 +1,7 @@
 """UMECModule, the thin LightningModule around the network and its losses."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
@@ -17,8 +17,6 @@ from vos_umec.data.sequences import VideoSequence
 from vos_umec.distributed import on_any_rank
 from vos_umec.errors import ConfigError
 from vos_umec.inference.segmenter import VideoSegmenter
-from vos_umec.io.png import indexed_png
-from vos_umec.io.written import WrittenFiles
 from vos_umec.metrics.results import print_table
 from vos_umec.models.description import KEY, Description
 from vos_umec.models.factory import NetworkSettings, build_network, instantiate
@@ -27,6 +25,7 @@ from vos_umec.models.umec import UMEC, PropagationNetwork
 from vos_umec.models.weights import check_fits
 from vos_umec.objectives.base import CorrespondenceObjective, EncodedClip
 from vos_umec.objectives.segmentation import SegmentationObjective
+from vos_umec.progress import progress
 from vos_umec.training.callbacks.finite_loss import FiniteLoss
 from vos_umec.training.checkpoint_files import finish_epoch
 from vos_umec.training.evaluation import (
@@ -35,8 +34,10 @@ from vos_umec.training.evaluation import (
     SequenceEvaluation,
     save_scores,
     score_table,
+    write_masks,
 )
 from vos_umec.training.optimizer import adam, scale_rates
+from vos_umec.training.pictures import log_frames
 from vos_umec.training.several_ranks import FailTogether, prepare_strategy
 
 log = logging.getLogger(__name__)
@@ -303,7 +304,7 @@ class UMECModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start a fresh score."""
-        self._scores = SequenceEvaluation(self.network, self.evaluation.segmenter or {}, baselines=False)
+        self._scores = self._evaluation(baselines=False)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # here and below: it reads and writes files
     def validation_step(self, batch: VideoSequence, batch_idx: int) -> None:
@@ -314,12 +315,12 @@ class UMECModule(LightningModule):
         """Log J&F under the name of the split; `validation.png` in the run's folder shows it."""
         self._log_scores()
         self._scores.sheet.save(self._folder() / "validation.png")
+        if not self.trainer.sanity_checking:
+            log_frames(self.trainer, self._split(), self._scores.frames, self._folder())
 
     def on_test_epoch_start(self) -> None:
         """Start a fresh score, with the baselines beside it."""
-        self._scores = SequenceEvaluation(
-            self.network, self.evaluation.segmenter or {}, baselines=self.evaluation.baselines
-        )
+        self._scores = self._evaluation(self.evaluation.baselines, extremes=True)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def test_step(self, batch: VideoSequence, batch_idx: int) -> None:
@@ -327,13 +328,15 @@ class UMECModule(LightningModule):
         self._scores.update(batch)
 
     def on_test_epoch_end(self) -> None:
-        """Log the scores, print them by object, and write `results.png` and `scores/METHOD.json`."""
+        """Log the scores, print them by object, and write `results.png`, `scores/METHOD.json` and `overlays`."""
         self._log_scores()
-        rows, folder = self._scores.rows(), self._folder()  # on every rank, as the next: they gather
+        # On every rank, as the next two: they gather
+        rows, curves, folder = self._scores.rows(), self._scores.gathered_curves(), self._folder()
         self.written = self._scores.sheet.save(folder / "results.png")
+        log_frames(self.trainer, self._split(), self._scores.frames, folder)
         if self.trainer.is_global_zero:
             print_table(score_table(rows))
-            save_scores(rows, folder / "scores")
+            save_scores(rows, folder / "scores", curves)
 
     def on_predict_start(self) -> None:
         """Find the folder to write to, once, on every rank: they may have different numbers of sequences."""
@@ -342,22 +345,26 @@ class UMECModule(LightningModule):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def predict_step(self, batch: VideoSequence, batch_idx: int) -> None:
         """Write one sequence's masks to `predictions/<sequence>/<frame>.png` in the run's folder."""
-        source = batch.source()
         segmenter = VideoSegmenter.from_protocol(self.network, **(self.evaluation.segmenter or {}))
-        folder, written = cast(Path, self.written) / batch.name, WrittenFiles(cast(Path, self.written))
-        paths = {i: folder / f"{name}.png" for i, name in enumerate(source.names)}
-        written.require_own(paths.values(), "choose another folder for the run (trainer.logger.save_dir)")
-        for index, ids in segmenter.segment(source, batch.prompt_masks()):
-            if not batch.required or index in batch.required:
-                written.write(paths[index], indexed_png(ids))
+        write_masks(segmenter, batch, cast(Path, self.written), self._watched)
 
     def _folder(self) -> Path:
         """The run's folder. Call it on every rank: the first one sends it to the others, and waits for them."""
         return Path(self.trainer.log_dir or self.trainer.default_root_dir)
 
+    def _evaluation(self, baselines: bool, extremes: bool = False) -> SequenceEvaluation:
+        return SequenceEvaluation(self.network, self.evaluation.segmenter or {}, baselines, extremes, self._watched)
+
+    def _watched(self, frames: Iterable[_T], what: str, total: int) -> Iterable[_T]:
+        """The frames of a sequence, with their progress where the Trainer shows its own."""
+        hidden = self.trainer.progress_bar_callback is None or not self.trainer.is_global_zero
+        return progress(frames, what, total, show=not hidden)
+
+    def _split(self) -> str:
+        return getattr(getattr(self.trainer, "datamodule", None), "split_name", "val")
+
     def _log_scores(self) -> None:
-        datamodule = getattr(self.trainer, "datamodule", None)
-        split = getattr(datamodule, "split_name", "val")
+        split = self._split()
         for method, scores in self._scores.compute().items():
             if method == self._scores.main and self.trainer.is_global_zero:
                 log.info("J&F %.1f %% on %s", 100 * scores["J&F"], split)

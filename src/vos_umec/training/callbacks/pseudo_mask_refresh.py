@@ -12,15 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import RichProgressBar
-from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
 from vos_umec.clustering.kmeans import import_faiss
 from vos_umec.clustering.segments import SegmentHealth, SpaceTimeClusterer
 from vos_umec.clustering.videos import cluster_videos
 from vos_umec.data.clips import default_workers
 from vos_umec.data.datamodules import ClipDataModule
-from vos_umec.data.index import VideoEntry
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.data.shared_folder import all_or_none, sharing_ranks
 from vos_umec.distributed import gather_objects, on_any_rank
@@ -29,6 +26,7 @@ from vos_umec.io.container import available_cores
 from vos_umec.models.encoder import Encoder
 from vos_umec.progress import progress
 from vos_umec.training.callbacks.time_budget import find_budget
+from vos_umec.training.pictures import log_picture
 
 log = logging.getLogger(__name__)
 
@@ -196,9 +194,10 @@ class PseudoMaskRefresh(Callback):
                 store.begin(number)
 
         place = self._ranks.index(trainer.global_rank)
+        watched = trainer.progress_bar_callback is not None and trainer.is_global_zero
         with all_or_none("cluster its videos"), _discarded_on_error(store, number):
             healths = cluster_videos(
-                _with_progress_bar(trainer, entries[place :: len(self._ranks)]),
+                progress(entries[place :: len(self._ranks)], "clustering videos", show=watched),
                 store,
                 number,
                 self._clusterer,
@@ -244,12 +243,9 @@ class PseudoMaskRefresh(Callback):
         step = trainer.global_step
         for logger in trainer.loggers:
             logger.log_metrics({f"segments/{name}": value for name, value in figures.items()}, step=step)
-            for video, path in pictures.items():
-                if isinstance(logger, WandbLogger):
-                    logger.log_image(f"segments/{video}", [str(path)])
-                elif isinstance(logger, TensorBoardLogger):
-                    picture = np.asarray(Image.open(path))
-                    logger.experiment.add_image(f"segments/{video}", picture, step, dataformats="HWC")
+        for video, path in pictures.items():
+            with Image.open(path) as picture:
+                log_picture(trainer, f"segments/{video}", np.asarray(picture.convert("RGB")))
 
 
 def _training_data(trainer: Trainer) -> ClipDataModule:
@@ -290,22 +286,6 @@ def _reading_processes(trainer: Trainer) -> int:
     if trainer.strategy.root_device.type != "cuda":
         return 0
     return default_workers(available_cores(), trainer.num_devices)
-
-
-def _with_progress_bar(trainer: Trainer, shard: Sequence[VideoEntry]) -> Iterator[VideoEntry]:
-    """The videos of a shard; on rank 0 with a progress bar, where the Trainer shows one."""
-    bar = trainer.progress_bar_callback
-    running = bar.progress if isinstance(bar, RichProgressBar) else None
-    if running is not None and not running.live.is_started:
-        running = None
-    if running is not None:
-        running.stop()  # a console has one live display at a time
-    try:
-        hidden = bar is None or not trainer.is_global_zero
-        yield from progress(shard, "clustering videos", show=not hidden)
-    finally:
-        if running is not None:
-            running.start()
 
 
 def _picture(folder: Path, number: int, video: str) -> Path:

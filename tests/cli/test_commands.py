@@ -167,7 +167,7 @@ DAVIS = ["test", "--config=configs/davis17.yaml"]
         ([*QUICK, "--trainer.max_epochs=many"], "trainer.max_epochs: Expected a int. Got value: many"),
         ([*QUICK, "--model.network=resnet19"], "'resnet19'"),
         ([*QUICK, "--model=vos_umec.Nothing"], "attribute Nothing"),
-        (["cluster", "clip", "--out=resume.yaml/segments"], "resume.yaml/segments"),
+        (["cluster", "clip", "--out=resume.yaml/segments"], "resume.yaml is a file"),
         (["cluster", "clip", "--out=o", "--clusters=1"], "clusters is 1"),
         (["cluster", "clip"], "out"),
         (["evaluate", "clip", "--root=.", "--workers=many"], "workers: Expected a int. Got value: many"),

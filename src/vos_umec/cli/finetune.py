@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from vos_umec.data.index import INDEX_NAME
 from vos_umec.errors import ConfigError
 from vos_umec.io.label_file import MaskReading
 from vos_umec.io.written import WrittenFiles
@@ -118,7 +119,7 @@ def _folder(videos: Path, out: Path) -> Path:
         return videos
     folder = out / "finetuned_on"
     folder.mkdir(parents=True, exist_ok=True)
-    if real := [path for path in folder.iterdir() if not path.is_symlink()]:
+    if real := [path for path in folder.iterdir() if not path.is_symlink() and path.name != INDEX_NAME]:
         raise ConfigError(f"{real[0]} is where links to videos are made, and is no link; choose another --out")
     for link in folder.iterdir():
         if link.is_symlink():  # of an earlier run with the same --out

@@ -25,7 +25,7 @@ from vos_umec.progress import progress
 
 log = logging.getLogger(__name__)
 
-_CACHE_NAME = ".vos_umec_index.json"
+INDEX_NAME = ".vos_umec_index.json"
 _CACHE_FORMAT = 5  # 3: mirrored videos are recognized; 4: frame rate; 5: masks
 _MOST_FRAMES = 10**8  # a month at 40 frames a second
 _SHORTEST_SIDE = 16  # pixels; smaller pictures are test pictures or placeholders
@@ -229,7 +229,7 @@ def _warn(index: VideoIndex) -> None:
 def _cache_files(root: Path) -> tuple[Path, Path]:
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vos_umec"
     digest = sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-    return root / _CACHE_NAME, user / f"index-{digest}.json"
+    return root / INDEX_NAME, user / f"index-{digest}.json"
 
 
 def _read_cache(root: Path) -> dict[str, dict[str, Any]]:

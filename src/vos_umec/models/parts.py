@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
 
 from vos_umec.errors import ConfigError, MissingDependencyError, first_sentence
 from vos_umec.matching.evidence import EVIDENCE
@@ -115,8 +116,9 @@ def export_parts(network: PropagationNetwork, folder: Path, kind: PartFormat) ->
                 program = torch.export.export(
                     part.module, tuple(part.inputs.values()), dynamic_shapes=_free_sizes(part, network.stride)
                 )
-                for node in program.graph.nodes:
-                    node.meta.pop("stack_trace", None)  # it names folders of this machine
+                for graph in program.graph_module.modules():  # blocks without autocast have graphs of their own
+                    for node in graph.graph.nodes if isinstance(graph, GraphModule) else ():
+                        node.meta.pop("stack_trace", None)  # it names folders of this machine
                 if kind == "onnx":
                     _save_onnx(program, part, path)
                 else:

@@ -13,7 +13,7 @@ from vos_umec.metrics.jf import count, match_radius, pack_pair, pair_f, pair_jac
 log = logging.getLogger(__name__)
 
 Row = dict[str, str | int | float]
-"""Scores of one object: `sequence`, `object` and the seven `FIGURES`."""
+"""Scores of one object: `sequence`, `object` and the seven `FIGURES`, or `frame` and those of one frame."""
 
 FIGURES = ("J&F", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
@@ -70,6 +70,8 @@ class SequenceScorer:
         >>> row = scorer.rows()[0]
         >>> row["sequence"], row["object"], row["J&F"], row["J-Decay"]
         ('dog', 7, 1.0, 0.0)
+        >>> [(row["frame"], row["J&F"]) for row in scorer.frame_rows()]
+        [(1, 1.0), (2, 1.0), (3, 1.0)]
     """
 
     def __init__(self, sequence: str) -> None:
@@ -117,6 +119,21 @@ class SequenceScorer:
         self._F.append([pair_f(pair, radius) for pair in pairs])
         if sum(int(count(pair.bits[0])) for pair in pairs) < np.count_nonzero(prediction):
             self._unknown |= _present(prediction) - {0, *self._ids} - _present(target)
+
+    def frame_rows(self) -> list[Row]:
+        """Scores of each object in each frame so far that counts, to find the frames where it is lost.
+
+        Returns:
+            Rows in the order of the frames, in a frame by id: `sequence`, `object`, `frame` (0 for the first that
+            was added), and `J&F`, `J` and `F` as fractions. There are none of the first and of the last frame, so
+            their means by object are those of `rows`.
+        """
+        rows: list[Row] = []
+        for frame, (J, F) in enumerate(zip(self._J[:-1], self._F[:-1], strict=True), 1):
+            for object_id, j, f in zip(self._ids, J, F, strict=True):
+                place: Row = {"sequence": self.sequence, "object": object_id, "frame": frame}
+                rows.append({**place, "J&F": (j + f) / 2, "J": j, "F": f})
+        return rows
 
     def rows(self) -> list[Row]:
         """Scores of the sequence; call it after the last frame.

@@ -45,7 +45,9 @@ class Sliders:
         start: Mapping[str, int] | None = None,
         **ranges: range,
     ) -> None:
-        start = {name: numbers[len(numbers) // 2] for name, numbers in ranges.items() if numbers} | dict(start or {})
+        start = {name: numbers[len(numbers) // 2] for name, numbers in ranges.items() if numbers} | dict(
+            start or {}
+        )
         if not ranges or start.keys() != ranges.keys() or any(start[name] not in ranges[name] for name in ranges):
             raise ConfigError(
                 f"sliders with the ranges {ranges} start at {start}: expected one slider or more, each with a range "
@@ -69,7 +71,11 @@ class Sliders:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         """The widget, and the still for those who cannot show it."""
         view = {"model_id": self.widget.model_id, "version_major": 2, "version_minor": 0}
-        return {_WIDGET: view, "image/jpeg": b64encode(self._still).decode(), "text/plain": "a picture with sliders"}
+        return {
+            _WIDGET: view,
+            "image/jpeg": b64encode(self._still).decode(),
+            "text/plain": "a picture with sliders",
+        }
 
 
 def _encoded(picture: Frame) -> bytes:

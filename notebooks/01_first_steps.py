@@ -12,8 +12,8 @@
 # # 1. First steps
 #
 # You will follow objects through a video from one mask, with the small model that comes with the package. You will
-# correct it in the middle of the video, score it, and see what it is made of. Nothing is trained here. It takes about
-# one minute on two CPU cores.
+# correct it in the middle of the video, score it, and see what it is made of. Nothing is trained here. It takes
+# about one minute on two CPU cores.
 
 # %%
 import os
@@ -43,7 +43,7 @@ OUT = Path(SMALL or "../runs/notebooks")
 # ```
 
 # %%
-size, frames = ((64, 96), 8) if SMALL else ((240, 432), 40)
+size, frames = ((64, 96), 8) if SMALL else ((160, 288), 32)
 made = vos_umec.SyntheticVOS(OUT / "video", 1, 1, frames, size, seed=7, objects=(2, 3))
 made.prepare()
 sequence = made.val_sequences()[0]
@@ -58,8 +58,8 @@ Image.fromarray(contact_sheet([[frame, overlay(frame, first)]], [["first frame",
 #
 # ## Every object, frame by frame
 #
-# `load_segmenter` reads the model of the package. Any argument of `VideoSegmenter` can be changed in the call. Here the
-# frames are small, and narrower windows of search make it quick.
+# `load_segmenter` reads the model of the package. Any argument of `VideoSegmenter` can be changed in the call. Here
+# the frames are small, and narrower windows of search make it quick.
 
 # %%
 settings = {"short_side": size[0], "readout": {"radius": 12, "permanent_radius": 30}}
@@ -67,9 +67,9 @@ segmenter = vos_umec.load_segmenter(**settings)
 found = [ids for _, ids in segmenter.segment(source, {0: first})]
 video = list(source.read(range(len(source))))
 results = [overlay(frame, ids) for frame, ids in zip(video, found, strict=True)]
-shown = np.linspace(0, len(source) - 1, 6).round().astype(int)
-still = contact_sheet([[results[t] for t in shown[:3]], [results[t] for t in shown[3:]]],
-                      [[f"frame {t}" for t in shown[:3]], [f"frame {t}" for t in shown[3:]]], width=1000)  # fmt: skip
+shown = np.linspace(0, len(source) - 1, 6).round().astype(int).reshape(2, 3)
+pictures, labels = [[results[t] for t in row] for row in shown], [[f"frame {t}" for t in row] for row in shown]
+still = contact_sheet(pictures, labels, width=1000)
 Sliders(lambda frame: results[frame], still, start={"frame": 0}, frame=range(len(source)))
 
 # %% [markdown]
@@ -77,8 +77,8 @@ Sliders(lambda frame: results[frame], still, start={"frame": 0}, frame=range(len
 #
 # ## Correct it in the middle
 #
-# A mask may come with any frame, for any of the objects. From there on it counts instead of the earlier one. Here we
-# hand in the true mask of object 1 in the middle of the video. `step` takes one frame at a time, so a camera can
+# A mask may come with any frame, for any of the objects. From there on it counts instead of the earlier one. Here
+# we hand in the true mask of object 1 in the middle of the video. `step` takes one frame at a time, so a camera can
 # deliver them, too.
 
 # %%
@@ -99,9 +99,9 @@ Image.fromarray(contact_sheet([pictures], [list(columns)], width=1000))
 #
 # ## Scores, and what the decoder adds
 #
-# J&F follows the rules of DAVIS 2017: J is the overlap of masks, F that of their outlines. Two baselines stand beside
-# the model. The first one copies the first mask into every frame. Label propagation is the encoder alone, without
-# refinement (`rounds=0`).
+# J&F follows the rules of DAVIS 2017: J is the overlap of masks, F that of their outlines. Two baselines stand
+# beside the model. The first one copies the first mask into every frame. Label propagation is the encoder alone,
+# without refinement (`rounds=0`).
 
 # %%
 module = load_module()
@@ -112,9 +112,9 @@ score_table(evaluation.rows())
 # %% [markdown]
 # ## What the encoder sees
 #
-# The encoder gives each cell of 4 x 4 pixels a *key*. Cells that show the same thing should have similar keys. Here the
-# keys of the video are clustered in space and time, without any mask. In training such clusters are the *pseudo masks*
-# that the rest of the network learns from.
+# The encoder gives each cell of 4 x 4 pixels a *key*. Cells that show the same thing should have similar keys. Here
+# the keys of the video are clustered in space and time, without any mask. In training such clusters are the *pseudo
+# masks* that the rest of the network learns from.
 
 # %%
 every = list(range(0, len(source), max(1, len(source) // 8)))

@@ -12,8 +12,8 @@
 # # 2. Your own videos
 #
 # You will train a small network on a folder of videos without any label. You will watch how its pseudo masks change
-# while it learns, and segment a video that it has not seen. It takes three to four minutes on two CPU cores, so expect
-# a first result and not a good one.
+# while it learns, and segment a video that it has not seen. It takes three to four minutes on two CPU cores, so
+# expect a first result and not a good one.
 
 # %%
 import csv
@@ -41,8 +41,9 @@ warnings.filterwarnings("ignore", module="pytorch_lightning")
 # %% [markdown]
 # ## A folder of videos
 #
-# Here the folder is made: 24 videos of 40 frames, as h264 files. Three more videos have masks. They are only used to
-# score the result. To train on yours, set `my_videos` to any folder with videos or folders of frames, at any depth.
+# Here the folder is made: 24 videos of 40 frames, as h264 files. Three more videos have masks. They are only used
+# to score the result. To train on yours, set `my_videos` to any folder with videos or folders of frames, at any
+# depth.
 
 # %%
 pl.seed_everything(0, verbose=False)
@@ -61,7 +62,8 @@ Image.fromarray(contact_sheet([pictures[:4], pictures[4:]], width=1000))
 #
 # ## What is trained, and on what
 #
-# The data module reads clips of five frames and crops them. The module holds the network and its losses. At first the
+# The data module reads clips of five frames and crops them. The module holds the network and its losses. At first
+# the
 # *encoder* learns which places of two frames belong together (dense contrast). After four epochs `PseudoMaskRefresh`
 # clusters each video, and from then on the *frame-mask encoder* and the *decoder* learn to carry the clusters from
 # frame to frame. Every three epochs it clusters again with what the encoder has learnt since.
@@ -153,10 +155,10 @@ for each in axes:
 plt.show()
 
 # %% [markdown]
-# **Figure 2.** Left: the loss jumps up when the loss of the masks joins it at the first refresh. Right: figures of each
-# refresh, means over all videos. *Consistency* is how many cells keep their segment in the next frame. *Position* is how
-# much of the clustering follows places instead of looks; near 1 the segments would be plain tiles. *Entropy* is 1 if all
-# segments have the same size.
+# **Figure 2.** Left: the loss jumps up when the loss of the masks joins it at the first refresh. Right: figures of
+# each refresh, means over all videos. *Consistency* is how many cells keep their segment in the next frame.
+# *Position* is how much of the clustering follows places instead of looks; near 1 the segments would be plain
+# tiles. *Entropy* is 1 if all segments have the same size.
 #
 # ## The pseudo masks, from refresh to refresh
 
@@ -168,8 +170,8 @@ rows = [[sheets[0][:half]], *([sheet[half:]] for sheet in sheets)]
 Image.fromarray(contact_sheet(rows, [[""], *labels], width=1000))
 
 # %% [markdown]
-# **Figure 3.** The same frames with the clusters of the untrained encoder, of the two refreshes, and of the end. Colors
-# are numbers of clusters and mean nothing across rows.
+# **Figure 3.** The same frames with the clusters of the untrained encoder, of the two refreshes, and of the end.
+# Colors are numbers of clusters and mean nothing across rows.
 #
 # ## Segment a video that it has not seen
 #
@@ -197,8 +199,8 @@ Sliders(
 )
 
 # %% [markdown]
-# **Figure 4.** A held-out video, the truth on the left, what the network found on the right. Where a kernel runs, the
-# slider shows each frame.
+# **Figure 4.** A held-out video, the truth on the left, what the network found on the right. Where a kernel runs,
+# the slider shows each frame.
 #
 # ## Scores
 
@@ -209,8 +211,8 @@ for sequence in made.val_sequences():
 score_table(evaluation.rows())
 
 # %% [markdown]
-# The encoder has learnt most of this: label propagation uses it alone. A decoder needs hours rather than minutes. See
-# [what it scores](../README.md#what-it-scores) for longer trainings on real video.
+# The encoder has learnt most of this: label propagation uses it alone. A decoder needs hours rather than minutes.
+# See [what it scores](../README.md#what-it-scores) for longer trainings on real video.
 #
 # ## Read next
 #

@@ -19,8 +19,8 @@ def heat_map(frame: Frame, heat: npt.NDArray[np.floating], peak: float | None = 
     Args:
         frame: (H, W, 3) uint8 RGB.
         heat: (h, w) numbers from 0, a value for each cell of a grid over the frame. Below 0 counts as 0.
-        peak: What has the brightest color, above 0; None for the map's own largest value. Give several maps the same
-            peak to compare them.
+        peak: What has the brightest color, above 0; None for the map's own largest value. Give several maps the
+            same peak to compare them.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -39,8 +39,8 @@ def heat_map(frame: Frame, heat: npt.NDArray[np.floating], peak: float | None = 
     if peak is not None and not peak > 0:
         raise ConfigError(f"peak is {peak}: expected a number above 0, or None for the map's largest")
     height, width = frame.shape[:2]
-    peak = max(float(heat.max()), np.finfo(np.float32).tiny) if peak is None else peak
-    level = (heat / peak).clip(0, 1).astype(np.float32)  # (h, w)
+    largest = float(heat.max()) if peak is None else peak
+    level = (heat / (largest if largest > 0 else 1.0)).clip(0, 1).astype(np.float32)  # (h, w)
     rows = np.arange(height) * heat.shape[0] // height
     columns = np.arange(width) * heat.shape[1] // width
     level = level[rows[:, None], columns]  # (H, W): whole cells, as the network sees no finer

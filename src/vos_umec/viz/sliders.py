@@ -33,7 +33,9 @@ class Sliders:
 
     Example:
         >>> import numpy as np
-        >>> shades = Sliders(lambda shade: np.full((8, 8, 3), shade, np.uint8), start={"shade": 100}, shade=range(256))
+        >>> def grey(shade):
+        ...     return np.full((8, 8, 3), shade, np.uint8)
+        >>> shades = Sliders(grey, start={"shade": 100}, shade=range(256))
         >>> shades.widget.children[1].value
         100
     """
@@ -50,8 +52,8 @@ class Sliders:
         )
         if not ranges or start.keys() != ranges.keys() or any(start[name] not in ranges[name] for name in ranges):
             raise ConfigError(
-                f"sliders with the ranges {ranges} start at {start}: expected one slider or more, each with a range "
-                "that holds its start"
+                f"sliders with the ranges {ranges} start at {start}: expected one slider or more, each with a "
+                "range that holds its start"
             )
         widgets = _import_ipywidgets()
         picture = widgets.Image(value=_encoded(draw(**start)), format="jpeg")

@@ -63,10 +63,10 @@ Image.fromarray(contact_sheet([pictures[:4], pictures[4:]], width=1000))
 # ## What is trained, and on what
 #
 # The data module reads clips of five frames and crops them. The module holds the network and its losses. At first
-# the
-# *encoder* learns which places of two frames belong together (dense contrast). After four epochs `PseudoMaskRefresh`
-# clusters each video, and from then on the *frame-mask encoder* and the *decoder* learn to carry the clusters from
-# frame to frame. Every three epochs it clusters again with what the encoder has learnt since.
+# the *encoder* learns which places of two frames belong together (dense contrast). After four epochs
+# `PseudoMaskRefresh` clusters each video, and from then on the *frame-mask encoder* and the *decoder* learn to
+# carry the clusters from frame to frame. Every three epochs it clusters again with what the encoder has learnt
+# since.
 
 # %%
 warmup, epochs = (1, 2) if SMALL else (4, 10)

@@ -36,8 +36,8 @@ OUT = Path(SMALL or "../runs/notebooks")
 # ## Keys
 #
 # The encoder turns each cell of 4 x 4 pixels into a key, a vector of length 1. We take four earlier frames as
-# *references*, and ask about a later one, the *query*. The first reference is the frame with the mask, so it is the only
-# one whose labels are certain.
+# *references*, and ask about a later one, the *query*. The first reference is the frame with the mask, so it is the
+# only one whose labels are certain.
 
 # %%
 size, length = ((64, 96), 8) if SMALL else ((160, 288), 32)

@@ -212,5 +212,5 @@ score_table(rows)
 # ## Read next
 #
 # * `05_results`: compare runs, and several seeds of each.
-# * [CONTRIBUTING.md](../CONTRIBUTING.md), "Three walks for a newcomer": an objective and an encoder for the package.
+# * [CONTRIBUTING.md](../CONTRIBUTING.md), "Three walks for a newcomer": objectives and encoders for the package.
 # * `configs/schemas/` has a configuration for each objective of the package.

@@ -246,6 +246,6 @@ plt.show()
 #
 # ## Read next
 #
-# * [docs/results.md](../docs/results.md) has all tables, [docs/conclusions.md](../docs/conclusions.md) what they taught.
+# * [docs/results.md](../docs/results.md) has all tables, [docs/conclusions.md](../docs/conclusions.md) the lessons.
 # * `python experiments/ablate.py CELLS --davis DAVIS` makes such a table of your own cells.
 # * `06_evaluate`: the same scores from folders of masks.

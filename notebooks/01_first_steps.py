@@ -44,7 +44,7 @@ OUT = Path(SMALL or "../runs/notebooks")
 
 # %%
 size, frames = ((64, 96), 8) if SMALL else ((160, 288), 32)
-made = vos_umec.SyntheticVOS(OUT / "video", 1, 1, frames, size, seed=7, objects=(2, 3))
+made = vos_umec.SyntheticVOS(OUT / "video", 1, 1, frames, size, seed=10, objects=(2, 3))
 made.prepare()
 sequence = made.val_sequences()[0]
 source = sequence.source()

@@ -41,16 +41,15 @@ warnings.filterwarnings("ignore", module="pytorch_lightning")
 # %% [markdown]
 # ## A folder of videos
 #
-# Here the folder is made: 24 videos of 40 frames, as h264 files. Three more videos have masks. They are only used
-# to score the result. To train on yours, set `my_videos` to any folder with videos or folders of frames, at any
-# depth.
+# Here the folder is made: 16 videos of 32 frames, as h264 files. Two more videos have masks. They are only used to
+# score the result. To train on yours, set `my_videos` to any folder with videos or folders of frames, at any depth.
 
 # %%
 pl.seed_everything(0, verbose=False)
 if SMALL:
     made = vos_umec.SyntheticVOS(OUT / "videos", 2, 1, frames=8, size=(64, 96))
 else:
-    made = vos_umec.SyntheticVOS(OUT / "videos", 24, 3, frames=40, size=(192, 320), seed=5, objects=(2, 3))
+    made = vos_umec.SyntheticVOS(OUT / "videos", 16, 2, frames=32, size=(160, 288), seed=5, objects=(2, 3))
 made.prepare()
 my_videos = made.train_root
 paths = sorted(my_videos.glob("*.mp4"))[:8]
@@ -72,8 +71,8 @@ Image.fromarray(contact_sheet([pictures[:4], pictures[4:]], width=1000))
 warmup, epochs = (1, 2) if SMALL else (4, 10)
 data = vos_umec.VideoFolderDataModule(
     str(my_videos),
-    short_side=64 if SMALL else 160,
-    crop=32 if SMALL else 128,
+    short_side=64 if SMALL else 144,
+    crop=32 if SMALL else 96,
     crop_scale=(0.6, 1.0),
     batch_size=2 if SMALL else 8,
     clips_per_video=1 if SMALL else 4,
@@ -90,7 +89,7 @@ module = vos_umec.UMECModule(
     halve_every=4,
 )
 refresh = vos_umec.PseudoMaskRefresh(
-    warmup_epochs=warmup, every_n_epochs=3, clusters=5, frames_per_video=16, short_side=160
+    warmup_epochs=warmup, every_n_epochs=3, clusters=5, frames_per_video=12, short_side=144
 )
 
 # %% [markdown]
@@ -119,7 +118,7 @@ class Watch(pl.Callback):
     on_train_end = look
 
 
-watch = Watch(paths[1], list(range(0, 8 if SMALL else 40, 3)))
+watch = Watch(paths[1], list(range(0, 8 if SMALL else 32, 3)))
 logger = pl.loggers.CSVLogger(OUT, name="your_own_videos")
 trainer = pl.Trainer(
     max_epochs=epochs,

@@ -41,7 +41,7 @@ OUT = Path(SMALL or "../runs/notebooks")
 
 # %%
 size, length = ((64, 96), 8) if SMALL else ((160, 288), 32)
-made = vos_umec.SyntheticVOS(OUT / "video", 1, 1, length, size, seed=7, objects=(2, 3))
+made = vos_umec.SyntheticVOS(OUT / "video", 1, 1, length, size, seed=10, objects=(2, 3))
 made.prepare()
 sequence = made.val_sequences()[0]
 asked = length * 3 // 4
@@ -102,8 +102,10 @@ def answers(best, cell):
 
 def question_and_answers(row, column, best):
     pictures, shares = answers(best, (row // stride, column // stride))
-    labels = ["the pixel", *(f"frame {t}: {share:.0%}" for t, share in zip(references, shares, strict=True))]
-    return contact_sheet([[mark_pixel(frames[4], row, column), *pictures]], [labels], width=1000)
+    labels = [f"frame {t}: {share:.0%}" for t, share in zip(references, shares, strict=True)]
+    question = mark_pixel(frames[4], row, column)
+    rows = [[question, pictures[0]], pictures[1:]], [["the pixel", labels[0]], labels[1:]]
+    return contact_sheet(*rows, width=1000)
 
 
 best = find()
@@ -133,7 +135,7 @@ rows, labels = [], []
 for name, one in ways.items():
     pictures, shares = answers(one, cell)
     rows.append(pictures)
-    labels.append([f"{name}: {shares[0]:.0%}", *(f"{share:.0%}" for share in shares[1:])])
+    labels.append([f"{name}; frame 0: {shares[0]:.0%}", *(f"{share:.0%}" for share in shares[1:])])
 Image.fromarray(contact_sheet(rows, labels, width=1000))
 
 # %% [markdown]

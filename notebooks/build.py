@@ -37,8 +37,9 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
         kept = []
         for output in cell.outputs:
             data = output.get("data", {})
-            if data.pop(WIDGET, None) and not any(kind.startswith("image/") for kind in data):
-                continue  # a progress bar
+            data.pop(WIDGET, None)
+            if output.output_type == "display_data" and not any(kind.startswith("image/") for kind in data):
+                continue  # what is left of a progress bar
             if len(data.get("image/png", "")) > LARGE:
                 data["image/jpeg"] = as_jpeg(data.pop("image/png"))
             kept.append(output)

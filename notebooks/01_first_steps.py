@@ -83,14 +83,12 @@ Sliders(lambda frame: results[frame], still, start={"frame": 0}, frame=range(len
 
 # %%
 segmenter.reset()
-middle = len(source) // 2
-corrections = {0: first, middle: vos_umec.read_mask(sequence.annotations[middle])}
-corrected = [
-    segmenter.step(frame, corrections.get(t), ids=None if t == 0 else [1]) for t, frame in enumerate(video)
-]
+late = len(source) - 6
+masks = {0: first, late: vos_umec.read_mask(sequence.annotations[late])}
+corrected = [segmenter.step(frame, masks.get(t), ids=[2] if t == late else None) for t, frame in enumerate(video)]
 last = len(source) - 2
 truth = vos_umec.read_mask(sequence.annotations[last])
-columns = {"truth": truth, "one mask": found[last], "with a correction": corrected[last]}
+columns = {f"frame {last}, truth": truth, "one mask": found[last], "with a correction": corrected[last]}
 pictures = [overlay(video[last], ids) for ids in columns.values()]
 Image.fromarray(contact_sheet([pictures], [list(columns)], width=1000))
 

@@ -190,12 +190,14 @@ Image.fromarray(contact_sheet(rows, labels, width=1000))
 
 # %% [markdown]
 # **Figure 2.** Four frames, and the keys of their cells as colors (the three directions in which they vary most).
-# Untrained keys are hardly more than blurred colors of the frame. Trained ones should keep the color of a thing
-# from frame to frame, and differ from one thing to the next.
+# Untrained keys are hardly more than blurred colors of the frame, and speckled. Trained ones are smooth, and change
+# slowly from frame to frame, as the loss asks. They are not yet good: bands run across several things, and the dark
+# one stays at its place in the picture while the things move. A loss of same places also rewards keys that know
+# places.
 #
 # ## What it is worth
 #
-# Label propagation by both encoders, on the held-out videos. A loss that looks good need not give a good score.
+# Label propagation by both encoders, on the held-out videos.
 
 # %%
 settings = {"rounds": 0, "references": 7, "readout": {"radius": 8, "permanent_radius": 16}}
@@ -209,6 +211,9 @@ for name, each in {"untrained": untrained, "trained": module.network}.items():
 score_table(rows)
 
 # %% [markdown]
+# Untrained keys do no better than copying the first mask. Two minutes of training make much of the difference, and
+# leave the score far below what `01_first_steps` shows.
+#
 # ## Read next
 #
 # * `05_results`: compare runs, and several seeds of each.

@@ -12,8 +12,8 @@
 # # 1. First steps
 #
 # You will follow objects through a video from one mask, with the small model that comes with the package. You will
-# correct it in the middle of the video, score it, and see what it is made of. Nothing is trained here. It takes
-# about one minute on two CPU cores.
+# correct it in the middle of the video, score it, and see what it is made of. Nothing is trained here. It takes one
+# to two minutes on two CPU cores.
 
 # %%
 import os
@@ -53,8 +53,8 @@ first = vos_umec.read_mask(sequence.annotations[0])
 Image.fromarray(contact_sheet([[frame, overlay(frame, first)]], [["first frame", "with its mask"]], width=1000))
 
 # %% [markdown]
-# **Figure 1.** All that the model is given: the frame and one mask of two objects. Beside the violet object lies
-# another one of the same colors, which is not to be followed.
+# **Figure 1.** All that the model is given: the frame and one mask of two objects. On the left lies a twin of
+# object 1 (red), of the same colors, which is not to be followed.
 #
 # ## Every object, frame by frame
 #
@@ -73,13 +73,15 @@ still = contact_sheet(pictures, labels, width=1000)
 Sliders(lambda frame: results[frame], still, start={"frame": 0}, frame=range(len(source)))
 
 # %% [markdown]
-# **Figure 2.** What the model makes of the other frames. Where a kernel runs, the slider shows each of them.
+# **Figure 2.** What the model makes of the other frames. It keeps object 1 apart from its twin. At the end the twin
+# moves in front of object 2 (green), and a piece of ground above it is taken for a part of the object. Where a
+# kernel runs, the slider shows each frame.
 #
-# ## Correct it in the middle
+# ## Correct it on the way
 #
 # A mask may come with any frame, for any of the objects. From there on it counts instead of the earlier one. Here
-# we hand in the true mask of object 1 in the middle of the video. `step` takes one frame at a time, so a camera can
-# deliver them, too.
+# we hand in the true mask of object 2 six frames before the end, where it is half hidden. `step` takes one frame at
+# a time, so a camera can deliver them, too.
 
 # %%
 segmenter.reset()
@@ -128,7 +130,9 @@ segments, read = cluster_video(
 Image.fromarray(segment_sheet(read, segments.segments))
 
 # %% [markdown]
-# **Figure 4.** Six clusters of the keys. Some of them are an object or a part of one, others a piece of the ground.
+# **Figure 4.** Six clusters of the keys. The violet object and its twin are one cluster, for they look the same.
+# Object 2 shares its cluster with some stones, and the ground falls into pieces. Nobody told the network what an
+# object is.
 #
 # ## Read next
 #

@@ -89,7 +89,7 @@ module = vos_umec.UMECModule(
     halve_every=4,
 )
 refresh = vos_umec.PseudoMaskRefresh(
-    warmup_epochs=warmup, every_n_epochs=3, clusters=5, frames_per_video=12, short_side=144
+    warmup_epochs=warmup, every_n_epochs=3, clusters=5, frames_per_video=12, short_side=64 if SMALL else 144
 )
 
 # %% [markdown]
@@ -107,7 +107,7 @@ class Watch(pl.Callback):
     def look(self, trainer, module):
         result, self.pictures = cluster_video(
             vos_umec.open_source(self.path), module.network.encoder, refresh.build_clusterer(), self.frames,
-            short_side=160, seed=0, device=torch.device("cpu"),
+            short_side=refresh.short_side, seed=0, device=torch.device("cpu"),
         )  # fmt: skip
         self.segments[trainer.current_epoch] = result.segments
 

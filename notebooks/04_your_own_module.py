@@ -13,7 +13,7 @@
 #
 # You will change three parts of a training: the encoder, which becomes a network of timm; the loss, which becomes
 # one of your own; and the learning rate, by overriding a method of the module. Then you will see whether the keys
-# have learnt anything. It takes about two minutes on two CPU cores, and needs `pip install 'vos-umec[timm]'`.
+# have learnt anything. It takes two to three minutes on two CPU cores, and needs `pip install 'vos-umec[timm]'`.
 
 # %%
 import csv

@@ -64,11 +64,10 @@ Image.fromarray(contact_sheet([pictures[:4], pictures[4:]], width=1000))
 # The data module reads clips of five frames and crops them. The module holds the network and its losses. At first
 # the *encoder* learns which places of two frames belong together (dense contrast). After four epochs
 # `PseudoMaskRefresh` clusters each video, and from then on the *frame-mask encoder* and the *decoder* learn to
-# carry the clusters from frame to frame. Every three epochs it clusters again with what the encoder has learnt
-# since.
+# carry the clusters from frame to frame. Every two epochs it clusters again with what the encoder has learnt since.
 
 # %%
-warmup, epochs = (1, 2) if SMALL else (4, 10)
+warmup, epochs = (1, 2) if SMALL else (4, 8)
 data = vos_umec.VideoFolderDataModule(
     str(my_videos),
     short_side=64 if SMALL else 144,
@@ -89,7 +88,7 @@ module = vos_umec.UMECModule(
     halve_every=4,
 )
 refresh = vos_umec.PseudoMaskRefresh(
-    warmup_epochs=warmup, every_n_epochs=3, clusters=5, frames_per_video=12, short_side=64 if SMALL else 144
+    warmup_epochs=warmup, every_n_epochs=2, clusters=5, frames_per_video=12, short_side=64 if SMALL else 144
 )
 
 # %% [markdown]

@@ -41,7 +41,7 @@ warnings.filterwarnings("ignore", module="pytorch_lightning")
 # %% [markdown]
 # ## A folder of videos
 #
-# Here the folder is made: 16 videos of 32 frames, as h264 files. Two more videos have masks. They are only used to
+# Here the folder is made: 12 videos of 28 frames, as h264 files. Two more videos have masks. They are only used to
 # score the result. To train on yours, set `my_videos` to any folder with videos or folders of frames, at any depth.
 
 # %%
@@ -49,7 +49,7 @@ pl.seed_everything(0, verbose=False)
 if SMALL:
     made = vos_umec.SyntheticVOS(OUT / "videos", 2, 1, frames=8, size=(64, 96))
 else:
-    made = vos_umec.SyntheticVOS(OUT / "videos", 16, 2, frames=32, size=(160, 288), seed=5, objects=(2, 3))
+    made = vos_umec.SyntheticVOS(OUT / "videos", 12, 2, frames=28, size=(160, 288), seed=5, objects=(2, 3))
 made.prepare()
 my_videos = made.train_root
 paths = sorted(my_videos.glob("*.mp4"))[:8]
@@ -117,7 +117,7 @@ class Watch(pl.Callback):
     on_train_end = look
 
 
-watch = Watch(paths[1], list(range(0, 8 if SMALL else 32, 3)))
+watch = Watch(paths[1], list(range(0, 8 if SMALL else 28, 3)))
 logger = pl.loggers.CSVLogger(OUT, name="your_own_videos")
 trainer = pl.Trainer(
     max_epochs=epochs,

@@ -54,9 +54,9 @@ def train(name, refresh):
     pl.seed_everything(0, verbose=False)
     data = vos_umec.SyntheticDataModule(
         str(OUT / "videos"),
-        train_videos=2 if SMALL else 12,
+        train_videos=2 if SMALL else 8,
         val_videos=1 if SMALL else 2,
-        frames=8 if SMALL else 24,
+        frames=8 if SMALL else 20,
         size=size,
         video_seed=10,
         short_side=size[0],
@@ -77,14 +77,15 @@ def train(name, refresh):
         halve_every=4,
     )
     trainer = pl.Trainer(
-        max_epochs=2 if SMALL else 8,
+        max_epochs=2 if SMALL else 6,
         logger=pl.loggers.CSVLogger(OUT, name=name),
-        callbacks=[vos_umec.PseudoMaskRefresh(2, 1 if SMALL else 2, short_side=128, frames_per_video=12)] * refresh,
+        callbacks=[vos_umec.PseudoMaskRefresh(2, 1 if SMALL else 2, short_side=size[0], frames_per_video=12)]
+        * refresh,
         accelerator="cpu",
         gradient_clip_val=1.0,
         check_val_every_n_epoch=2,
         num_sanity_val_steps=0,
-        log_every_n_steps=1 if SMALL else 3,
+        log_every_n_steps=1 if SMALL else 2,
         enable_model_summary=False,
         enable_checkpointing=False,
     )
@@ -225,9 +226,9 @@ for place, cell in enumerate(reversed(order)):
     axes[0].plot(scores[cell]["umec"], [place] * len(scores[cell]["umec"]), "k.", markersize=7)
 copied = np.mean(scores[order[0]]["copy_first_mask"])
 axes[0].axvline(copied, color="C3", linestyle=":")
-axes[0].text(copied + 1, -0.2, "first mask, copied", color="C3", fontsize="small")
+axes[0].text(copied + 1, len(order) - 0.4, "first mask, copied", color="C3", fontsize="small")
 axes[0].set_yticks(range(len(order)), reversed(order))
-axes[0].set(title="J&F, %", xlim=(0, 80))
+axes[0].set(title="J&F, %", xlim=(0, 80), ylim=(-0.6, len(order) + 0.3))
 means = np.array([np.mean(by_sequence[cell], axis=0) for cell in order])
 image = axes[1].imshow(means, cmap="viridis", vmin=0, vmax=100, aspect="auto")
 axes[1].set_yticks(range(len(order)), order)

@@ -21,8 +21,13 @@ def build(source: Path, execute: bool) -> None:
     """Write one notebook; without `execute` its outputs are empty."""
     notebook = jupytext.read(source)
     if execute:
+        patience = {
+            "timeout": 1200,
+            "iopub_timeout": 60,
+            "raise_on_iopub_timeout": True,
+        }  # by default it loses outputs
         resources = {"metadata": {"path": str(HERE)}}
-        nbclient.NotebookClient(notebook, timeout=1200, kernel_name="python3", resources=resources).execute()
+        nbclient.NotebookClient(notebook, kernel_name="python3", resources=resources, **patience).execute()
         tidy(notebook)
     nbformat.write(notebook, source.with_suffix(".ipynb"))
 

@@ -34,7 +34,7 @@ def test_notebook_runs(source, kernel):
     manager, client = kernel
     notebook = jupytext.read(source)
     notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))  # the names of the notebook before
-    runner = nbclient.NotebookClient(notebook, km=manager, timeout=250)
+    runner = nbclient.NotebookClient(notebook, km=manager, timeout=250, iopub_timeout=60)
     runner.kc = client
     with runner.setup_kernel(cleanup_kc=False):
         for number, cell in enumerate(notebook.cells):

@@ -55,9 +55,8 @@ Image.fromarray(contact_sheet([list(frames), list(key_colors(keys.numpy()))], [n
 
 # %% [markdown]
 # **Figure 1.** The frames, and below them their keys: the three directions in which keys vary most are shown as
-# red, green and blue. Places of one color are the same to the encoder. The objects have colors of their own
-# wherever they go, and so have the surfaces behind them. The violet object and the other one of its kind have
-# nearly the same color.
+# red, green and blue. Places of one color are the same to the encoder. Things keep their color from frame to frame.
+# The violet object on the right (object 1) and its twin on the left have the same one.
 #
 # ## Choose a pixel
 #
@@ -74,13 +73,13 @@ key_q, keys_r = keys[4].permute(1, 2, 0).contiguous(), keys[:4].permute(0, 2, 3,
 similarity = keys_r @ key_q[cell]  # (4, h, w)
 question = mark_pixel(frames[4], row, column)
 maps = [heat_map(frame, heat.numpy(), peak=1.0) for frame, heat in zip(frames, similarity, strict=False)]
-Image.fromarray(
-    contact_sheet([[question, *maps]], [["the pixel", *(f"frame {t}" for t in references)]], width=1000)
-)
+labels = [f"frame {t}" for t in references]
+rows = [[question, maps[0]], maps[1:]], [["the pixel", labels[0]], labels[1:]]
+Image.fromarray(contact_sheet(*rows, width=1000))
 
 # %% [markdown]
-# **Figure 2.** How similar each cell is to the chosen one, dark for a cosine of 0 or less, yellow for 1. Most of
-# the violet object is similar, and so is the object that resembles it. Similarity alone cannot tell the two apart.
+# **Figure 2.** How similar each cell is to the chosen one, dark for a cosine of 0 or less, yellow for 1. Object 1
+# is similar in every frame, and so is its twin. Similarity alone cannot tell the two apart.
 #
 # ## Where its label comes from
 #
@@ -96,7 +95,9 @@ def find(radius=12.0, permanent_radius=30.0, tau=network.tau, top_k=10):
 def answers(best, cell):
     """Pictures of the references with the weights of a cell, and the share of each of them."""
     weights = cell_weights(best, cell, (h, w), len(references)).numpy()  # (4, h, w)
-    pictures = [heat_map(frame, weight, peak=weights.max()) for frame, weight in zip(frames, weights, strict=False)]
+    pictures = [
+        heat_map(frame, weight, peak=weights.max() / 2) for frame, weight in zip(frames, weights, strict=False)
+    ]
     return pictures, weights.sum(axis=(1, 2))
 
 
@@ -117,13 +118,13 @@ Sliders(
 )
 
 # %% [markdown]
-# **Figure 3.** The ten cells that the pixel takes its label from, and the share of each reference. They lie close
-# together on the same part of the object. Where a kernel runs, the sliders move the pixel. Try the border of an
-# object, and ground that was hidden in all references.
+# **Figure 3.** The ten cells that the pixel takes its label from, and the share of each reference. All of them lie
+# on the same spot of the object. Where a kernel runs, the sliders move the pixel. Try the border of an object, and
+# ground that was hidden in all references.
 #
 # ## Windows and temperature
 #
-# Three other ways to read: without windows, with a softer softmax over 200 cells, and with the first frame alone.
+# Two other ways to read: without windows, and with a softer softmax over 200 cells.
 
 # %%
 ways = {
@@ -139,8 +140,8 @@ for name, one in ways.items():
 Image.fromarray(contact_sheet(rows, labels, width=1000))
 
 # %% [markdown]
-# **Figure 4.** The same pixel, read in three ways. Without windows a match may lie anywhere. With a high
-# temperature the label becomes a mean over much of the window, half of it background.
+# **Figure 4.** The same pixel, read in three ways. Without windows two of the ten cells lie on the twin. With a
+# high temperature the label becomes a mean over a large part of the object.
 #
 # ## From weights to masks
 #
@@ -169,8 +170,9 @@ labels = ["truth", *(f"{name}: {share:.1%} wrong" for name, share in wrong.items
 Image.fromarray(contact_sheet([pictures[:2], pictures[2:]], [labels[:2], labels[2:]], width=1000))
 
 # %% [markdown]
-# **Figure 5.** Coarse masks by the three ways of reading, and the share of pixels with a wrong label. Outlines
-# follow cells of 4 x 4 pixels, which is what the decoder is there to refine.
+# **Figure 5.** Coarse masks by the three ways of reading, and the share of pixels with a wrong label. Without
+# windows object 1 and its twin exchange cells. With a high temperature outlines run over, and thin parts are lost.
+# Outlines follow cells of 4 x 4 pixels, which is what the decoder is there to refine.
 #
 # ## Where it is unsure
 #
@@ -191,8 +193,8 @@ for each, image, title, color in (
 plt.show()
 
 # %% [markdown]
-# **Figure 6.** Left: low where the query shows what no reference shows. Right: the matches disagree at the outlines
-# of the objects, and where ground has just come into view.
+# **Figure 6.** Left: low where things meet, and where ground comes into view that no reference shows. Right: the
+# matches disagree at the outlines of the objects, and hardly anywhere else. So a sure match can still be wrong.
 #
 # ## Read next
 #

@@ -193,8 +193,8 @@ for each, image, title, color in (
 plt.show()
 
 # %% [markdown]
-# **Figure 6.** Left: low where things meet, and where ground comes into view that no reference shows. Right: the
-# matches disagree at the outlines of the objects, and hardly anywhere else. So a sure match can still be wrong.
+# **Figure 6.** Left: low where things meet. Right: the matches disagree at the outlines of the objects, and hardly
+# anywhere else. So a sure match can still be wrong.
 #
 # ## Read next
 #

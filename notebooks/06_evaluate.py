@@ -98,7 +98,7 @@ for shift, (method, of) in zip((-0.2, 0.2), scores.items(), strict=True):
     axes.bar(np.arange(len(labels)) + shift, [100 * row["J&F"] for row in of.objects], 0.38, label=name)
 axes.set_xticks(range(len(labels)), labels, fontsize="small")
 axes.set(ylabel="J&F, %", ylim=(0, 100))
-axes.legend(loc="lower right")
+figure.legend(loc="outside upper center", ncols=2)
 axes.grid(axis="y", alpha=0.3)
 plt.show()
 

@@ -12,8 +12,8 @@
 # # 1. First steps
 #
 # You will follow objects through a video from one mask, with the small model that comes with the package. You will
-# correct it in the middle of the video, score it, and see what it is made of. Nothing is trained here. It takes one
-# to two minutes on two CPU cores.
+# add an object on the way, score the result, and see what it is made of. Nothing is trained here. It takes one to
+# two minutes on two CPU cores.
 
 # %%
 import os
@@ -74,28 +74,29 @@ Sliders(lambda frame: results[frame], still, start={"frame": 0}, frame=range(len
 
 # %% [markdown]
 # **Figure 2.** What the model makes of the other frames. It keeps object 1 apart from its twin. At the end the twin
-# moves in front of object 2 (green), and a piece of ground above it is taken for a part of the object. Where a
-# kernel runs, the slider shows each frame.
+# moves in front of object 2 (green), whose visible pieces are found, some of them too large. Where a kernel runs,
+# the slider shows each frame.
 #
-# ## Correct it on the way
+# ## A mask on the way
 #
-# A mask may come with any frame, for any of the objects. From there on it counts instead of the earlier one. Here
-# we hand in the true mask of object 2 six frames before the end, where it is half hidden. `step` takes one frame at
-# a time, so a camera can deliver them, too.
+# A mask may come with any frame, for new objects, or to correct those that are followed already: from there on it
+# counts instead of the earlier one. Here we follow object 1 from the first frame, and object 2 from a later one.
+# `step` takes one frame at a time, so a camera can deliver them, too.
 
 # %%
 segmenter.reset()
-late = len(source) - 6
-masks = {0: first, late: vos_umec.read_mask(sequence.annotations[late])}
-corrected = [segmenter.step(frame, masks.get(t), ids=[2] if t == late else None) for t, frame in enumerate(video)]
-last = len(source) - 2
-truth = vos_umec.read_mask(sequence.annotations[last])
-columns = {f"frame {last}, truth": truth, "one mask": found[last], "with a correction": corrected[last]}
-pictures = [overlay(video[last], ids) for ids in columns.values()]
-Image.fromarray(contact_sheet([pictures], [list(columns)], width=1000))
+late = len(source) // 3
+masks = {
+    0: (first, [1]),
+    late: (vos_umec.read_mask(sequence.annotations[late]), [2]),
+}  # a mask, and which objects of it
+followed = [segmenter.step(frame, *masks.get(t, (None, None))) for t, frame in enumerate(video)]
+shown = [late - 1, late, late + len(source) // 3]
+pictures = [overlay(video[t], followed[t]) for t in shown]
+Image.fromarray(contact_sheet([pictures], [[f"frame {t}" for t in shown]], width=1000))
 
 # %% [markdown]
-# **Figure 3.** Frame 38 without and with a mask of object 1 in frame 20.
+# **Figure 3.** Object 2 is not known before frame 10, where its mask is given, and is followed from then on.
 #
 # ## Scores, and what the decoder adds
 #

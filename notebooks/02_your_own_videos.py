@@ -153,10 +153,10 @@ for each in axes:
 plt.show()
 
 # %% [markdown]
-# **Figure 2.** Left: the loss jumps up when the loss of the masks joins it at the first refresh. Right: figures of
-# each refresh, means over all videos. *Consistency* is how many cells keep their segment in the next frame.
-# *Position* is how much of the clustering follows places instead of looks; near 1 the segments would be plain
-# tiles. *Entropy* is 1 if all segments have the same size.
+# **Figure 2.** Left: the loss of the masks joins the others at the first refresh, and falls. Right: figures of each
+# refresh, means over all videos. *Consistency* is how many cells keep their segment in the next frame. *Position*
+# is how much of the clustering follows places instead of looks; near 1 the segments would be plain tiles. *Entropy*
+# is 1 if all segments have the same size.
 #
 # ## The pseudo masks, from refresh to refresh
 
@@ -169,7 +169,9 @@ Image.fromarray(contact_sheet(rows, [[""], *labels], width=1000))
 
 # %% [markdown]
 # **Figure 3.** The same frames with the clusters of the untrained encoder, of the two refreshes, and of the end.
-# Colors are numbers of clusters and mean nothing across rows.
+# Colors are numbers of clusters and mean nothing across rows. Untrained clusters are large areas that cut through
+# things. After four epochs the dark creature is a cluster of its own with the leaf beside it, and follows its
+# outline. Much of the ground is still in scattered pieces.
 #
 # ## Segment a video that it has not seen
 #
@@ -197,8 +199,9 @@ Sliders(
 )
 
 # %% [markdown]
-# **Figure 4.** A held-out video, the truth on the left, what the network found on the right. Where a kernel runs,
-# the slider shows each frame.
+# **Figure 4.** A held-out video, the truth on the left, what the network found on the right. Bodies are followed;
+# the foot of the green object, which looks different, is lost, and pieces of ground take its label. Where a kernel
+# runs, the slider shows each frame.
 #
 # ## Scores
 

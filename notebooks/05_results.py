@@ -12,8 +12,8 @@
 # # 5. Results
 #
 # You will look at a run: its curves, its score while it learns, and J&F frame by frame. Then you will make a table
-# and a figure of an ablation, with the runs that this project has measured. It takes two to three minutes on two
-# CPU cores.
+# and a figure of an ablation, with the runs that this project has measured. It takes about three minutes on two CPU
+# cores.
 
 # %%
 import csv
@@ -131,9 +131,9 @@ for each in axes:
 plt.show()
 
 # %% [markdown]
-# **Figure 1.** Left: the two losses are of different sums, so they cannot be compared with each other. Middle: the
-# loss of the masks alone, from the first refresh on; it may rise at a refresh, because the masks change. Right:
-# what counts. With two videos and one seed a difference of some points means nothing.
+# **Figure 1.** Left: the orange loss is a sum of one more term, so the two cannot be compared. Middle: the loss of
+# the masks alone, from the first refresh on; it may rise at a refresh, because the masks change. Right: what
+# counts. At the end the two runs differ by less than a point, which with two videos and one seed means nothing.
 #
 # ## J&F by frame
 #
@@ -173,8 +173,9 @@ axes[0, 0].legend(fontsize="small")
 plt.show()
 
 # %% [markdown]
-# **Figure 2.** J&F of each object from frame to frame. A line that falls and stays down is an object that is lost;
-# one that falls and comes back was hidden for a while.
+# **Figure 2.** J&F of each object from frame to frame. Object 1 is lost within four frames by label propagation;
+# the decoder holds a part of it. The other two are followed better without the decoder, which has hardly been
+# trained.
 
 # %%
 worst = min(rows["whole model"], key=lambda row: row["J&F"])
@@ -190,7 +191,8 @@ Image.fromarray(
 )
 
 # %% [markdown]
-# **Figure 3.** The frame in which the whole model is worst.
+# **Figure 3.** The frame in which the whole model is worst, at object 1 (red): too large a piece, where label
+# propagation has almost nothing. The decoder also lets object 3 (yellow) grow over its outline.
 #
 # ## A table of an ablation
 #

@@ -119,7 +119,7 @@ Sliders(
 
 # %% [markdown]
 # **Figure 3.** The ten cells that the pixel takes its label from, and the share of each reference. All of them lie
-# on the same spot of the object. Where a kernel runs, the sliders move the pixel. Try the border of an object, and
+# on the same part of the object. Where a kernel runs, the sliders move the pixel. Try the border of an object, and
 # ground that was hidden in all references.
 #
 # ## Windows and temperature

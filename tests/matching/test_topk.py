@@ -6,9 +6,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vos_umec.errors import ConfigError
 from vos_umec.matching import search
 from vos_umec.matching.search import Scratch
-from vos_umec.matching.topk import TopK, gather_values, top_k_affinity
+from vos_umec.matching.topk import TopK, cell_weights, gather_values, top_k_affinity
 
 
 def slow_top_k(key_q, keys_r, permanent, top_k, tau, radius, permanent_radius, window="disc"):
@@ -148,3 +149,26 @@ def test_copies_count_as_often_as_repeated_frames_do(h, w, last, copies, top_k, 
     expected = A[:, : len(keys)].clone()
     expected[:, 0] += A[:, len(keys) :].sum(dim=1)
     torch.testing.assert_close(dense(best, len(keys) * h * w), expected.flatten(1), atol=1e-5, rtol=1e-4)
+
+
+def test_weights_of_one_cell_lie_where_it_reads():
+    keys = F.normalize(torch.randn(4, 5, 7, 6), dim=-1)
+    expected = slow_top_k(keys[3], keys[:3], 1, 6, 0.1, 2.5, 4).view(5, 7, 3, 5, 7)
+    for copies in (0, 2):  # with copies one cell is chosen twice
+        best = top_k_affinity(keys[3], keys[:3], 1, 6, 0.1, 2.5, 4, copies)
+        weights = torch.stack(
+            [torch.stack([cell_weights(best, (y, x), (5, 7), 3) for x in range(7)]) for y in range(5)]
+        )
+        torch.testing.assert_close(weights.sum(dim=(2, 3, 4)), torch.ones(5, 7))
+        if copies == 0:
+            torch.testing.assert_close(weights, expected, atol=1e-5, rtol=1e-4)
+    values = torch.rand(3, 5, 7, 2)
+    read = torch.einsum("ijnyx,nyxc->ijc", weights, values).flatten(0, 1)
+    torch.testing.assert_close(read, gather_values(best, values), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("cell", "grid"), [((5, 0), (5, 7)), ((0, -1), (5, 7)), ((0, 0), (4, 7))])
+def test_no_weights_of_a_cell_that_is_not_there(cell, grid):
+    keys = F.normalize(torch.randn(2, 5, 7, 6), dim=-1)
+    with pytest.raises(ConfigError, match="expected a cell of the grid"):
+        cell_weights(top_k_affinity(keys[1], keys[:1], 1), cell, grid, references=1)

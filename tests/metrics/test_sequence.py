@@ -206,3 +206,26 @@ def test_equals_a_loop_over_objects_and_pixels(clip):
     for row in rows:
         values = [slow_scores(prediction[t], target[t], row["object"]) for t in (1, 2)]
         assert [row["J-Mean"], row["F-Mean"]] == pytest.approx(np.mean(values, axis=0).tolist(), abs=1e-12)
+
+
+def test_scores_by_frame_are_those_that_the_means_are_of():
+    rng = np.random.default_rng(3)
+    truth, found = rng.integers(0, 3, (2, 7, 20, 30)).astype(np.uint8)
+    scorer = SequenceScorer("dog")
+    for mask, target in zip(found, truth, strict=True):
+        scorer.update(mask, target)
+    rows = scorer.frame_rows()
+    assert [(row["frame"], row["object"]) for row in rows] == [(t, k) for t in range(1, 6) for k in (1, 2)]
+    for of in scorer.rows():
+        k = of["object"]
+        own = [row for row in rows if row["object"] == k]
+        np.testing.assert_allclose([row["J"] for row in own], jaccard(found == k, truth == k)[1:-1])
+        np.testing.assert_allclose([row["F"] for row in own], boundary_f(found == k, truth == k)[1:-1])
+        assert np.mean([row["J&F"] for row in own]) == pytest.approx(of["J&F"])
+
+
+def test_there_are_no_scores_by_frame_before_the_third_frame():
+    scorer = SequenceScorer("dog")
+    for _ in range(2):
+        scorer.update(np.ones((4, 4), np.uint8), np.ones((4, 4), np.uint8))
+        assert scorer.frame_rows() == []

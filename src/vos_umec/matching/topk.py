@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vos_umec.errors import ConfigError
 from vos_umec.matching.bands import search_all_in_bands, search_window_in_bands
 from vos_umec.matching.coarse_to_fine import compare_inside, halve_keys, halve_wanted
 from vos_umec.matching.search import Scratch, merge, search_all, search_window
@@ -149,3 +150,35 @@ def gather_values(best: TopK, values: Tensor) -> Tensor:
     return F.embedding_bag(
         best.index, values.flatten(0, 2), per_sample_weights=best.weight.to(values.dtype), mode="sum"
     )
+
+
+def cell_weights(best: TopK, cell: tuple[int, int], grid: tuple[int, int], references: int) -> Tensor:
+    """Where one query cell reads: its weights, laid out over the references.
+
+    Args:
+        best: Indices and weights of the chosen cells.
+        cell: Row and column of the query cell.
+        grid: (h, w) of the query and of the references.
+        references: N.
+
+    Returns:
+        (N, h, w) fp32. The sum is 1; it is 0 if the cell was not searched for or found nothing.
+
+    Raises:
+        ConfigError: The cell is outside the grid, or `best` is of another grid.
+
+    Example:
+        >>> best = TopK(index=torch.tensor([[0, 3], [1, 1]]), weight=torch.tensor([[0.75, 0.25], [1.0, 0.0]]),
+        ...     score=torch.zeros(2, 2))
+        >>> cell_weights(best, cell=(0, 0), grid=(1, 2), references=2).tolist()
+        [[[0.75, 0.0]], [[0.0, 0.25]]]
+    """
+    (row, column), (h, w) = cell, grid
+    if not (0 <= row < h and 0 <= column < w) or len(best.index) != h * w:
+        raise ConfigError(
+            f"cell {cell} (row, column) of a grid {grid} with best cells for {len(best.index)} query cells: "
+            "expected a cell of the grid, and one row of best cells for each of its cells"
+        )
+    index, weight = best.index[row * w + column], best.weight[row * w + column]
+    spread = weight.new_zeros(references * h * w).scatter_add(0, index, weight)  # a cell may be chosen twice
+    return spread.view(references, h, w)

@@ -13,7 +13,7 @@ from vos_umec.metrics.jf import count, match_radius, pack_pair, pair_f, pair_jac
 log = logging.getLogger(__name__)
 
 Row = dict[str, str | int | float]
-"""Scores of one object: `sequence`, `object` and the seven `FIGURES`."""
+"""Scores of one object: `sequence`, `object` and the seven `FIGURES`, or `frame` and those of one frame."""
 
 Curve = dict[str, Any]
 """J and F of one object over time: `sequence`, `object`, `frames` (names), `J` and `F` (T,), a value a frame."""
@@ -73,6 +73,8 @@ class SequenceScorer:
         >>> row = scorer.rows()[0]
         >>> row["sequence"], row["object"], row["J&F"], row["J-Decay"]
         ('dog', 7, 1.0, 0.0)
+        >>> [(row["frame"], row["J&F"]) for row in scorer.frame_rows()]
+        [(1, 1.0), (2, 1.0), (3, 1.0)]
     """
 
     def __init__(self, sequence: str) -> None:
@@ -125,6 +127,21 @@ class SequenceScorer:
     def last(self) -> float:
         """J&F of the last frame that was scored, a fraction, the mean over the objects; NaN before there is one."""
         return float(np.mean([self._J[-1], self._F[-1]])) if self._J else float("nan")
+
+    def frame_rows(self) -> list[Row]:
+        """Scores of each object in each frame so far that counts, to find the frames where it is lost.
+
+        Returns:
+            Rows in the order of the frames, in a frame by id: `sequence`, `object`, `frame` (0 for the first that
+            was added), and `J&F`, `J` and `F` as fractions. There are none of the first and of the last frame, so
+            their means by object are those of `rows`.
+        """
+        rows: list[Row] = []
+        for frame, (J, F) in enumerate(zip(self._J[:-1], self._F[:-1], strict=True), 1):
+            for object_id, j, f in zip(self._ids, J, F, strict=True):
+                place: Row = {"sequence": self.sequence, "object": object_id, "frame": frame}
+                rows.append({**place, "J&F": (j + f) / 2, "J": j, "F": f})
+        return rows
 
     def rows(self) -> list[Row]:
         """Scores of the sequence; call it after the last frame.

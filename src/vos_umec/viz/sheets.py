@@ -63,7 +63,7 @@ def save_picture(path: str | Path, image: Frame) -> None:
     path = Path(path)
     if path.suffix.lower() not in _FORMATS:
         raise ConfigError(f"cannot write a picture to {path}: expected a name that ends in {', '.join(_FORMATS)}")
-    _check_picture(image)
+    check_picture(image)
     with atomic_path(path) as temporary:
         Image.fromarray(image).save(temporary, format=_FORMATS[path.suffix.lower()], quality=92)
 
@@ -95,7 +95,7 @@ def _check(
         raise ConfigError(f"width is {width} for {columns} columns: expected at least 16 pixels per column")
     for row in rows:
         for picture in row:
-            _check_picture(picture)
+            check_picture(picture)
     if labels is not None and [len(row) for row in rows] != [len(row) for row in labels]:
         raise ConfigError(
             f"labels have rows of {[len(row) for row in labels]}, pictures rows of {[len(row) for row in rows]}: "
@@ -103,6 +103,7 @@ def _check(
         )
 
 
-def _check_picture(picture: Frame) -> None:
+def check_picture(picture: Frame) -> None:
+    """Refuse, with a ConfigError, what is no picture (H, W, 3) uint8."""
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
         raise ConfigError(f"a picture of shape {picture.shape} and type {picture.dtype}: expected (H, W, 3) uint8")

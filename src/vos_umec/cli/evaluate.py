@@ -9,6 +9,7 @@ out: scored.txt names them and unseen.txt the categories that training did not s
 """
 
 from functools import partial
+from os.path import relpath
 from pathlib import Path
 from typing import Literal
 
@@ -61,7 +62,8 @@ def run(
     print_table(scores.table())
     if json is not None and written is not None:
         try:
-            places = {"results": str(results.resolve()), "root": str(root.resolve())}  # for `vos-umec report`
+            # For `vos-umec report`, from the file's folder on: it may be shared, with no folder of this machine.
+            places = {name: relpath(place, json.parent) for name, place in (("results", results), ("root", root))}
             rules = {"dataset": dataset, "split": split or DEFAULT_SPLITS[dataset]}
             written.write(json, scores.to_json(**places, **rules).encode())
         except OSError as error:

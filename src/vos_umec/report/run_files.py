@@ -189,8 +189,11 @@ def _read_scores(run: RunFiles, files: list[Path]) -> None:
             run.horizons[path.stem] = content
         elif isinstance(rows := content.get("objects"), list) and rows and _are_scores(rows):
             means = {key: value for key, value in content.items() if isinstance(value, int | float)}
-            curves, about = content.get("curves", []), content.get("about", {})
-            run.scores.append(ScoreFile(path.stem, means, rows, curves, about))
+            about = dict(content.get("about", {}))
+            for place in ("results", "root"):  # they are told from the file's folder on
+                if place in about:
+                    about[place] = str((path.parent / str(about[place])).resolve())
+            run.scores.append(ScoreFile(path.stem, means, rows, content.get("curves", []), about))
     run.scores.sort(key=lambda scores: (is_baseline(scores.method), not scores.method.endswith("umec")))
 
 

@@ -244,7 +244,7 @@ class Check:
         """A training step at the paper's setting: ResNet-18, 12 clips of 5 frames, 256 x 256."""
         B, crop = (2, 64) if self.quick else (12, 256)
         root, clock = self.folder / "speed", _StepClock(self.synchronize)
-        videos = (6 if self.quick else 8) * B
+        videos = (4 if self.quick else 8) * B
         data = self.small_data(root, crop=crop, batch_size=B, videos=videos)
         module = self.small_module("tiny" if self.quick else "resnet18")
         trainer = self.trainer(root, epochs=2, more=[clock], limit_val_batches=0)
@@ -285,7 +285,8 @@ class Check:
             every_n_epochs=1, warmup_epochs=1, frames_per_video=8, short_side=64, pictures=1
         )
         defaults: dict[str, Any] = {
-            "accelerator": "gpu" if self.cuda else "cpu", "devices": 1, "precision": "bf16-mixed",
+            "accelerator": "gpu" if self.cuda else "cpu", "devices": 1,
+            "precision": "bf16-mixed" if self.cuda else "32-true",
             "gradient_clip_val": 1.0, "logger": False, "enable_progress_bar": False, "num_sanity_val_steps": 0,
             "enable_model_summary": False, "check_val_every_n_epoch": epochs,
         }  # fmt: skip

@@ -37,7 +37,11 @@ def write_pages(docs: Path) -> None:
         docs / "notebooks" / path.name: path for path in sorted((docs.parent / "notebooks").glob("*.ipynb"))
     }
     for path, source in notebooks.items():
-        _write(path, source.read_bytes())
+        text = source.read_text(
+            encoding="utf-8"
+        )  # its links lead from notebooks/, here they lead from docs/notebooks
+        text = text.replace("](../docs/", "](../").replace("](../CONTRIBUTING.md", "](../contributing.md")
+        _write(path, text.encode())
     for folder in {path.parent for path in (*pages, *notebooks)}:
         for path in set(folder.iterdir()) - pages.keys() - notebooks.keys():
             path.unlink()  # of a command, a room or a notebook that is gone

@@ -213,7 +213,7 @@ score_table(evaluation.rows())
 
 # %% [markdown]
 # The encoder has learnt most of this: label propagation uses it alone. A decoder needs hours rather than minutes.
-# See [what it scores](../README.md#what-it-scores) for longer trainings on real video.
+# See [what it scores](../docs/results.md) for longer trainings on real video.
 #
 # ## Read next
 #

@@ -191,13 +191,13 @@ def test_undo_gives_back_what_was_there(browser, tmp_path):
 
 
 def test_two_tabs_stop_and_see_each_other(browser, tmp_path):
-    clip = write_frames(tmp_path / "clip", frames=60)
+    clip = write_frames(tmp_path / "clip", frames=300)  # it ends long after the second tab has stopped it
     with served(tmp_path / "sessions") as server:
         me = Person(browser, server, SIZE).open(server.address(), clip)
         other = Person(browser, server, SIZE).open(f"{me.page.url}?token={server.guard.token}")
         me.press("r")
         me.drag((8, 8), (28, 28))
-        other.says("#coverage", "1 of 60")  # of its own accord
+        other.says("#coverage", "1 of 300")  # of its own accord
         me.press("f")
         other.says("#run-status", "Following forward")
         other.page.mouse.click(*other.at(50, 50))

@@ -414,6 +414,7 @@ def test_predictions_replace_no_file_of_somebody_else(tmp_path):
     made.prepare()
     (sequence,) = made.val_sequences()
     module = UMECModule("tiny", evaluation={"segmenter": {"rounds": 0, "short_side": 32}}).eval()
+    module.trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
     module.written = tmp_path / "predictions"
     for _ in range(2):
         module.predict_step(sequence, 0)

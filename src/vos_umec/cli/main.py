@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
@@ -95,7 +96,8 @@ def run(words: Sequence[str]) -> int:
     if name == "--version":
         print(f"vos-umec {version('vos-umec')}")
     elif any(name in commands for commands in COMMANDS.values()):
-        with phase(f"{name} is at work"):
+        # The app waits for its user, which is no work to tell of every half minute.
+        with nullcontext() if name == "app" else phase(f"{name} is at work"):
             _run_command(name, words)
     else:
         known = ", ".join(command for commands in COMMANDS.values() for command in commands)

@@ -186,6 +186,7 @@ def best_precision(accelerator: str = "auto") -> str:
 def run(arguments: Sequence[str]) -> None:
     """Run one of the Trainer's commands, and print where it left what the next command takes."""
     cli = run_cli(arguments)
+    folder = cli.trainer.log_dir  # on every rank: the first one sends it to the others
     if not cli.trainer.is_global_zero:  # other ranks may be gone already
         return
     if cli.subcommand == "fit":
@@ -194,10 +195,10 @@ def run(arguments: Sequence[str]) -> None:
         print(f"{'picture' if cli.subcommand == 'test' else 'masks'} in {cli.model.written}")
     for logger in cli.trainer.loggers:
         if isinstance(logger, WandbLogger):
-            run, folder = logger.experiment, shlex.quote(str(Path(logger.experiment.dir).parent))
-            print(f"W&B run: {f'wandb sync {folder}' if run.offline else run.url}")
+            run, offline = logger.experiment, shlex.quote(str(Path(logger.experiment.dir).parent))
+            print(f"W&B run: {f'wandb sync {offline}' if run.offline else run.url}")
     if cli.subcommand != "predict" and cli.trainer.loggers:
-        print(f"one page of it all: vos-umec report {shlex.quote(str(cli.trainer.log_dir))}")
+        print(f"one page of it all: vos-umec report {shlex.quote(str(folder))}")
 
 
 def _print_checkpoints(trainer: Trainer) -> None:

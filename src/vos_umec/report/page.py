@@ -98,7 +98,8 @@ def _tiles(run: RunFiles) -> list[dict[str, Any]]:
         main = run.scores[0]
         beside = [f"{plain(each.method)} {100 * total_jf(each):.1f}" for each in run.scores[1:]][:2]
         add(f"J&F of {plain(main.method)}", f"{100 * total_jf(main):.1f}", "%", ", ".join(beside))
-        add("objects scored", str(len(main.objects)), "", f"{len(dict(by_sequence(main.objects)))} sequences")
+        sequences = len(dict(by_sequence(main.objects)))
+        add("objects scored", str(len(main.objects)), "", f"of {sequences} sequence{'s' * (sequences != 1)}")
     for split, curve in _splits(run.metrics).items():
         best = max(curve, key=lambda point: point[1])
         note = f"best {100 * best[1]:.1f} at step {best[0]:g}" if len(curve) > 1 else ""

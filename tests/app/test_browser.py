@@ -5,12 +5,15 @@ It needs playwright and Chromium (`pip install playwright`, the system's `chromi
 
 import json
 import shutil
+import time
 import zipfile
+from contextlib import closing
 
 import numpy as np
 import pytest
 from app_toys import SIZE, model, served, write_clip, write_frames
 
+from vos_umec.app.follow import follow
 from vos_umec.io.masks import read_mask
 from vos_umec.io.rle import decode_rle
 from vos_umec.io.source import open_source
@@ -190,8 +193,17 @@ def test_undo_gives_back_what_was_there(browser, tmp_path):
         assert me.faults == []
 
 
-def test_two_tabs_stop_and_see_each_other(browser, tmp_path):
-    clip = write_frames(tmp_path / "clip", frames=300)  # it ends long after the second tab has stopped it
+def slowly(*arguments):
+    """Follows, and leaves the processor to the browser for a while after each frame."""
+    with closing(follow(*arguments)) as frames:
+        for index in frames:
+            time.sleep(0.2)
+            yield index
+
+
+def test_two_tabs_stop_and_see_each_other(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr("vos_umec.app.jobs.follow", slowly)
+    clip = write_frames(tmp_path / "clip", frames=300)  # it would end a minute after the second tab has stopped it
     with served(tmp_path / "sessions") as server:
         me = Person(browser, server, SIZE).open(server.address(), clip)
         other = Person(browser, server, SIZE).open(f"{me.page.url}?token={server.guard.token}")

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning import Trainer
 
+from vos_umec import UMECModule
 from vos_umec.data.sequences import VideoSequence
 from vos_umec.data.synthetic import SyntheticVOS
+from vos_umec.errors import DataError
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.models.factory import build_network
 from vos_umec.training.evaluation import COPY, PROPAGATION, WHOLE, SequenceEvaluation
@@ -57,3 +60,18 @@ def test_what_the_baselines_share_with_the_model_changes_no_figure(sequences, se
         means = [(each["sequence"], each["object"], float(np.mean(each["J"]))) for each in curves]
         assert means == [(row["sequence"], row["object"], row["J-Mean"]) for row in rows[method]]
     assert [each.kind for each in beside.frames] == ["shown", "shown"]
+
+
+def test_predictions_replace_no_file_of_somebody_else(sequences, tmp_path):
+    sequence = sequences[0]
+    module = UMECModule("tiny", evaluation={"segmenter": {"rounds": 0, "short_side": 32}}).eval()
+    module.trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    module.written = tmp_path / "predictions"
+    for _ in range(2):
+        module.predict_step(sequence, 0)
+    masks = sorted((module.written / sequence.name).iterdir())
+    assert len(masks) == 7
+    masks[1].write_text("mine")
+    with pytest.raises(DataError, match=rf"{masks[1].name}\): choose another folder for the run"):
+        module.predict_step(sequence, 0)
+    assert masks[1].read_text() == "mine"

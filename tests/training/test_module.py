@@ -10,12 +10,11 @@ from vos_umec import (
     CorrespondenceObjective,
     EncodedClip,
     SyntheticDataModule,
-    SyntheticVOS,
     TimeBudget,
     UMECModule,
     load,
 )
-from vos_umec.errors import CheckpointError, ConfigError, DataError
+from vos_umec.errors import CheckpointError, ConfigError
 from vos_umec.models.factory import NetworkSettings, instantiate
 from vos_umec.objectives import SegmentationObjective
 from vos_umec.training.optimizer import adam, scale_rates
@@ -407,20 +406,3 @@ def test_a_frozen_encoder_learns_again_before_the_strategy_wraps_the_module():
     module.setup("fit")
     assert not module.encoder_frozen
     assert all(p.requires_grad for p in module.network.encoder.parameters())
-
-
-def test_predictions_replace_no_file_of_somebody_else(tmp_path):
-    made = SyntheticVOS(tmp_path / "made", train_videos=1, val_videos=1, frames=3, size=(48, 64))
-    made.prepare()
-    (sequence,) = made.val_sequences()
-    module = UMECModule("tiny", evaluation={"segmenter": {"rounds": 0, "short_side": 32}}).eval()
-    module.trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
-    module.written = tmp_path / "predictions"
-    for _ in range(2):
-        module.predict_step(sequence, 0)
-    masks = sorted((module.written / sequence.name).iterdir())
-    assert len(masks) == 3
-    masks[1].write_text("mine")
-    with pytest.raises(DataError, match=rf"{masks[1].name}\): choose another folder for the run"):
-        module.predict_step(sequence, 0)
-    assert masks[1].read_text() == "mine"

@@ -8,6 +8,7 @@ from PIL import Image
 
 from vos_umec.cli.main import main
 from vos_umec.io.masks import write_mask
+from vos_umec.io.written import RECORD
 
 
 @pytest.fixture(params=["davis17", "youtube-vos"])
@@ -43,7 +44,11 @@ def test_the_model_beside_label_propagation(words, tmp_path, capsys):
         assert settings.get("rounds") == rounds
     with Image.open(tmp_path / "out" / "horizon.png") as picture:
         assert picture.format == "PNG"
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["horizon.json", "horizon.png"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {RECORD, "horizon.json", "horizon.png"}
+    (tmp_path / "out" / "horizon.png").write_text("mine")
+    assert main([*words, "--out", str(tmp_path / "out")]) == 1
+    assert "(horizon.png)" in capsys.readouterr().err
+    assert (tmp_path / "out" / "horizon.png").read_text() == "mine"
 
 
 def test_several_segmenters_differ_from_what_they_have_in_common(words, tmp_path, capsys):

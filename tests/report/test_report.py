@@ -213,6 +213,13 @@ def test_the_newest_run_in_the_folder_of_a_demo_is_taken(run, tmp_path, capsys):
     assert "result.png" in text
 
 
+ROW = {"sequence": "dog", "object": 1, "J&F": 0.5, "J-Mean": 0.5, "F-Mean": 0.5}
+
+
+def _scores(**changes) -> str:
+    return json.dumps({"J&F": 0.5, "objects": [ROW], **changes})
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -222,6 +229,12 @@ def test_the_newest_run_in_the_folder_of_a_demo_is_taken(run, tmp_path, capsys):
         ("metrics.csv", "\x00\x01\n\x00", ["metrics.csv", "no table"]),
         ("scores.json", '{"J&F": 0.5, "obj', ["scores.json", "JSON"]),
         ("run.json", "[", ["run.json", "JSON"]),
+        ("run.json", "[" * 200_000, ["run.json", "JSON"]),
+        ("scores.json", _scores(about=5), ["not as vos-umec writes it"]),
+        ("scores.json", _scores(curves=5), ["not as vos-umec writes it"]),
+        ("scores.json", _scores(curves=[{"J": 1}]), ["not as vos-umec writes it", "sequence"]),
+        ("scores.json", _scores(objects=[{**ROW, "J-Mean": "high"}]), ["not as vos-umec writes it", "high"]),
+        ("horizon.json", '{"summary": [{"horizon": 1, "method": "a"}]}', ["not as vos-umec writes it"]),
     ],
 )
 def test_a_broken_or_empty_run_ends_in_one_line(tmp_path, capsys, name, content, words):
@@ -234,6 +247,18 @@ def test_a_broken_or_empty_run_ends_in_one_line(tmp_path, capsys, name, content,
     assert len(lines) == 1
     assert all(word in lines[0] for word in words), lines
     assert not (place / "report.html").exists()
+
+
+def test_a_page_of_somebody_else_is_not_replaced(run, capsys):
+    page = run / "report.html"
+    for _ in range(2):
+        assert main(["report", str(run)]) == 0  # its own is
+    page.write_text("mine")
+    assert main(["report", str(run)]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert page.read_text() == "mine"
+    assert main(["report", str(run), "--overwrite"]) == 0
+    assert page.read_text() != "mine"
 
 
 def test_a_broken_picture_is_left_out(run, caplog):

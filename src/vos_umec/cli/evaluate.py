@@ -60,7 +60,7 @@ def run(
         progress=partial(progress, what="scoring"),
     )
     print_table(scores.table())
-    if json is not None and written is not None:
+    if written is not None and json is not None:
         try:
             # For `vos-umec report`, from the file's folder on: it may be shared, with no folder of this machine.
             places = {name: relpath(place, json.parent) for name, place in (("results", results), ("root", root))}

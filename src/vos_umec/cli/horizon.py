@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from vos_umec.io.atomic import atomic_path
+from vos_umec.io.written import WrittenFiles
 from vos_umec.metrics.horizon import HORIZONS
 from vos_umec.metrics.results import print_table
 from vos_umec.progress import progress
@@ -29,6 +29,7 @@ def run(
     segmenter: dict[str, dict[str, Any]] | None = None,
     out: Path | None = None,
     device: str = "auto",
+    overwrite: bool = False,
 ) -> None:
     """Print J and F by horizon, and the differences from label propagation; write them where asked.
 
@@ -43,9 +44,14 @@ def run(
         settings: Arguments of VideoSegmenter that replace the model's own, for label propagation, too.
         segmenter: The segmenters to compare with label propagation, each by a name, with the arguments in which it
             differs, --segmenter.NAME "{rounds: 1}"; without it, the whole model alone, named umec.
-        out: Folder for horizon.json, all scores, and horizon.png, a plot, which needs matplotlib.
+        out: Folder for horizon.json, all scores, and horizon.png, a plot, which needs matplotlib. A file that
+            vos-umec did not write is never replaced.
         device: auto, cpu, cuda, cuda:1 or mps.
+        overwrite: Replace the two files in OUT, whoever wrote them.
     """
+    written = None if out is None else WrittenFiles(out)
+    if written is not None and not overwrite:
+        written.require_own([written.folder / name for name in ("horizon.json", "horizon.png")])
     from vos_umec.data.davis import davis_sequences
     from vos_umec.data.youtube_vos import youtube_vos_sequences
     from vos_umec.device import pick_device
@@ -75,9 +81,11 @@ def run(
         partial(progress, what="measuring"),
     )
     print_table(scores.table())
-    if out is not None:
-        with atomic_path(out / "horizon.json") as temporary:
-            about = {"checkpoint": (checkpoint or SHIPPED).name, "segmenters": segmenters}
-            temporary.write_text(scores.to_json(**about), encoding="utf-8")
-        picture = scores.save_plot(out / "horizon.png")
-        print(f"the scores are in {out / 'horizon.json'}" + (f", a plot in {picture}" if picture else ""))
+    if written is not None:
+        about = {"checkpoint": (checkpoint or SHIPPED).name, "segmenters": segmenters}
+        file = written.folder / "horizon.json"
+        written.write(file, scores.to_json(**about).encode())
+        picture = scores.save_plot(file.with_name(".horizon.partial.png"))
+        if picture is not None:
+            written.adopt(picture, file.with_suffix(".png"))
+        print(f"the scores are in {file}" + ("" if picture is None else f", a plot in {file.with_suffix('.png')}"))

@@ -175,17 +175,12 @@ class SequenceScorer:
         Args:
             names: The name of each frame that was passed to `update`.
         """
-        scored = list(names[1:-1])
-        return [
-            {
-                "sequence": self.sequence,
-                "object": object_id,
-                "frames": scored,
-                "J": [values[k] for values in self._J[: len(scored)]],
-                "F": [values[k] for values in self._F[: len(scored)]],
-            }
-            for k, object_id in enumerate(self._ids)
-        ]
+        curves: list[Curve] = []
+        for object_id in self._ids:
+            rows = [row for row in self.frame_rows() if row["object"] == object_id]
+            place = {"sequence": self.sequence, "object": object_id, "frames": list(names[1:-1])}
+            curves.append({**place, "J": [row["J"] for row in rows], "F": [row["F"] for row in rows]})
+        return curves
 
 
 def overall(rows: Iterable[Row]) -> dict[str, float]:

@@ -214,7 +214,7 @@ def _is_horizon(content: dict[str, Any]) -> bool:
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{path} cannot be read as JSON ({error}): remove it, or run the command that wrote it again"
         ) from error

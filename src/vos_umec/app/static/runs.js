@@ -65,6 +65,10 @@ export class Runs {
       $("progress").max = run.total;
       $("progress").value = run.done;
     }
+    if (run?.state === "running" && run.seconds !== null) { // truer than what was measured before
+      this.seconds = run.seconds;
+      this.measured = Number($("short-side").value);
+    }
     if (this.seconds !== null) {
       const onward = session.frames - 1 - frame;
       const parts = [[frame, "back"], [onward, "on"]].filter(([number]) => number);

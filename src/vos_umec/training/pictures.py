@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from vos_umec.constants import IGNORE
 from vos_umec.data.sequences import VideoSequence
 from vos_umec.distributed import gather_objects
+from vos_umec.inference.resizing import resize_nearest
 from vos_umec.io.frames import Frame, resize_frame
 from vos_umec.io.masks import Ids, read_mask
 from vos_umec.viz.by_product import ByProduct
@@ -79,7 +80,7 @@ class FrameChoice:
             pixels = source.read([index])[0]
             size = (max(1, round(pixels.shape[0] * _WIDTH / pixels.shape[1])), _WIDTH)
             truth, predicted = (
-                _small(ids, size) for ids in (read_mask(self._sequence.annotations[index]), prediction)
+                resize_nearest(ids, size) for ids in (read_mask(self._sequence.annotations[index]), prediction)
             )
             score = mean if kind == "shown" else score
             about = (kind, self._sequence.name, source.names[index], score)
@@ -146,19 +147,10 @@ def log_picture(
                 options["masks"] = [{layer: _layer(ids) for layer, ids in masks.items()}]
             logger.log_image(name, [picture if frame is None else frame], trainer.global_step, **options)
         elif isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(name, np.asarray(picture), trainer.global_step, dataformats="HWC")
+            logger.experiment.add_image(name, picture, trainer.global_step, dataformats="HWC")
 
 
 def _layer(ids: Ids) -> dict[str, Any]:
     """A mask as W&B takes it."""
     names = {int(i): f"object {i}" for i in np.unique(ids) if i not in (0, IGNORE)}
     return {"mask_data": ids.astype(np.int64), "class_labels": {0: "background", IGNORE: "unknown", **names}}
-
-
-def _small(ids: Ids, size: tuple[int, int]) -> Ids:
-    """A mask (H, W) at another size, by the nearest pixels."""
-    rows, columns = (
-        np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
-        for new, old in zip(size, ids.shape, strict=True)
-    )
-    return ids[np.ix_(rows, columns)]

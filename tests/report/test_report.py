@@ -268,6 +268,10 @@ def test_a_broken_picture_is_left_out(run, caplog):
     assert not page.of("img")
     assert "cannot be read" in caplog.text
     assert read_description(next(run.rglob("*.png"))) == {}
+    for path in run.rglob("*.png"):  # 12336 x 12336 pixels, in its header alone
+        path.write_bytes(b"P6 12336 12336 255\n" + bytes(100))
+    assert not Page(render(read_run(run))).of("img")
+    assert "more than are read" in caplog.text
 
 
 def test_a_long_line_is_thinned_and_ends_where_it_ends():

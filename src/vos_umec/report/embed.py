@@ -2,6 +2,7 @@
 
 import base64
 import logging
+import struct
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from PIL import Image
 from vos_umec.data.davis import davis_sequences
 from vos_umec.errors import VosUmecError
 from vos_umec.io.masks import read_mask
+from vos_umec.io.picture import open_picture
 from vos_umec.report.run_files import ScoreFile
 from vos_umec.viz.pairs import pair_picture
 
@@ -42,9 +44,9 @@ def embed(image: Image.Image, width: int, quality: int = 82) -> Embedded:
 def embed_file(path: Path, width: int) -> Embedded | None:
     """A picture file as text; None, with a warning, for one that cannot be read."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             return embed(image, width)
-    except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: Pillow's, of a broken PNG
+    except (OSError, ValueError, SyntaxError, struct.error) as error:  # the last two of broken headers
         log.warning("%s is left out, it cannot be read (%s)", path, error)
         return None
 

@@ -1,6 +1,7 @@
 """One frame twice, the truth beside the prediction, in a PNG that says what it shows."""
 
 import json
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from vos_umec.io.atomic import atomic_path
 from vos_umec.io.frames import Frame, resize_frame
 from vos_umec.io.masks import Ids
+from vos_umec.io.picture import open_picture
 from vos_umec.viz.overlays import overlay
 from vos_umec.viz.sheets import contact_sheet
 
@@ -45,8 +47,8 @@ def save_described(path: Path, picture: Frame, about: Mapping[str, Any]) -> None
 def read_description(path: Path) -> dict[str, Any]:
     """The text of `save_described`; empty for a picture of another kind, and for one that is broken."""
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             about = json.loads(picture.info.get(_KEY, "{}"))
-    except (OSError, ValueError, SyntaxError):  # SyntaxError: Pillow's, of a broken PNG
+    except (OSError, ValueError, SyntaxError, struct.error, RecursionError):  # of broken headers, and deep JSON
         return {}
     return about if isinstance(about, dict) else {}

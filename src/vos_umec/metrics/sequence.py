@@ -176,8 +176,9 @@ class SequenceScorer:
             names: The name of each frame that was passed to `update`.
         """
         curves: list[Curve] = []
+        every = self.frame_rows()
         for object_id in self._ids:
-            rows = [row for row in self.frame_rows() if row["object"] == object_id]
+            rows = [row for row in every if row["object"] == object_id]
             place = {"sequence": self.sequence, "object": object_id, "frames": list(names[1:-1])}
             curves.append({**place, "J": [row["J"] for row in rows], "F": [row["F"] for row in rows]})
         return curves

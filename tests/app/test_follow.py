@@ -8,6 +8,7 @@ from vos_umec.app.follow import MEMORY, follow, seconds_a_frame
 from vos_umec.app.jobs import Jobs
 from vos_umec.app.store import SessionStore
 from vos_umec.errors import ConfigError
+from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.source import open_source
 
 
@@ -139,6 +140,43 @@ def test_nothing_to_follow_is_said(network, session):
 def test_the_speed_is_measured_for_as_many_objects(network, session):
     assert 0 < seconds_a_frame(network, session) < 60
     assert network.segmenter(None).ids == []
+
+
+def test_the_speed_is_that_of_a_full_memory(network, session, monkeypatch):
+    read = []
+    step = VideoSegmenter.step
+    monkeypatch.setattr(
+        VideoSegmenter, "step", lambda self, *given: read.append(len(self.memory)) or step(self, *given)
+    )
+    seconds_a_frame(network, session)
+    assert read[-1] == 1 + network.segmenter(None).references
+
+
+def test_what_is_too_small_and_what_is_lost_is_told(network, session):
+    drawn = np.zeros(SIZE, np.uint8)
+    drawn[8:28, 8:28] = 1
+    drawn[50, 10] = 2
+    session.draw(0, drawn, [1, 2])
+    told = []
+    found = [session.mask(index) for index in follow(network, session, 0, False, told.append)]
+    last = max((i for i, ids in enumerate(found, start=1) if (ids == 2).any()), default=0)
+    assert last < 7
+    assert "object 2 is too small" in told[0]
+    assert f"object 2 is not seen after frame {last:05d}" in told[1]
+    assert len(told) == 2
+
+
+def test_a_run_tells_its_warnings(network, session):
+    drawn = np.zeros(SIZE, np.uint8)
+    drawn[50, 10] = 1
+    session.draw(0, drawn, [1])
+    told = []
+    jobs = Jobs(network, lambda _, message: told.append(message["run"]))
+    jobs.start(session, 0, backward=False)
+    jobs._thread.submit(lambda: None).result(timeout=100)
+    jobs.close()
+    assert told[-1]["state"] == "ended"
+    assert "too small" in told[-1]["warnings"][0]
 
 
 def test_runs_of_two_sessions_take_turns_and_stop(network, session, tmp_path):

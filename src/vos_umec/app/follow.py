@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,9 @@ class Model:
         return self._segmenter
 
 
-def follow(model: Model, session: Session, start: int, backward: bool) -> Generator[int]:
+def follow(
+    model: Model, session: Session, start: int, backward: bool, warn: Callable[[str], None] = log.warning
+) -> Generator[int]:
     """Follow the objects that are not locked from one frame to an end of the video, and write their masks.
 
     The frame is taken as it is shown: its whole mask is the prompt. Where the last run stopped at this frame and
@@ -76,6 +78,7 @@ def follow(model: Model, session: Session, start: int, backward: bool) -> Genera
         session: The session.
         start: The frame to start from.
         backward: Towards frame 0, else towards the last one.
+        warn: Called with what the user should know of the run.
 
     Yields:
         The index of each frame whose mask is written.
@@ -98,7 +101,7 @@ def follow(model: Model, session: Session, start: int, backward: bool) -> Genera
         shown = session.mask(start)
         shown = np.where(np.isin(shown, followed), shown, 0).astype(np.uint8)
         here = set(np.unique(shown).tolist()) - {0}
-        _warn_of_small_objects(segmenter, shown)
+        _warn_of_small_objects(session, segmenter, shown, warn)
         erased = set(session.drawn.get(start, ())) - here  # on purpose: they are not looked for
         for index, ids in _behind(session, start, backward, set(followed) - here - erased):
             segmenter.step(source.read([index])[0], session.drawing(index)[0], ids)
@@ -110,6 +113,7 @@ def follow(model: Model, session: Session, start: int, backward: bool) -> Genera
         segmenter.step(source.read([start])[0], shown, sorted(here))
     saved = time.monotonic()
     index = start
+    seen: dict[int, int] = {}  # the last frame of each object
     way = range(start - 1, -1, -1) if backward else range(start + 1, len(source))
     try:
         for index, frame in read_ahead(source, 4, way):
@@ -119,20 +123,29 @@ def follow(model: Model, session: Session, start: int, backward: bool) -> Genera
             if drawing is not None:  # at its edge a pixel may have been added: what was drawn stays as it was drawn
                 found = np.where(np.isin(found, ids) & (found != drawing), 0, found).astype(np.uint8)
             session.put_result(index, found)
+            seen |= dict.fromkeys(np.flatnonzero(np.bincount(found.ravel())).tolist(), index)
             asked["frame"] = index
             if time.monotonic() - saved > _SAVE_SECONDS:
                 _save(session, segmenter, asked)
                 saved = time.monotonic()
             yield index
+        for o in session.objects:
+            if o.id in segmenter.ids and seen.get(o.id, start) != way[-1]:
+                last = session.source.names[seen.get(o.id, start)]
+                warn(
+                    f"{o.name} is not seen after frame {last}: if it is there, correct a frame or choose a larger "
+                    "short side"
+                )
     finally:
         if index not in (start, way[-1]):
             _save(session, segmenter, asked)
 
 
 def seconds_a_frame(model: Model, session: Session) -> float:
-    """How long this machine takes for a frame of the video, measured by one.
+    """How long this machine takes for a frame of the video, measured by one in the middle of it.
 
-    It follows as many objects as the session has, in stripes across the middle of the frame.
+    It follows as many objects as the session has, in stripes across the middle of the frame. The memory is as full
+    as it is on the mean: a frame with many references takes twice as long as the first one.
     """
     segmenter = model.segmenter(session.short_side)
     frame = session.frame(0)
@@ -142,6 +155,11 @@ def seconds_a_frame(model: Model, session: Session) -> float:
     middle = mask[H // 4 : H - H // 4, W // 4 : W - W // 4]
     middle[:] = 1 + np.arange(middle.shape[1]) * number // middle.shape[1]
     segmenter.step(frame, mask)
+    segmenter.step(frame)
+    memory = segmenter.memory
+    with torch.inference_mode():
+        for _ in range(1, min(segmenter.references, len(session.source) // 2)):
+            memory.add(memory.keys[-1], memory.masks[-1], memory.values[-1] if segmenter.rounds else None)
     begin = time.monotonic()
     segmenter.step(frame)
     if model.device.type == "cuda":
@@ -162,11 +180,15 @@ def _behind(session: Session, start: int, backward: bool, missing: set[int]) -> 
     return sorted(found.items(), key=lambda item: -abs(item[0] - start))
 
 
-def _warn_of_small_objects(segmenter: VideoSegmenter, shown: np.ndarray) -> None:
+def _warn_of_small_objects(
+    session: Session, segmenter: VideoSegmenter, shown: np.ndarray, warn: Callable[[str], None]
+) -> None:
+    names = {o.id: o.name for o in session.objects}
     for number, cells in cells_of_objects(segmenter.resizing, shown).items():
         if cells < 0.5:
-            log.warning(
-                "object %d fills no cell at short side %s; choose a larger one", number, segmenter.short_side
+            warn(
+                f"{names[number]} is too small to be followed at short side {segmenter.short_side}: choose a "
+                "larger one"
             )
 
 

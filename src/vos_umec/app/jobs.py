@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from threading import Event
 from typing import Any
 
@@ -32,6 +32,7 @@ class Run:
         frame: The last of them.
         seconds: Per frame, over the last ones; None before the first.
         error: Why it failed.
+        warnings: What the user should know of it.
     """
 
     start: int
@@ -42,6 +43,7 @@ class Run:
     frame: int | None = None
     seconds: float | None = None
     error: str | None = None
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def active(self) -> bool:
@@ -123,7 +125,7 @@ class Jobs:
             if not stop.is_set():
                 run.state = "running"
                 self._told(session, run)
-                with closing(follow(self._model, session, run.start, run.backward)) as frames:
+                with closing(follow(self._model, session, run.start, run.backward, run.warnings.append)) as frames:
                     for index in frames:
                         times.append(time.monotonic())
                         run.done, run.frame = run.done + 1, index

@@ -52,9 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0; 1 after an error that the user can mend, which is printed in one line.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    # OpenMP's threads spin while they wait, which makes everything five times slower where cores are busy, as they
-    # are with loader workers. A short spin costs nothing elsewhere. It has to be set before torch is loaded.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("vos_umec").setLevel(logging.INFO)
     hide_noise()
@@ -153,7 +150,8 @@ def _overview() -> str:
     ]
     for title, commands in COMMANDS.items():
         lines += ["", f"{title}:", *(f"  {name:<12}{text}" for name, text in commands.items())]
-    return "\n".join([*lines, "", "The options of a command and an example: vos-umec COMMAND --help"])
+    lines += ["", "The options of a command and an example: vos-umec COMMAND --help"]
+    return "\n".join([*lines, "Words of an option may be joined by - or by _, as in --short-side."])
 
 
 if __name__ == "__main__":  # for `python -m`, which finds this package where no script is on the path

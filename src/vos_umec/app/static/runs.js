@@ -61,6 +61,7 @@ export class Runs {
     const status = $("run-status");
     status.classList.toggle("bad", run?.state === "failed");
     status.textContent = run ? told(run, session) : "";
+    $("run-warnings").textContent = run ? run.warnings.join("\n") : "";
     if (run) {
       $("progress").max = run.total;
       $("progress").value = run.done;

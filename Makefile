@@ -16,7 +16,7 @@ help:  ## show this list
 setup: $(READY)  ## create the virtual environment .venv with everything for development
 
 $(READY): pyproject.toml constraints.txt
-	@echo "making .venv: some minutes, and some 7 GB on Linux, where torch brings CUDA"
+	@echo "making .venv: some minutes without a word, and some 7 GB on Linux, where torch brings CUDA"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade "pip>=24"
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"

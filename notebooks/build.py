@@ -1,6 +1,7 @@
 """Makes every notebook from its source beside it (NAME.py -> NAME.ipynb) and runs it in place."""
 
 import io
+import os
 import sys
 import time
 from base64 import b64decode, b64encode
@@ -12,6 +13,7 @@ import nbformat
 from PIL import Image
 
 HERE = Path(__file__).parent
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # for the kernels, which may import torch before vos_umec
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LARGE = 100_000
 """Characters of a PNG above which it is a picture of video, which a JPEG holds in a fifth of the space."""
@@ -63,6 +65,7 @@ if __name__ == "__main__":
     for path in sorted(HERE.glob("[0-9]*.py")):
         if names and path.stem not in names:
             continue
+        print(f"{path.stem}: running, which takes minutes", flush=True)
         start = time.monotonic()
         build(path, execute="--clear" not in sys.argv)
         size = path.with_suffix(".ipynb").stat().st_size

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -109,3 +110,14 @@ def test_light_things_load_nothing_heavy(statement, absent):
     code = f"{statement}\nimport sys\nassert {absent!r} not in sys.modules, 'loaded'"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
+
+
+def test_openmp_spins_shortly_unless_the_user_says_otherwise():
+    code = "import vos_umec, os, sys; assert 'torch' not in sys.modules; print(os.environ['GOMP_SPINCOUNT'])"
+    for given, expected in ((None, "1000"), ("7", "7")):
+        environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+        environment |= {} if given is None else {"GOMP_SPINCOUNT": given}
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, env=environment
+        )
+        assert done.stdout.strip() == expected, done.stderr

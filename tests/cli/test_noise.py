@@ -34,6 +34,9 @@ def shown(message, category, module) -> bool:
         ("old", FutureWarning, "torch.amp", False),
         ("old", FutureWarning, "kornia", False),
         ("The 'val_dataloader' does not have many workers which", UserWarning, "pytorch_lightning.trainer", False),
+        ("predict returned None if it was on purpose", UserWarning, "pytorch_lightning.loops", False),
+        ("The dirpath has changed from 'a' to 'b'", UserWarning, "pytorch_lightning.callbacks", False),
+        ("predict returned None if it was on purpose", UserWarning, "my_module", True),
         ("your GPU is not used", UserWarning, "pytorch_lightning.trainer", True),
         ("old", FutureWarning, "torchbearer", True),  # another package, whose name begins alike
         ("old", DeprecationWarning, "vos_umec.io.frames", True),

@@ -48,6 +48,14 @@ def test_the_rate_follows_the_clock_and_training_stops_when_it_is_spent(videos, 
     assert rates.seen[-1] == pytest.approx(0.0)
 
 
+def test_an_end_before_the_budget_is_told(videos, tmp_path, caplog):
+    fit(videos, tmp_path / "epochs", make(at=[0.5]), epochs=3, first=[TimeBudget(minutes=1)])
+    assert "ended after 0.3 of the budget's 1 minutes, for max_epochs is 3" in caplog.text
+    caplog.clear()
+    fit(videos, tmp_path / "budget", make(at=[0.5]), epochs=-1, first=[TimeBudget(minutes=1)])
+    assert "ended after" not in caplog.text
+
+
 def test_refreshes_come_at_their_progress(videos, tmp_path):
     module = Toy()  # an epoch is one step of two clips, of three videos
     fit(videos, tmp_path, make(at=[0.3, 0.6]), epochs=-1, module=module, first=[TimeBudget(minutes=1)])

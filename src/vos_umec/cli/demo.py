@@ -42,7 +42,8 @@ def run(*, out: Path = Path("runs/demo"), seed: int = 0, epochs: int | None = No
             *([] if epochs is None else [f"--trainer.max_epochs={epochs}"]),
         ]
     )
-    print(f"trained in {(time.monotonic() - start) / 60:.1f} minutes; now segmenting the held-out videos")
+    minutes = (time.monotonic() - start) / 60
+    print(f"made the videos and trained in {minutes:.1f} minutes; now segmenting the held-out ones")
 
     trained, shipped = cli.model, load_module()
     seed_everything(seed)

@@ -105,7 +105,8 @@ def run(
         }
         with ByProduct(picture):
             unnamed = out / ".before_and_after.partial.png"
-            save_comparison(unnamed, source, prompts.masks, segmenters, seconds=60 * _PICTURE * minutes)
+            seconds = 60 * _PICTURE * minutes
+            save_comparison(unnamed, source, prompts.masks, segmenters, seconds=seconds, name=picture.name)
             written.adopt(unnamed, picture)
             print(f"look at {picture}")
     else:

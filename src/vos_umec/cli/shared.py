@@ -56,15 +56,18 @@ def save_comparison(
     segmenters: Mapping[str, VideoSegmenter],
     truth: Mapping[int, Path] | None = None,
     seconds: float = math.inf,
+    name: str = "",
 ) -> None:
     """Write a picture of six frames of a video: first its `truth`, if any, then a row for each new segmenter.
 
     `prompts` and `truth` are masks by frame index; `segmenters` are named by the label of their row. After
-    `seconds` the picture is made of the frames that are segmented by then, two at least.
+    `seconds` the picture is made of the frames that are segmented by then, two at least. `name` is what the user
+    knows `path` as.
     """
+    name = name or path.name
     first, every, start = min(prompts), 1, monotonic()
     kept: list[list[Frame]] = []  # small pictures of a frame, one a row: of `every` so many frames
-    for index, frame in progress(read_ahead(source), f"segmenting for {path.name}"):
+    for index, frame in progress(read_ahead(source), f"segmenting for {name}"):
         if index < first:
             continue
         prompt = prompts.get(index)
@@ -77,7 +80,7 @@ def save_comparison(
         if len(kept) > 8 * _PICTURED:  # few are needed, and it is not known yet which
             kept, every = kept[::2], 2 * every
         if index > first and monotonic() - start > seconds and index + 1 < len(source):
-            log.info("%s shows the first %d of %d frames: its time is over", path.name, index + 1, len(source))
+            log.info("%s shows the first %d of %d frames: its time is over", name, index + 1, len(source))
             break
     places = sorted({round(i * (len(kept) - 1) / (_PICTURED - 1)) for i in range(_PICTURED)})
     labels = [*([] if truth is None else ["truth"]), *segmenters]

@@ -59,6 +59,13 @@ class UMECCLI(LightningCLI):
         parser.add_lightning_class_args(PseudoMaskRefresh, "refresh")
         parser.add_lightning_class_args(TimeBudget, "budget")
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """As super(), but Lightning's table of a test is printed on demand: the module prints one of its own."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "test":
+            parser.set_defaults({"verbose": False})
+        return parser
+
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, and keep what was given, which a checkpoint's hyperparameters replace later."""
         # super() would warn that sys.argv holds arguments as well

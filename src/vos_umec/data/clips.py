@@ -342,8 +342,12 @@ def clip_loader(
     """
     incomplete = len(sampler) < batch_size
     if incomplete:
-        message = "an epoch has %d clips per device, fewer than batch_size %d: raise clips_per_video"
-        log.warning(message, len(sampler), batch_size)
+        log.info(
+            "an epoch has %d clips per device, so a batch has as many and not %d; clips_per_video times the videos "
+            "are an epoch",
+            len(sampler),
+            batch_size,
+        )
     workers = default_workers(available_cores(), local_ranks) if num_workers is None else num_workers
     return ClipLoader(
         sampler.dataset,

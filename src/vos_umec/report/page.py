@@ -161,6 +161,10 @@ def _losses(run: RunFiles) -> list[dict[str, Any]]:
     notes = {
         "train/loss": "All losses of a step together.",
         "train/seg": "Propagation of the pseudo masks, from the first refresh on.",
+        "train/dense": "Dense contrast: cells of later frames are told apart by those of one frame.",
+        "train/dense_accuracy": "Fraction of the cells that agree with their label there; rises.",
+        "train/cross": "Cells of a frame and of its crop are matched.",
+        "train/cross_accuracy": "Fraction of the cells that are matched rightly; rises.",
         "train/data_wait": "Fraction of the time in which training waits for clips.",
     }
     return [

@@ -114,11 +114,13 @@ def _evaluation_line(trainer: Trainer, begun: float, done: int) -> str:
 
 def _left(trainer: Trainer, elapsed: float) -> float | None:
     """Seconds until the training ends; None where it has no end, or nothing is known of it yet."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, TimeBudget) and callback.minutes is not None:
-            return 60 * callback.minutes * (1 - callback.progress)
+    ends = [
+        60 * callback.minutes * (1 - callback.progress)
+        for callback in trainer.callbacks  # type: ignore[attr-defined]
+        if isinstance(callback, TimeBudget) and callback.minutes is not None
+    ]
     batches, epochs = trainer.num_training_batches, trainer.max_epochs
-    if not epochs or epochs < 0 or not 0 < batches < float("inf"):
-        return None
-    done = (trainer.current_epoch + trainer.fit_loop.epoch_loop.batch_idx / batches) / epochs
-    return elapsed * (1 - done) / done if done > 0 else None
+    if epochs and epochs > 0 and 0 < batches < float("inf"):
+        done = (trainer.current_epoch + trainer.fit_loop.epoch_loop.batch_idx / batches) / epochs
+        ends += [elapsed * (1 - done) / done] if done > 0 else []
+    return min(ends, default=None)

@@ -98,6 +98,26 @@ class TimeBudget(Callback):
             log.info("the budget of %g minutes is spent after %d steps", self.minutes, trainer.global_step)
             trainer.should_stop = True
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say if the epochs ended before the budget."""
+        epochs = trainer.max_epochs or -1
+        if (
+            self.minutes is None
+            or epochs < 0
+            or trainer.max_steps >= 0
+            or trainer.should_stop
+            or trainer.interrupted
+        ):
+            return
+        if self.progress < 1:
+            log.warning(
+                "training ended after %.2g of the budget's %g minutes, for max_epochs is %d: its learning rate had "
+                "not fallen to 0; --trainer.max_epochs=-1 leaves the end to the budget",
+                self.minutes * self.progress,
+                self.minutes,
+                epochs,
+            )
+
     def _read_clock(self, trainer: Trainer) -> None:
         now = monotonic()
         self._spent, self._since = trainer.strategy.broadcast(self._spent + now - self._since), now

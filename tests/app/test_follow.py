@@ -162,7 +162,7 @@ def test_what_is_too_small_and_what_is_lost_is_told(network, session):
     last = max((i for i, ids in enumerate(found, start=1) if (ids == 2).any()), default=0)
     assert last < 7
     assert "object 2 is too small" in told[0]
-    assert f"object 2 is not seen after frame {last:05d}" in told[1]
+    assert f"object 2 is hardly seen after frame {last:05d}" in told[1]
     assert len(told) == 2
 
 

@@ -113,7 +113,8 @@ def follow(
         segmenter.step(source.read([start])[0], shown, sorted(here))
     saved = time.monotonic()
     index = start
-    seen: dict[int, int] = {}  # the last frame of each object
+    seen: dict[int, int] = {}  # the last frame that shows each object, by more than a twentieth of its largest mask
+    largest = np.bincount(session.mask(start).ravel(), minlength=256)
     way = range(start - 1, -1, -1) if backward else range(start + 1, len(source))
     try:
         for index, frame in read_ahead(source, 4, way):
@@ -123,7 +124,9 @@ def follow(
             if drawing is not None:  # at its edge a pixel may have been added: what was drawn stays as it was drawn
                 found = np.where(np.isin(found, ids) & (found != drawing), 0, found).astype(np.uint8)
             session.put_result(index, found)
-            seen |= dict.fromkeys(np.flatnonzero(np.bincount(found.ravel())).tolist(), index)
+            pixels = np.bincount(found.ravel(), minlength=256)
+            largest = np.maximum(largest, pixels)
+            seen |= dict.fromkeys(np.flatnonzero(20 * pixels > largest).tolist(), index)
             asked["frame"] = index
             if time.monotonic() - saved > _SAVE_SECONDS:
                 _save(session, segmenter, asked)
@@ -133,8 +136,8 @@ def follow(
             if o.id in segmenter.ids and seen.get(o.id, start) != way[-1]:
                 last = session.source.names[seen.get(o.id, start)]
                 warn(
-                    f"{o.name} is not seen after frame {last}: if it is there, correct a frame or choose a larger "
-                    "short side"
+                    f"{o.name} is hardly seen after frame {last}: if it is there, correct a frame, or choose a "
+                    "larger short side"
                 )
     finally:
         if index not in (start, way[-1]):

@@ -141,7 +141,7 @@ class VideoSegmenter:
 
         Args:
             network: The network.
-            protocol: "crw", "dino", "umec" or "umec_code", see inference/protocols.py; None for the defaults of
+            protocol: "crw", "dino", "umec" or "umec_code", the settings of a published method; None for those of
                 this class.
             **changes: Arguments of this class that differ from the protocol's; of `readout`, the settings that do.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import lazy_loader
 
-# OpenMP's threads spin while they wait, which makes everything four to five times slower where cores are busy, as
+# OpenMP's threads spin while they wait, which makes everything two to five times slower where cores are busy, as
 # they are with loader workers. A short spin costs nothing elsewhere. It has to be set before torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 

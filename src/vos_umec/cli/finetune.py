@@ -58,8 +58,8 @@ def run(
     from vos_umec.cli.prompts import read_prompts, split_reading
     from vos_umec.cli.shared import save_comparison
     from vos_umec.cli.trainer import run_cli
+    from vos_umec.data.probe import open_probed
     from vos_umec.inference.segmenter import VideoSegmenter
-    from vos_umec.io.source import open_source
     from vos_umec.models.factory import NetworkSettings
     from vos_umec.models.hub import find_model
     from vos_umec.models.model_file import model_bytes
@@ -69,7 +69,7 @@ def run(
     start = find_model(checkpoint or SHIPPED)
     before = load_module(start)
     if mask is not None:  # read here, so that a wrong mask shows before the training
-        source = open_source(videos)
+        source = open_probed(videos)
         prompts = read_prompts(videos, source, mask, frame=frame, reading=split_reading(settings)[0])
         print(*prompts.lines, sep="\n", flush=True)
     network = before.description().network

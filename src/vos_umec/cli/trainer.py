@@ -2,9 +2,11 @@
 
 import copy
 import logging
+import re
 import shlex
 from collections.abc import Sequence
 from importlib.util import find_spec
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -156,6 +158,14 @@ class _Parser(Parser, LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if "arguments are required" in message:
             message += "; a configuration has them: --config configs/folder.yaml, or another of configs/"
+        if unknown := re.search(r"Option '(\w+)' is not accepted", message):
+            owners = {"refresh": PseudoMaskRefresh, "budget": TimeBudget}
+            others = [
+                f"--{name}.{unknown[1]}"
+                for name, owner in owners.items()
+                if unknown[1] in signature(owner).parameters
+            ]
+            message += f"; there is {others[0]}" if others else ""
         super().error(message, ex)
 
 

@@ -70,6 +70,7 @@ def run(
     clusterer = SpaceTimeClusterer(**settings)
     written = WrittenFiles(out)
     place = pick_device(device)
+    encoder = load(checkpoint or SHIPPED).encoder.to(place)
     if videos.is_dir():
         index = scan(videos)
         openers, paths = {entry.id: entry.source for entry in index}, {entry.id: entry.path for entry in index}
@@ -79,7 +80,6 @@ def run(
     for name, path in paths.items():
         if (out / name).resolve() == path.resolve():
             raise ConfigError(f"the segments of {path} would be written into it; choose an --out beside {videos}")
-    encoder = load(checkpoint or SHIPPED).encoder.to(place)
     sheets: dict[str, Frame] = {}
     covered: dict[str, float] = {}
     done = 0

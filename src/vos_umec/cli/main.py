@@ -65,8 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a name that the console cannot show must not stop the work
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    sys.path.append(str(Path.cwd()))  # so that class_path finds the user's own modules; last, so that it hides none
     try:
+        try:
+            here = str(Path.cwd())
+        except FileNotFoundError as error:
+            raise ConfigError("the current folder is gone; go to another one") from error
+        sys.path.append(here)  # so that class_path finds the user's own modules; last, so that it hides none
         return run(words)
     except VosUmecError as error:
         print(f"vos-umec: error: {error}", file=sys.stderr)

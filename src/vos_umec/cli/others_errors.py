@@ -22,7 +22,7 @@ _CRASHES = (
     "Illegal instruction",
 )  # not Bus error: that
 # is shared memory that is used up
-_PACKAGES = (*LIGHTNING, "jsonargparse", "wandb")
+_PACKAGES = (*LIGHTNING, "jsonargparse", "torch.optim", "wandb")
 """What they raise themselves concerns settings that they were given. Other errors may come from a fault of ours."""
 
 
@@ -88,8 +88,7 @@ def _lost_worker(error: BaseException) -> VosUmecError | None:
         )
     return VosUmecError(
         f"{what}: its decoder most likely crashed. Remove {'that video' if video else 'the video'}, or train on a "
-        "copy: `vos-umec prepare` decodes each video in a process of its own, and leaves out those that crash; "
-        "--ckpt_path last then goes on"
+        "copy: `vos-umec prepare` decodes each video in a process of its own, and leaves out those that crash"
     )
 
 

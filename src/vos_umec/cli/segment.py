@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vos_umec.cli.outputs import Outputs
-from vos_umec.cli.prompts import READING, Prompts, read_prompts, split_reading
+from vos_umec.cli.prompts import READING, Prompts, read_prompts, require_files, split_reading
 from vos_umec.cli.shared import SEGMENTER, nested_readout
 from vos_umec.data.probe import open_probed
 from vos_umec.device import pick_device
@@ -72,11 +72,12 @@ def run(
             those of `MaskReading`.
     """
     place = pick_device(device)
-    source = open_probed(video)
     reading, settings = split_reading(settings)
-    prompts = read_prompts(video, source, mask or [], object or [], frame, ids or [], reading)
+    require_files(mask or [], object or [], reading)
     model = find_model(checkpoint or SHIPPED)
     segmenter = load_segmenter(model, place, **nested_readout(settings))
+    source = open_probed(video)
+    prompts = read_prompts(video, source, mask or [], object or [], frame, ids or [], reading)
     for line in prompts.lines:
         print(line, flush=True)
     _warn_of_small_objects(segmenter, prompts, source)
@@ -123,13 +124,15 @@ def run(
 def _warn_of_small_objects(segmenter: VideoSegmenter, prompts: Prompts, source: FrameSource) -> None:
     """Say which objects are too small to be followed at the working size."""
     for index, mask in prompts.masks.items():
-        for number, cells in cells_of_objects(segmenter.resizing, mask).items():
-            if cells < 0.5:
-                log.warning(
-                    "object %d in frame %s fills no cell of the working size (at most %.0f %% of one), so it can "
-                    "hardly be followed; a larger --short_side helps (now %s)",
-                    number,
-                    source.names[index],
-                    100 * cells,
-                    segmenter.short_side or "the video's own",
-                )
+        cells = cells_of_objects(segmenter.resizing, mask)
+        small = sorted(number for number, filled in cells.items() if filled < 0.5)
+        if small:
+            shown = ", ".join(map(str, small[:8])) + ", ..." * (len(small) > 8)
+            log.warning(
+                "object %s in frame %s fills no cell of the working size (at most %.0f %% of one), so it can "
+                "hardly be followed; a larger --short_side helps (now %s)",
+                shown,
+                source.names[index],
+                100 * max(cells[number] for number in small),
+                segmenter.short_side or "the video's own",
+            )

@@ -20,7 +20,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 
 from vos_umec.cli.noise import hide_wandb_notices
 from vos_umec.cli.others_errors import LIGHTNING, in_one_line, raised_in
-from vos_umec.cli.parsing import Parser, find_config
+from vos_umec.cli.parsing import Parser, find_config, require_yaml
 from vos_umec.cli.run_record import RunRecord
 from vos_umec.device import multiplies_bf16, pick_device
 from vos_umec.errors import ConfigError, first_sentence
@@ -295,5 +295,7 @@ def _with_configs(arguments: Sequence[str]) -> list[str]:
         words += word.split("=", 1) if word.startswith("--config=") else [word]
     for i, (flag, value) in enumerate(pairwise(words), start=1):
         if flag in ("--config", "-c"):
-            words[i] = str(find_config(value))
+            path = find_config(value)
+            require_yaml(path)
+            words[i] = str(path)
     return words

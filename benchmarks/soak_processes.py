@@ -29,6 +29,8 @@ from vos_umec.metrics.davis import DavisScore
 from vos_umec.models.encoder import ResNetEncoder
 
 VIDEOS, FRAMES = 5, 8
+WORLDS = (2, 4)
+"""Numbers of processes whose results are compared with those of one."""
 END = 60.0
 """Seconds within which a job has to end after one of its ranks has died."""
 
@@ -44,7 +46,7 @@ def run(seed: int, minutes: float, folder: Path) -> list[Row]:
     begun, rng = time.monotonic(), random.Random(seed)
     videos = _write_videos(folder / "videos", seed)
     scan(videos)
-    rows = [_same_results(videos, folder / f"{world}", world) for world in (2, 4)]
+    rows = [_same_results(videos, folder / f"{world}", world) for world in WORLDS]
     rows.append(_poisoned(folder, seed))
     rows.append(_killed(videos, folder, rng, begun + 60 * minutes))
     return rows

@@ -19,6 +19,11 @@ multiprocessing.set_forkserver_preload(["vos_umec.cli.trainer", "vos_umec.traini
 collect_ignore_glob = ["*/conftest.py"]  # they hold no doctests, and two of one name cannot both be imported
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests come first: a long one at the end would leave the other test processes with nothing to do."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
     """Every test starts from one seed, and without the log level that a command before it has set."""

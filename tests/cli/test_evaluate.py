@@ -42,7 +42,7 @@ def test_prints_a_table_and_writes_json(folders, tmp_path, capsys):
     figures = ["100.0", "100.0", "100.0", "0.0", "100.0", "100.0", "0.0"]
     words = [[word for word in line if word.isascii()] for line in lines]
     assert header in words
-    for label in ([name, "1"], [name, "2"], ["all", "2"]):
+    for label in ([name, "1"], [name, "2"], ["all", "2", "objects"]):
         assert [*label, *figures] in words
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert list(scores) == [*header[2:], "about", "objects", "curves"]

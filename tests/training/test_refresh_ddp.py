@@ -2,12 +2,14 @@ import multiprocessing
 import os
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from refresh_toys import FRAMES, Toy, contents, fit, make, write_videos
+from refresh_toys import FRAMES, Clips, Toy, contents, fit, make, write_videos
 from several import QuickDDP
 
 from vos_umec.clustering.video import cluster_video, frame_window, video_seed
@@ -49,6 +51,7 @@ class Poisoning(Callback):
     """Spoils a video after it was indexed, so that reading it fails on the rank whose it is."""
 
     def setup(self, trainer, pl_module, stage):
+        trainer.strategy.barrier("both ranks have the index")
         if trainer.is_global_zero:
             for path in (Path(trainer.datamodule.index.root) / "b").iterdir():
                 path.write_bytes(b"poison")
@@ -62,6 +65,22 @@ def test_a_poisoned_video_is_skipped_by_the_rank_whose_it_is(tmp_path):
         devices=2, strategy=QuickDDP())  # fmt: skip
     assert sorted(contents(tmp_path / "store")) == ["a", "deep/c d é"]
     assert PseudoMaskStore(tmp_path / "store").generation == 2  # both ranks came to the second refresh
+
+
+class Incomplete(Clips):
+    """Rank 1 finds one video less, as on a node whose copy of the data is not complete."""
+
+    def find_videos(self):
+        index = super().find_videos()
+        return replace(index, entries=index.entries[: len(index) - self.trainer.global_rank])
+
+
+@pytest.mark.slow
+def test_ranks_that_find_different_videos_end_with_the_name_of_one(videos, tmp_path):
+    data = Incomplete(str(videos), crop=32, short_side=40, batch_size=8)
+    trainer = Trainer(accelerator="cpu", devices=2, strategy=QuickDDP(), logger=False, default_root_dir=tmp_path)
+    with pytest.raises(Exception, match=r"rank 1 found 2 videos in .* and rank 0 3: deep/c d é is missing"):
+        trainer.fit(Toy(), data)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from vos_umec.data.sequences import VideoSequence, read_names
 from vos_umec.data.shared_folder import sharing_ranks
 from vos_umec.data.synthetic import SyntheticVOS
 from vos_umec.data.youtube_vos import youtube_vos_frames
+from vos_umec.distributed import gather_objects
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.transforms.augment import ClipAugment
 from vos_umec.transforms.copy_paste import CopyPaste
@@ -121,6 +122,7 @@ class ClipDataModule(EvaluationDataModule):
             return
         self._check_batches()
         self.index = self.find_videos()
+        self._check_same_videos()
         log.info("training on %d videos of %s", len(self.index), self.index.root)
         self.store = PseudoMaskStore(self.hparams["store"] or _run_folder(self.trainer) / "pseudo_masks")
         if self.store.generation:
@@ -142,6 +144,17 @@ class ClipDataModule(EvaluationDataModule):
                 trainer.reload_dataloaders_every_n_epochs = int(warming_up)  # type: ignore[attr-defined]
         local_ranks = trainer.num_devices if trainer else 1
         return clip_loader(sampler, batch // shard[0], hp["num_workers"], local_ranks)
+
+    def _check_same_videos(self) -> None:
+        """Refuse ranks that found different videos, for they divide the clips of one list among them."""
+        first, *others = gather_objects([entry.id for entry in self.index])
+        for rank, ids in enumerate(others, 1):
+            if ids != first:
+                example = min(set(ids) ^ set(first))
+                raise DataError(
+                    f"rank {rank} found {len(ids)} videos in {self.index.root} and rank 0 {len(first)}: {example} "
+                    "is missing on one of them. Give all nodes the same files; change none while training starts"
+                )
 
     def _check_batches(self) -> None:
         """Refuse a batch that the devices cannot share evenly; warn where a device gets few clips."""

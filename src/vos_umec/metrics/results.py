@@ -70,7 +70,7 @@ class Scores:
         for row in self.objects:
             table.add_row(str(row["sequence"]), str(row["object"]), *_percent(row))
         table.add_section()
-        table.add_row("all", str(len(self.objects)), *_percent(self.overall), style="bold")
+        table.add_row("all", f"{len(self.objects)} objects", *_percent(self.overall), style="bold")
         return table
 
 

@@ -310,5 +310,5 @@ def score_table(rows: Mapping[str, list[Row]]) -> Table:
         table.add_row(str(line[0]["sequence"]), str(line[0]["object"]), *figures)
     table.add_section()
     means = [f"{100 * float(np.mean([row['J&F'] for row in of])):.1f}" for of in rows.values()]
-    table.add_row("all", str(len(next(iter(rows.values())))), *means, style="bold")
+    table.add_row("all", f"{len(next(iter(rows.values())))} objects", *means, style="bold")
     return table

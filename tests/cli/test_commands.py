@@ -49,6 +49,15 @@ def test_no_command_prints_the_help_and_a_wrong_one_an_error(capsys):
     assert "segmnt" in one_line(capsys)
 
 
+@pytest.mark.parametrize(("old", "new"), [("adapt", "finetune"), ("pack", "submission")])
+def test_commands_of_old_names_go_on_to_work(old, new, capsys, caplog):
+    with pytest.raises(SystemExit) as stop:
+        main([old, "--help"])
+    assert stop.value.code == 0
+    assert f"vos-umec {new}" in capsys.readouterr().out
+    assert f"{old} is called {new}" in caplog.text
+
+
 @pytest.mark.parametrize("command", OWN)
 def test_the_help_of_a_command_explains_every_option_and_gives_an_example(command, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -163,6 +172,7 @@ DAVIS = ["test", "--config=configs/davis17.yaml"]
         (["fit", "--config", "wrong.yaml"], "warm_up"),
         ([*QUICK, *FEW, "--model.evaluation.segmenter={round: 3}"], " round;"),
         ([*QUICK, "--model.lerning_rate=1"], "lerning_rate"),
+        ([*QUICK, "--model.warmup_epochs=1"], "there is --refresh.warmup_epochs"),
         ([*QUICK, "--model.learning_rate=fast"], "learning_rate: Expected a float. Got value: fast"),
         ([*QUICK, "--trainer.max_epochs=many"], "trainer.max_epochs: Expected a int. Got value: many"),
         ([*QUICK, "--model.network=resnet19"], "'resnet19'"),

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from vos_umec import SyntheticVOS, UMECModule
 from vos_umec.cli.main import main
 from vos_umec.cli.shared import save_comparison
+from vos_umec.errors import VideoReadError
 from vos_umec.io.masks import read_mask, write_mask
 from vos_umec.io.video_writer import VideoWriter
 from vos_umec.models.model_file import read_card, write_model
@@ -81,15 +82,40 @@ class Counting:
         return np.zeros(frame.shape[:2], np.uint8)
 
 
-@pytest.mark.parametrize(("seconds", "frames"), [(0, 2), (1000, 6)])
-def test_the_picture_is_made_of_the_frames_that_there_is_time_for(seconds, frames, clip, tmp_path):
+def shown(path):
+    """Frames of each row of a picture of two rows, whose frames are 48 x 64."""
+    with Image.open(path) as picture:
+        heights = {2 * round(300 * ((1600 - 4 * (n + 1)) // n) / 400) + 12: n for n in range(1, 7)}
+        assert picture.width == 1600
+        return heights[picture.height]
+
+
+@pytest.mark.parametrize("first", [0, 3, 4, 5])
+@pytest.mark.parametrize("seconds", [-100, 0, 1000])
+def test_the_picture_is_made_of_the_frames_that_there_is_time_for(first, seconds, clip, tmp_path):
     before, after = Counting(), Counting()
-    prompts = {0: np.ones((48, 64), np.uint8)}
+    prompts = {first: np.ones((48, 64), np.uint8)}
     save_comparison(tmp_path / "p.png", clip.source(), prompts, {"a": before, "b": after}, seconds=seconds)
+    all_frames = 6 - first if first < 5 else 6  # behind the last frame there is none, so those before it are shown
+    frames = all_frames if seconds > 0 else 2
     assert before.steps == after.steps == [True] + (frames - 1) * [False]
-    with Image.open(tmp_path / "p.png") as picture:
-        cell = (1600 - 4 * (frames + 1)) // frames
-        assert picture.size == (1600, 2 * round(300 * cell / 400) + 12)
+    assert shown(tmp_path / "p.png") == frames
+
+
+def test_a_picture_is_made_of_the_frames_before_a_broken_one(clip, tmp_path, caplog):
+    source = clip.source()
+    read = source.read
+
+    def breaking(indices, size=None):
+        if max(indices) > 3:
+            raise VideoReadError(source.path, f"frame {max(indices)} is broken")
+        return read(indices, size)
+
+    source.read = breaking
+    prompts = {0: np.ones((48, 64), np.uint8)}
+    save_comparison(tmp_path / "p.png", source, prompts, {"a": Counting(), "b": Counting()})
+    assert shown(tmp_path / "p.png") == 4
+    assert "first 4 of 6 frames" in caplog.text
 
 
 @pytest.mark.parametrize("minutes", ["0", "-1", ".inf", ".nan"])

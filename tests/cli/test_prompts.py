@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vos_umec.cli.parsing import plain_words
+from vos_umec.cli import segment
+from vos_umec.cli.parsing import command_parser, plain_words
 from vos_umec.cli.prompts import read_prompts
 from vos_umec.errors import ConfigError, MaskError
 from vos_umec.io.label_file import MaskReading
@@ -92,6 +93,19 @@ def test_files_of_one_frame_add_up_unless_they_contradict_each_other(read, tmp_p
     write_mask(tmp_path / "00008.png", part(1))
     with pytest.raises(ConfigError, match="--frame 1 is the frame of all masks"):
         read("a.png", "00008.png", frame="1")
+
+
+@pytest.mark.parametrize("words", [[""], [","], [" ", ""]])
+def test_ids_that_name_no_object_are_refused(words, read, tmp_path):
+    write_mask(tmp_path / "m.png", part(1))
+    with pytest.raises(ConfigError, match="--ids names no object"):
+        read("m.png", ids=words)
+
+
+def test_a_mask_that_is_named_for_the_video_is_of_its_first_frame(tmp_path):
+    write_mask(tmp_path / "clip_00008.png", part(1))
+    prompts = read_prompts(Path("clip_00008.mp4"), Source(), [str(tmp_path / "clip_00008.png")])
+    assert list(prompts.masks) == [0]
 
 
 def test_a_color_is_one_object_in_all_frames(read, tmp_path):
@@ -193,6 +207,25 @@ class Command:
 )
 def test_lists_add_up_and_switches_need_no_value(words, plain):
     assert plain_words(Command, words) == plain
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        (["--ids", "#fa3253", "--ids=#3df53d"], "ids", ["#fa3253", "#3df53d"]),
+        (["--background", "#ffffff"], "background", "#ffffff"),
+        (["--unknown=#ffffff"], "unknown", "#ffffff"),
+        (["--frame", "#3"], "frame", "#3"),
+        (["--labelmap", "#1.txt"], "labelmap", Path("#1.txt")),
+        (["--mask", "#1.png", "--mask", "a #2.png"], "mask", ["#1.png", "a #2.png"]),
+        (["--checkpoint", "#1.ckpt"], "checkpoint", Path("#1.ckpt")),
+        (["--crop-margin", "null"], "crop_margin", None),
+    ],
+)
+def test_a_color_and_a_name_that_begin_as_a_comment_of_yaml_arrive(words, name, value):
+    parser = command_parser("segment", segment)
+    given = parser.parse_args(plain_words(segment, ["clip", "--out", "o", *words]), defaults=False)
+    assert given[name] == value
 
 
 def test_an_option_of_one_value_that_is_given_twice_is_refused():

@@ -1,6 +1,7 @@
 """`vos-umec segment` on a made clip of a moving square, and the mask that a user gives with it."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -241,7 +242,8 @@ def test_a_run_that_is_killed_goes_on_and_ends_as_one_that_was_not(stops_after, 
     assert "goes on after" in capsys.readouterr().out
     assert masks_of(tmp_path / "cut") == masks_of(tmp_path / "whole")
     movies = [open_source(tmp_path / name / "overlay.mp4").read(range(10)) for name in ("cut", "whole")]
-    np.testing.assert_array_equal(*movies)
+    # x264 codes such small frames not bit for bit the same twice in one process; successive frames differ by 15.
+    assert np.abs(movies[0].astype(int) - movies[1]).mean(axis=(1, 2, 3)).max() < 6
     assert sorted(p.name for p in (tmp_path / "cut").iterdir()) == [RECORD, "masks", "overlay.mp4"]
     assert len(list((tmp_path / "cut/masks").iterdir())) == 10
 
@@ -288,10 +290,21 @@ def test_a_model_that_gives_no_numbers_is_told_in_one_line(words, tmp_path, caps
     network = build_network("tiny")
     torch.nn.init.constant_(network.decoder.out.bias, torch.nan)
     write_model(network, tmp_path / "broken.safetensors", Description("tiny", {"rounds": 1, "short_side": 32}))
-    assert main([*words, "--soft", "--checkpoint", str(tmp_path / "broken.safetensors")]) == 1
+    assert main([*words, "--checkpoint", str(tmp_path / "broken.safetensors")]) == 1
     told = [line for line in capsys.readouterr().err.splitlines() if "Warning" in line or "error" in line]
     assert len(told) == 1
-    assert "no numbers (NaN) in frame 00001: its weights are broken" in told[0]
+    assert "weights that are no numbers (NaN or infinity, such as in decoder.out.bias)" in told[0]
+
+
+def test_results_that_are_no_numbers_are_told_in_one_line(words, monkeypatch, capsys):
+    def broken(self, frame, mask=None, ids=None, return_probabilities=False):
+        return step(self, frame, mask)[0], np.full((2, *frame.shape[:2]), np.nan, np.float32)
+
+    step = partial(VideoSegmenter.step, return_probabilities=True)
+    monkeypatch.setattr(VideoSegmenter, "step", broken)
+    assert main([*words, "--soft", "--rounds", "0"]) == 1
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "no numbers (NaN) in frame 00000: its weights are broken" in told
 
 
 def test_an_object_too_small_to_be_followed_is_told(words, tmp_path, caplog):

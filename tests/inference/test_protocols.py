@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from original_protocols import bilinear, clip, dino_keys, segment_as_umec_code, segment_by_votes
 
 from vos_umec.errors import ConfigError
+from vos_umec.inference.load import load_segmenter
 from vos_umec.inference.protocols import PROTOCOLS, change_settings
 from vos_umec.inference.resizing import Resizing
 from vos_umec.inference.segmenter import VideoSegmenter
@@ -279,3 +280,20 @@ def test_what_cannot_be_asked_says_so(arguments, words):
     network = PropagationNetwork(TrunkEncoder(blocks=(1, 1), strides=(1, 1)))
     with pytest.raises(ConfigError, match=words):
         VideoSegmenter.from_protocol(network, **arguments)
+
+
+def test_fast_searches_less_gives_nearly_the_same_masks_and_gives_way_to_what_is_asked_for():
+    exact, fast = load_segmenter(short_side=96), load_segmenter(fast=True, short_side=96)
+    assert (fast.readout.coarse_to_fine, fast.search_margin) == (64, 12)
+    assert (fast.rounds, fast.readout.radius) == (exact.rounds, exact.readout.radius)
+    asked = load_segmenter(fast=True, search_margin=None, readout={"coarse_to_fine": 16, "top_k": 5})
+    assert (asked.readout.coarse_to_fine, asked.readout.top_k, asked.search_margin) == (16, 5, None)
+    noise = np.random.default_rng(0).integers(0, 256, (96, 160, 3), dtype=np.uint8)
+    mask = np.zeros((96, 160), np.uint8)
+    mask[30:60, 40:80] = 3
+    for t in range(4):  # noise that moves, so that each cell has one match
+        shown = np.roll(noise, 4 * t, axis=1)
+        first = mask if t == 0 else None
+        assert (exact.step(shown, first) == fast.step(shown, first)).mean() > 0.99
+    with pytest.raises(ConfigError, match="protocol crw searches exactly, and fast does not"):
+        load_segmenter(fast=True, protocol="crw")

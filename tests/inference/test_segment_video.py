@@ -100,6 +100,7 @@ def test_a_video_may_be_a_path_or_frames(kind, segmenter, folder):
         (FRAMES, [TRUTH], "mapping from the frame to its mask.*found list"),
         (FRAMES, TRUTH, "mapping from the frame"),
         (FRAMES, {}, "nothing to follow"),
+        (FRAMES, {0: None, 2: None}, "nothing to follow"),
         (FRAMES, {6: TRUTH}, "frame 6; the video has frames 0 to 5"),
         (FRAMES, {True: TRUTH}, "frame True"),
         (FRAMES, {0: TRUTH, "00000": TRUTH}, "two masks are of the same frame"),
@@ -107,6 +108,7 @@ def test_a_video_may_be_a_path_or_frames(kind, segmenter, folder):
         ([], {0: TRUTH}, "empty"),
         ([1, 2], {0: TRUTH}, "a frame is a numpy array"),
         (3, {0: TRUTH}, "a video is a path.*found int"),
+        (None, {0: TRUTH}, "a video is a path.*found NoneType"),
         ("gone.mp4", {0: TRUTH}, "no such file"),
         (iter(FRAMES), {"00000": TRUTH}, "numbered from 0"),
     ],
@@ -114,6 +116,16 @@ def test_a_video_may_be_a_path_or_frames(kind, segmenter, folder):
 def test_what_cannot_be_segmented_is_told_before_the_first_frame(source, masks, told, segmenter):
     with pytest.raises((ConfigError, MaskError, DataError), match=told):
         segmenter.segment(source, masks)
+
+
+def test_what_gives_nothing_is_not_silent(segmenter, tmp_path, caplog):
+    (tmp_path / "clip.mp4").write_bytes(b"0\n1\n")
+    with (tmp_path / "clip.mp4").open("rb") as file, pytest.raises(ConfigError, match="a frame is a numpy array"):
+        list(segmenter.segment(file, {0: TRUTH}))
+    with pytest.raises(ConfigError, match=r"ids \[3\] .* give the mask"):
+        segmenter.step(FRAMES[0], ids=[3])
+    assert not any(ids.any() for _, ids in segmenter.segment(FRAMES, {0: np.zeros_like(TRUTH)}))
+    assert "no mask shows an object" in caplog.text
 
 
 def test_frames_that_come_one_by_one_cannot_go_backward_or_end_before_a_mask(segmenter):

@@ -1,3 +1,4 @@
+import os
 import pickle
 
 import numpy as np
@@ -55,6 +56,18 @@ def test_two_kinds_of_one_frame(tmp_path) -> None:
     for name in ("0.jpg", "0.png"):
         Image.fromarray(noise).save(tmp_path / name)
     with pytest.raises(DataError, match=" 0 twice"):
+        open_source(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes are of Unix")
+def test_a_pipe_or_a_broken_link_among_frames_is_named(tmp_path) -> None:
+    fill(tmp_path, ["0.png", "1.png"])
+    os.mkfifo(tmp_path / "2.png")  # which would be waited for
+    with pytest.raises(VideoReadError, match=r"2\.png .* no file"):
+        open_source(tmp_path)
+    (tmp_path / "2.png").unlink()
+    (tmp_path / "2.png").symlink_to("gone.png")
+    with pytest.raises(VideoReadError, match=r"2\.png .* leads nowhere"):
         open_source(tmp_path)
 
 

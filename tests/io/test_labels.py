@@ -216,6 +216,21 @@ def test_what_shows_nothing_or_several_pictures_is_refused(tmp_path):
         read_label_image(saved(tmp_path, np.full(SIZE, -1, np.int32), "tif"))
 
 
+@pytest.mark.parametrize("transparency", [1, b"\xff\x00"])
+def test_a_transparent_index_beside_0_is_asked_about(transparency, tmp_path):
+    ids = np.zeros(SIZE, np.uint8)
+    ids[10:40, 10:50] = ids[:, :20] = 1
+    image = Image.fromarray(ids)
+    image.putpalette([200, 0, 0, 255, 255, 255])
+    path = saved(tmp_path, image, transparency=transparency)
+    with pytest.raises(MaskError, match=r"id 1 .* is transparent.*--background 1 or --background 0"):
+        read_label_image(path)
+    assert ((read_label_image(path, MaskReading(background="1")).labels > 0) == (ids == 0)).all()
+    ids[ids == 0] = 2  # where 0 is not there, nothing else can be the ground
+    image = Image.fromarray(np.where(ids == 1, 0, ids).astype(np.uint8))
+    assert read_label_image(saved(tmp_path, image, transparency=0)).objects() == [2]
+
+
 MAPS = {
     "labelmap.txt": "# label:color_rgb:parts:actions\nbackground:0,0,0::\ndog:250,50,83::\ncat:61,245,61::\n",
     "names.txt": "dog #fa3253\ncat 61 245 61\n",
@@ -235,6 +250,15 @@ def test_a_label_map_says_which_color_is_which_id(name, palette, truth, tmp_path
     assert image.names == {1: "dog", 2: "cat"}
 
 
+def test_a_label_map_of_windows_is_read(tmp_path):
+    (tmp_path / "map.txt").write_text(MAPS["labelmap.txt"], encoding="utf-16")
+    assert [(label.id, label.name) for label in read_labelmap(tmp_path / "map.txt")] == [
+        (0, "background"),
+        (1, "dog"),
+        (2, "cat"),
+    ]
+
+
 def test_a_color_that_is_not_in_the_label_map_is_named(truth, tmp_path):
     (tmp_path / "map.txt").write_text("dog #fa3253\n")
     path = saved(tmp_path, colored(truth, (0, 0, 0), RED, GREEN))
@@ -245,11 +269,15 @@ def test_a_color_that_is_not_in_the_label_map_is_named(truth, tmp_path):
     assert ((image.labels == 1) == (truth > 0)).mean() > 0.97
 
 
-@pytest.mark.parametrize("text", ["", "dog\n", "dog:1,2\n", "dog 1 2 3\ncat 1 2 3\n", "dog 1 2 300\n"])
-def test_what_is_no_label_map_is_refused_in_one_line(text, tmp_path):
-    (tmp_path / "map.txt").write_text(text)
-    with pytest.raises(MaskError, match=r"the label map .*map\.txt") as caught:
-        read_labelmap(tmp_path / "map.txt")
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("map.txt", text) for text in ("", "dog\n", "dog:1,2\n", "dog 1 2 3\ncat 1 2 3\n", "dog 1 2 300\n")]
+    + [("map.json", text) for text in ("5", "[1]", "[" * 200_000, '{"dog": null}')],
+)
+def test_what_is_no_label_map_is_refused_in_one_line(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(MaskError, match=rf"the label map .*{name}") as caught:
+        read_labelmap(tmp_path / name)
     assert "\n" not in str(caught.value)
 
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image, ImageDraw
 
-from vos_umec.errors import MaskError
+from vos_umec.errors import MaskError, VideoReadError
 from vos_umec.io.masks import read_mask, write_mask
 from vos_umec.io.png import davis_palette, plain_indices, voc_palette
+from vos_umec.io.source import open_source
 
 
 def saved(folder: Path, values: np.ndarray, mode: str | None = None, ending: str = "png") -> Path:
@@ -38,6 +39,35 @@ def test_every_id_survives_the_round_trip(tmp_path_factory, ids) -> None:
 def test_any_whole_type_is_written(tmp_path, dtype) -> None:
     write_mask(tmp_path / "m.png", np.array([[0, 1]], dtype))
     assert read_mask(tmp_path / "m.png").tolist() == [[0, 1]]
+
+
+def test_what_is_no_place_and_what_is_no_rectangle_is_told(tmp_path):
+    for place in (None, b"m.png", 3):
+        with pytest.raises(MaskError, match=r"a name that ends in \.png"):
+            write_mask(place, [[1]])
+    with pytest.raises(MaskError, match="rows of different lengths"):
+        write_mask(tmp_path / "m.png", [[1], [1, 2]])
+
+
+def test_a_mask_is_no_place_for_a_picture_of_many_passes(tmp_path):
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    last = data[data.rindex(b"\xff\xda") : -2]
+    (tmp_path / "m.jpg").write_bytes(data[:-2] + 200 * last + data[-2:])
+    with pytest.raises(MaskError, match="scans, more than are read"):
+        read_mask(tmp_path / "m.jpg")
+
+
+def test_a_pointer_of_git_lfs_is_told(tmp_path):
+    (tmp_path / "m.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+    with pytest.raises(MaskError, match=r"pointer of Git LFS.*git lfs pull"):
+        read_mask(tmp_path / "m.png")
+    with pytest.raises(VideoReadError, match=r"pointer of Git LFS.*git lfs pull"):
+        open_source(tmp_path)
+    (tmp_path / "m.png").rename(tmp_path / "m.mp4")
+    with pytest.raises(VideoReadError, match=r"pointer of Git LFS.*git lfs pull"):
+        open_source(tmp_path / "m.mp4")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from io import BytesIO
 
 import numpy as np
@@ -124,6 +125,14 @@ def test_coco_of_several_frames_needs_tracks(tmp_path):
         (coco({}), "no 'bbox'"),
         (coco({"segmentation": {"size": [40, 60], "counts": [7]}}), "add up to 7"),
         (coco({"segmentation": {"size": [4, 6], "counts": [4, 20]}}), "4, 6"),
+        ("[" * 200_000, "recursion"),
+        (labelme({"points": [[float("nan"), 1], [3, 4], [9, 9]]}), "a corner at nan"),
+        (labelme({"points": [[1e300, 1], [3, 4], [9, 9]]}), "a corner at 1e"),
+        (labelme({"shape_type": "rectangle", "points": [[0, 0], [float("inf"), 9]]}), "a corner at inf"),
+        (labelme({"shape_type": "circle", "points": [[0, 0], [float("inf"), 9]]}), "a corner at inf"),
+        (coco({"bbox": [1, 1, float("inf"), 5]}), "a corner at inf"),
+        (coco({"segmentation": [[1, 1, 5, 1, 5]]}), "a polygon of 5 numbers"),
+        (coco({"bbox": [1, 1, 5, 5], "image_id": 7}), "no picture has the image_id 7"),
     ],
 )
 def test_what_is_no_shape_is_refused_in_one_line(tmp_path, content, told):
@@ -196,15 +205,55 @@ def test_a_name_comes_before_an_index_and_what_is_neither_is_refused():
         ("20240108", None),
         ("a00008", 3),
         ("clip_1080p", None),
+        ("dog_00040", None),
     ],
 )
 def test_the_frame_that_a_mask_is_named_for(stem, index):
     assert frame_of_file([f"{i:05d}" for i in range(5, 12)], stem) == index
 
 
+@pytest.mark.parametrize(
+    ("stem", "video", "index"),
+    [
+        ("clip_00008", "clip_00008", None),  # of the video, whose name has a number
+        ("CLIP_00008_mask", "clip_00008", None),
+        ("clip_00008_00006", "clip_00008", 1),
+        ("clip_00008", "clip", 3),
+        ("00008", "00008", 3),  # a frame's own name
+        ("00008_mask", "00008", 3),
+    ],
+)
+def test_the_number_in_the_name_of_a_video_is_none_of_its_frames(stem, video, index):
+    assert frame_of_file([f"{i:05d}" for i in range(5, 12)], stem, video) == index
+
+
+def test_large_and_small_letters_of_a_frames_name_are_the_same():
+    names = [f"img_{i}" for i in range(15)]
+    assert frame_of_file(names, "IMG_3") == frame_of_file(names, "Img_3_mask") == 3
+    assert frame_of_file([*names, "IMG_3"], "IMG_3") == 15
+
+
 def test_a_name_of_no_frame_or_of_two_is_asked_about():
     names = [f"{i:05d}" for i in range(5, 12)]
-    for stem, told in (("00040", "does not have.* --frame"), ("00005_00006", "names of 2 frames.*FRAME=FILE")):
+    absent = [(stem, "does not have.* --frame") for stem in ("00040", "00040_mask", "gt-00040", "frame_00040")]
+    for stem, told in (*absent, ("00005_00006", "names of 2 frames.*FRAME=FILE")):
         with pytest.raises(MaskError, match=told):
             frame_of_file(names, stem)
     assert frame_of_file(["left", "right"], "mask of left") == 0
+
+
+def test_json_of_windows_is_read(tmp_path):
+    shape = {"label": "dog", "points": [[1, 1], [9, 1], [9, 9]]}
+    content = {"imageHeight": 20, "imageWidth": 30, "shapes": [shape]}
+    (tmp_path / "m.json").write_text(json.dumps(content), encoding="utf-16")
+    (image,) = read_shapes(tmp_path / "m.json")
+    assert image.objects() == [1]
+    with pytest.raises(MaskError, match="no such file"):
+        read_shapes(tmp_path / "gone.json")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes are of Unix")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "m.json")
+    with pytest.raises(MaskError, match="no file"):
+        read_shapes(tmp_path / "m.json")

@@ -3,6 +3,7 @@
 import os
 import random
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vos_umec.errors import DataError, VideoReadError
+from vos_umec.errors import ConfigError, DataError, VideoReadError
 from vos_umec.io import pyav
 from vos_umec.io.container import FrameWalk
 from vos_umec.io.decord import DecordSource
@@ -145,6 +146,24 @@ def test_names_repeats_and_emptiness(make_clip, numbers) -> None:
 def test_frames_out_of_range_are_refused(make_clip, indices) -> None:
     with pytest.raises(VideoReadError, match=r"5 frames .*0 to 4"):
         open_source(make_clip(frames=5)).read(indices)
+
+
+@pytest.mark.parametrize("reader", ["decord", "pyav"])
+@pytest.mark.parametrize("indices", ["0", [0.5], [True, False], None, slice(2), [[0], [1, 2]]])
+def test_what_is_no_number_of_a_frame_is_refused(make_clip, reader, indices) -> None:
+    clip = make_clip(frames=5)
+    source = open_source(clip, replace(open_source(clip).facts, reader=reader))
+    for size in (None, (24, 32)):
+        with pytest.raises(ConfigError, match="frames are read by their numbers"):
+            source.read(indices, size)
+    assert (source.read(np.array([3, 1], np.uint8)) == source.read([3, 1])).all()
+    assert len(source.read([])) == 0
+
+
+@pytest.mark.parametrize("size", ["24", 24, (24,), (24.5, 32), (24, 0)])
+def test_what_is_no_size_is_refused(make_clip, size) -> None:
+    with pytest.raises(ConfigError, match="cannot read frames of size"):
+        open_source(make_clip(frames=3)).read([0], size)
 
 
 def test_a_name_is_never_an_option_or_a_protocol(make_clip, monkeypatch) -> None:

@@ -51,6 +51,12 @@ def test_names_with_line_breaks_and_of_no_encoding_are_known_again(tmp_path):
     assert WrittenFiles(tmp_path).foreign(odd) == []
 
 
+def test_a_record_of_a_stranger_is_no_harm(tmp_path):
+    (tmp_path / RECORD).write_text("1 " + "[" * 200_000 + "\n2 [1]\n3 {}\n4 5\n\xff\n5")
+    (tmp_path / "5").write_text("mine")
+    assert WrittenFiles(tmp_path).foreign([tmp_path / "5"]) == [tmp_path / "5"]
+
+
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
     (tmp_path / "notes").write_text("mine")
     for folder in (tmp_path / "notes", tmp_path / "notes" / "deeper" / "out"):

@@ -261,10 +261,13 @@ def test_on_cuda_no_faiss_is_needed(monkeypatch):
 
 
 @pytest.mark.parametrize(("cores", "devices", "expected"), [(2, 1, 2), (8, 1, 7), (64, 8, 7), (96, 2, 16)])
-def test_beside_a_gpu_the_cores_read_and_beside_a_cpu_a_thread_does(cores, devices, expected, monkeypatch):
+def test_beside_a_gpu_the_cores_read_and_beside_a_cpu_one_process_does(cores, devices, expected, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     assert callback_module._reading_processes(stand_in_for_cuda(devices)) == expected
-    assert callback_module._reading_processes(Trainer(accelerator="cpu", logger=False, barebones=True)) == 0
+    cpu = Trainer(accelerator="cpu", logger=False, barebones=True)
+    assert callback_module._reading_processes(cpu) == 1
+    cpu.datamodule = SimpleNamespace(hparams={"num_workers": 0})  # where processes may not be wanted at all
+    assert callback_module._reading_processes(cpu) == 0
 
 
 def test_other_stages_ask_nothing_of_the_data_module(tmp_path):

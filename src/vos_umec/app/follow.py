@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from vos_umec.app.session import Session
 from vos_umec.errors import ConfigError
 from vos_umec.inference.inputs import cells_of_objects
-from vos_umec.inference.protocols import change_settings
+from vos_umec.inference.protocols import adjust_settings, change_settings
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.atomic import atomic_path
 from vos_umec.io.pipeline import read_ahead
@@ -39,16 +39,18 @@ class Model:
         checkpoint: A checkpoint or a model file; None for the model of the package.
         device: Where it works.
         settings: Arguments of VideoSegmenter that differ from the model's own.
+        fast: Search as `load_segmenter(fast=True)` does.
     """
 
-    def __init__(self, checkpoint: Path | None, device: torch.device, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, checkpoint: Path | None, device: torch.device, settings: Mapping[str, Any], fast: bool = False
+    ) -> None:
         path = find_model(checkpoint or SHIPPED)
         self.name = "the model of the package" if checkpoint is None else checkpoint.name
         self.device = device
         network, description = load_described(path)
         self._network = network.to(device)
-        own = {} if "protocol" in settings else description.segmenter
-        self._settings = change_settings(own, settings)
+        self._settings = adjust_settings(description.segmenter, settings, fast)
         self._segmenter = VideoSegmenter.from_protocol(self._network, **self._settings)
         self.short_side = self._segmenter.short_side
         settings_text = json.dumps({key: str(value) for key, value in sorted(self._settings.items())})

@@ -19,12 +19,12 @@ from vos_umec.clustering.segments import SpaceTimeClusterer
 from vos_umec.clustering.video import cluster_video, frame_window, video_seed
 from vos_umec.constants import IGNORE
 from vos_umec.data.index import scan
+from vos_umec.data.probe import open_probed
 from vos_umec.device import pick_device
 from vos_umec.errors import ConfigError, DataError
 from vos_umec.io.frames import Frame
 from vos_umec.io.masks import read_mask
 from vos_umec.io.png import indexed_png
-from vos_umec.io.source import open_source
 from vos_umec.io.written import WrittenFiles
 from vos_umec.models.model_file import load
 from vos_umec.progress import progress
@@ -70,16 +70,16 @@ def run(
     clusterer = SpaceTimeClusterer(**settings)
     written = WrittenFiles(out)
     place = pick_device(device)
+    encoder = load(checkpoint or SHIPPED).encoder.to(place)
     if videos.is_dir():
         index = scan(videos)
         openers, paths = {entry.id: entry.source for entry in index}, {entry.id: entry.path for entry in index}
     else:
-        video = open_source(videos)
+        video = open_probed(videos)
         openers, paths = {videos.name: lambda: video}, {videos.name: videos}
     for name, path in paths.items():
         if (out / name).resolve() == path.resolve():
             raise ConfigError(f"the segments of {path} would be written into it; choose an --out beside {videos}")
-    encoder = load(checkpoint or SHIPPED).encoder.to(place)
     sheets: dict[str, Frame] = {}
     covered: dict[str, float] = {}
     done = 0

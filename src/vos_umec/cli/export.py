@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from vos_umec.cli.shared import SEGMENTER, nested_readout
 from vos_umec.errors import ConfigError
-from vos_umec.inference.protocols import change_settings
+from vos_umec.inference.protocols import adjust_settings
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.written import WrittenFiles, single_file
 from vos_umec.models.description import Description
@@ -114,8 +114,7 @@ def _changed(
 ) -> tuple[PropagationNetwork, Description]:
     """The network of a checkpoint with the settings that were given, and its description."""
     network, description = load_described(checkpoint)
-    own = {} if "protocol" in settings else description.segmenter
-    segmenter = change_settings(own, nested_readout(settings))
+    segmenter = adjust_settings(description.segmenter, nested_readout(settings))
     VideoSegmenter.from_protocol(network, **segmenter)  # raises if a setting is wrong
     spec = description.network
     if pyramid_weights is not None and spec is not None:

@@ -55,22 +55,25 @@ def run(
     written = WrittenFiles(out)
     if not overwrite:
         written.require_own([model, picture])
-    from vos_umec.cli.prompts import read_prompts, split_reading
+    from vos_umec.cli.prompts import read_prompts, require_files, split_reading
     from vos_umec.cli.shared import save_comparison
     from vos_umec.cli.trainer import run_cli
+    from vos_umec.data.probe import open_probed
     from vos_umec.inference.segmenter import VideoSegmenter
-    from vos_umec.io.source import open_source
     from vos_umec.models.factory import NetworkSettings
     from vos_umec.models.hub import find_model
     from vos_umec.models.model_file import model_bytes
     from vos_umec.training.checkpoint import load_module
     from vos_umec.viz.by_product import ByProduct
 
+    reading, _ = split_reading(settings)
+    if mask is not None:
+        require_files(mask, [], reading)
     start = find_model(checkpoint or SHIPPED)
     before = load_module(start)
     if mask is not None:  # read here, so that a wrong mask shows before the training
-        source = open_source(videos)
-        prompts = read_prompts(videos, source, mask, frame=frame, reading=split_reading(settings)[0])
+        source = open_probed(videos)
+        prompts = read_prompts(videos, source, mask, frame=frame, reading=reading)
         print(*prompts.lines, sep="\n", flush=True)
     network = before.description().network
     if network is None:
@@ -98,6 +101,7 @@ def run(
     )
     card = {"finetuned_from": (checkpoint or SHIPPED).name, "minutes": minutes, "videos": videos.name}
     written.write(model, model_bytes(cli.model.network, cli.model.description(), card))
+    print(f"{model} is the new model; give it to the other commands as --checkpoint", flush=True)
     if mask is not None:
         segmenters = {
             label: VideoSegmenter.from_protocol(module.network.eval(), **(before.evaluation.segmenter or {}))
@@ -105,13 +109,11 @@ def run(
         }
         with ByProduct(picture):
             unnamed = out / ".before_and_after.partial.png"
-            seconds = 60 * _PICTURE * minutes
-            save_comparison(unnamed, source, prompts.masks, segmenters, seconds=seconds, name=picture.name)
+            save_comparison(unnamed, source, prompts.masks, segmenters, seconds=60 * _PICTURE * minutes)
             written.adopt(unnamed, picture)
             print(f"look at {picture}")
     else:
         print(f"look at the pseudo masks in {cli.datamodule.store.root / 'pictures'}")
-    print(f"{model} is the new model; give it to the other commands as --checkpoint")
 
 
 def _folder(videos: Path, out: Path) -> Path:

@@ -55,7 +55,7 @@ def run(
     from vos_umec.data.davis import davis_sequences
     from vos_umec.data.youtube_vos import youtube_vos_sequences
     from vos_umec.device import pick_device
-    from vos_umec.inference.protocols import change_settings
+    from vos_umec.inference.protocols import adjust_settings
     from vos_umec.models.model_file import load_described
     from vos_umec.training.evaluation import PROPAGATION, WHOLE
     from vos_umec.training.horizon import measure_horizons
@@ -66,12 +66,10 @@ def run(
     else:
         sequences = youtube_vos_sequences(root, split or "train")
     network, description = load_described(checkpoint or SHIPPED)
-    common = description.segmenter
-    if settings:
-        common = change_settings({} if "protocol" in settings else common, settings)
+    common = adjust_settings(description.segmenter, settings or {})
     segmenters = {PROPAGATION: {**common, "rounds": 0}}
     for name, own in (segmenter or {WHOLE: {}}).items():
-        segmenters[name] = change_settings({} if "protocol" in own else common, own)
+        segmenters[name] = adjust_settings(common, own)
     scores = measure_horizons(
         network.to(place),
         sequences,

@@ -15,6 +15,8 @@ from vos_umec.cli.parsing import command_parser, plain_words
 from vos_umec.errors import ConfigError, VosUmecError
 from vos_umec.progress import phase
 
+log = logging.getLogger(__name__)
+
 COMMANDS = {
     "train on unlabelled video": {
         "demo": "train on made video, segment, score and show, in minutes",
@@ -38,6 +40,8 @@ COMMANDS = {
         "submission": "check a folder of masks and zip it for the server of a benchmark",
     },
 }
+RENAMED = {"adapt": "finetune", "pack": "submission"}
+"""Commands of version 0.1, which go on to work under their old names."""
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 """The commands of LightningCLI, in trainer.py. Each other one is the function `run` of the module of its name."""
 
@@ -58,8 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a name that the console cannot show must not stop the work
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    sys.path.append(str(Path.cwd()))  # so that class_path finds the user's own modules; last, so that it hides none
     try:
+        try:
+            here = str(Path.cwd())
+        except FileNotFoundError as error:
+            raise ConfigError("the current folder is gone; go to another one") from error
+        sys.path.append(here)  # so that class_path finds the user's own modules; last, so that it hides none
         return run(words)
     except VosUmecError as error:
         print(f"vos-umec: error: {error}", file=sys.stderr)
@@ -87,6 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(words: Sequence[str]) -> int:
     """Run one command; as `main`, but errors are raised. The exit status without a command is 2."""
     name = words[0] if words else ""
+    if name in RENAMED:
+        log.warning("%s is called %s since version 0.2", name, RENAMED[name])
+        name = RENAMED[name]
     if name in ("", "-h", "--help"):
         print(_overview())
         return 0 if name else 2

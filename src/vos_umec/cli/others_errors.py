@@ -8,13 +8,21 @@ from typing import TypeVar
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
+from vos_umec.data.crashes import crashed_at
 from vos_umec.errors import ConfigError, VosUmecError, first_sentence
 
 _E = TypeVar("_E", bound=BaseException)
 log = logging.getLogger(__name__)
 
 LIGHTNING = ("pytorch_lightning", "lightning_fabric", "lightning_utilities")
-_PACKAGES = (*LIGHTNING, "jsonargparse", "wandb")
+_CRASHES = (
+    "Segmentation fault",
+    "Aborted",
+    "Floating point exception",
+    "Illegal instruction",
+)  # not Bus error: that
+# is shared memory that is used up
+_PACKAGES = (*LIGHTNING, "jsonargparse", "torch.optim", "wandb")
 """What they raise themselves concerns settings that they were given. Other errors may come from a fault of ours."""
 
 
@@ -54,14 +62,34 @@ def _message(error: Exception) -> VosUmecError | None:
             f"the device's memory is used up ({first_sentence(error)}): give a smaller --data.batch_size, "
             "--data.crop or --data.clip_length"
         )
-    if text.startswith("DataLoader worker"):
-        return VosUmecError(
-            f"a process that reads clips is gone ({first_sentence(error)}), most often because memory is used up: "
-            "give a smaller --data.num_workers or --data.batch_size"
-        )
+    if worker := _lost_worker(error):
+        return worker
     if isinstance(error, MisconfigurationException | ImportError) or raised_in(error).startswith(_PACKAGES):
         return ConfigError(text or type(error).__name__)
     return None
+
+
+def _lost_worker(error: BaseException) -> VosUmecError | None:
+    """What to say of a loader worker that is gone; None if that is not what happened."""
+    messages = []
+    cause: BaseException | None = error
+    while cause is not None:
+        messages += [" ".join(str(cause).split())] if str(cause).startswith("DataLoader worker") else []
+        cause = cause.__cause__ or cause.__context__
+    if not messages:
+        return None
+    message = max(messages, key=lambda text: "signal" in text)  # one of them may say how it ended
+    video = next((video for text in messages if (video := crashed_at(text)) is not None), None)
+    reading = "" if video is None else f" while it read {video}"
+    what = f"a process that reads clips is gone{reading} ({first_sentence(RuntimeError(message)).rstrip('. ')})"
+    if not any(f"signal: {name}" in message for name in _CRASHES):
+        return VosUmecError(
+            f"{what}, most often because memory is used up: give a smaller --data.num_workers or --data.batch_size"
+        )
+    return VosUmecError(
+        f"{what}: its decoder most likely crashed. Remove {'that video' if video else 'the video'}, or train on a "
+        "copy: `vos-umec prepare` decodes each video in a process of its own, and leaves out those that crash"
+    )
 
 
 def find_cause(error: BaseException, kind: type[_E]) -> _E | None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vos_umec.cli.overlay_movie import OverlayMovie
 from vos_umec.cli.prompts import Prompts
-from vos_umec.errors import ConfigError, DataError
+from vos_umec.errors import ConfigError, DataError, first_sentence
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.atomic import atomic_path
 from vos_umec.io.coco import coco_video
@@ -85,6 +85,8 @@ class Outputs:
         targets = [*masks, *others, *soft]
         if hurt := [path for path in targets if path.resolve() in self._brought]:  # even with --overwrite
             raise DataError(f"{hurt[0]} is what you gave, and would be replaced; choose another --out")
+        if folders := [path for path in targets if path.is_dir()]:
+            raise DataError(f"{folders[0]} is a folder, where a file is to be written; choose another --out")
         if not overwrite:
             self._written.require_own(targets)
         for index in sorted(self._kept):
@@ -119,22 +121,34 @@ class Outputs:
             with safe_open(str(self.out / STATE), "pt") as file:
                 about = json.loads(file.metadata()["run"])
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            changed = [name for name, value in self._asked.items() if about["asked"].get(name) != value]
+            done = int(about["done"])
+            if not changed:
+                if not 0 <= done <= self.frames:
+                    raise ValueError(f"{done} of {self.frames} masks are done")
+                segmenter.restore(state)
+        except (
+            SafetensorError,
+            OSError,
+            ValueError,  # of JSON, too
+            LookupError,
+            TypeError,
+            AttributeError,
+            RuntimeError,  # of tensors of another shape; RecursionError
+        ) as error:  # cut short, or of a stranger
             raise DataError(
-                f"the state {self.out / STATE} cannot be read ({error}); remove it to begin anew"
+                f"the state {self.out / STATE} cannot be used ({first_sentence(error)}); remove it to begin anew"
             ) from error
-        changed = [name for name, value in self._asked.items() if about["asked"].get(name) != value]
         if changed:
             raise ConfigError(
                 f"the interrupted run in {self.out} had another {', '.join(changed)}: give the same arguments, or "
                 "begin anew without --resume"
             )
-        done = int(about["done"])
         lost = [i for i in self._order[:done] if i not in self._kept and not self._written.is_own(self._mask(i))]
         if lost:
             log.warning("%s is missing or changed: this run begins at the first frame", self._mask(lost[0]))
+            segmenter.reset()
             return 0
-        segmenter.restore(state)
         print(f"goes on after {done} of {self.frames} masks", flush=True)
         return done
 

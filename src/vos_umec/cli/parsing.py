@@ -4,15 +4,28 @@ import inspect
 import re
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
 
 import docstring_parser
-from jsonargparse import ArgumentParser
+import yaml
+from jsonargparse import ArgumentParser, get_loader, set_loader
 
 from vos_umec.errors import ConfigError
+
+_MODE = "yaml with colors"
+_MOST_VALUES = 100_000  # of a configuration; those that come with the package have fewer than 200
+
+
+def _load(text: str) -> Any:
+    """Read a value as YAML does, but #ff8000 is a color, and #1.png a file: YAML takes them for comments."""
+    return text if text.startswith("#") and "\n" not in text else get_loader("yaml")(text)
+
+
+set_loader(_MODE, _load, exceptions=(yaml.YAMLError,))
 
 
 def find_config(value: str) -> Path:
@@ -34,6 +47,34 @@ def find_config(value: str) -> Path:
     known = sorted(other for other in shipped if Path(other).parent == Path(name).parent)
     known = known or sorted(other for other in shipped if "/" not in other)
     raise ConfigError(f"no configuration file {value}; give a file, or one of: {', '.join(known)}")
+
+
+def require_yaml(path: Path) -> None:
+    """Raise a ConfigError if a configuration is no text, or grows without end through aliases that hold aliases."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node | None) -> int:
+        """How many values a node stands for; aliases of one node are one object."""
+        if not isinstance(node, yaml.CollectionNode):
+            return 1
+        if id(node) not in sizes:
+            sizes[id(node)] = _MOST_VALUES  # of a node that holds itself
+            parts = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+            sizes[id(node)] = 1 + sum(map(size, parts))
+        return sizes[id(node)]
+
+    try:
+        with suppress(yaml.YAMLError):  # the parser says what is wrong
+            if size(yaml.compose(path.read_text(encoding="utf-8-sig"), yaml.SafeLoader)) > _MOST_VALUES:
+                raise ConfigError(
+                    f"the configuration {path} stands for more than {_MOST_VALUES} values; shorten it"
+                )
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"the configuration {path} is no text in UTF-8 ({error.reason}); save it as UTF-8"
+        ) from error
+    except RecursionError as error:
+        raise ConfigError(f"the configuration {path} is nested too deeply; give a flatter one") from error
 
 
 class Parser(ArgumentParser):
@@ -71,7 +112,13 @@ def command_parser(name: str, command: Any) -> Parser:
     {title of a group: classes or functions}, their arguments with a default are options too; `run` takes what was
     given of them as `**settings`.
     """
-    parser = Parser(prog=f"vos-umec {name}", description=command.__doc__, formatter_class=_Help, allow_abbrev=False)
+    parser = Parser(
+        prog=f"vos-umec {name}",
+        description=command.__doc__,
+        formatter_class=_Help,
+        allow_abbrev=False,
+        parser_mode=_MODE,
+    )
     settings = getattr(command, "SETTINGS", {})
     of_settings: set[str | int] = {
         key for owners in settings.values() for owner in owners for key in _parameters(owner)

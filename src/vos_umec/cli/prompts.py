@@ -15,8 +15,9 @@ from vos_umec.constants import IGNORE
 from vos_umec.errors import ConfigError, MaskError
 from vos_umec.io.frame_names import frame_index, frame_of_file
 from vos_umec.io.label_file import COLOR, MaskReading, color_name
+from vos_umec.io.labelmap import read_labelmap
 from vos_umec.io.labels import MOST_OBJECTS, UNKNOWN, LabelImage, read_label_image
-from vos_umec.io.masks import Ids
+from vos_umec.io.masks import Ids, require_mask_file
 from vos_umec.io.picture import open_picture
 from vos_umec.io.png import DAVIS_COLORS, davis_palette, voc_palette
 from vos_umec.io.shapes import read_shapes
@@ -105,9 +106,8 @@ def read_prompts(
         MaskError: A file cannot be read, may mean more than one thing, or does not fit the video.
         ConfigError: Arguments contradict each other.
     """
-    if not masks and not objects:
-        raise ConfigError("give a mask of at least one frame: --mask FILE")
     reading, names = reading or MaskReading(), source.names
+    require_files(masks, objects, reading)
     given: list[GivenMask] = []
     for word in masks:
         where, path = _split(word)
@@ -115,7 +115,7 @@ def read_prompts(
         images = read_shapes(path) if is_json else [_picture(path, video, source.size, reading)]
         for image in images:
             several = len(masks) + len(objects) + len(images) > 2
-            index = _index(names, path, where or None, frame, image.frame, several)
+            index = _index(names, path, video, where or None, frame, image.frame, several)
             given.append(GivenMask(path, index, image))
     taken: set[str] = set()
     for place, word in enumerate(objects, start=1):
@@ -126,7 +126,7 @@ def read_prompts(
         if number and not (number.isdigit() and 0 < int(number) <= MOST_OBJECTS):
             raise ConfigError(f"--object {word}: expected ID=FILE with an id of 1 to {MOST_OBJECTS}")
         image = _one_object(_picture(path, video, source.size, reading), int(number or place), path)
-        given.append(GivenMask(path, _index(names, path, None, frame, None, True), image))
+        given.append(GivenMask(path, _index(names, path, video, None, frame, None, True), image))
     given = [_fitted(one, video, source.size, reading) for one in given]
     labels, called = _merged(given)
     if ids:
@@ -140,6 +140,16 @@ def read_prompts(
     return Prompts(result, origins, tuple(one.path for one in given), lines)
 
 
+def require_files(masks: Sequence[str], objects: Sequence[str], reading: MaskReading) -> None:
+    """Check, before the video is decoded, that the files are there; arguments and errors as of `read_prompts`."""
+    if not masks and not objects:
+        raise ConfigError("give a mask of at least one frame: --mask FILE")
+    for word in (*masks, *objects):
+        require_mask_file(_split(word)[1])
+    if reading.labelmap is not None:
+        read_labelmap(reading.labelmap)
+
+
 def _split(word: str) -> tuple[str, Path]:
     """What stands before the = of a word, and the file."""
     before, equals, path = word.partition("=")
@@ -147,14 +157,22 @@ def _split(word: str) -> tuple[str, Path]:
 
 
 def _index(
-    names: Sequence[str], path: Path, where: str | None, frame: str | None, said: str | None, several: bool
+    names: Sequence[str],
+    path: Path,
+    video: Path,
+    where: str | None,
+    frame: str | None,
+    said: str | None,
+    several: bool,
 ) -> int:
     """The frame of a mask."""
     if where is not None:
         return frame_index(names, where)
     if frame is None:
         for stem in (said, path.stem):
-            found = None if stem is None else frame_of_file(names, stem)
+            found = (
+                None if stem is None else frame_of_file(names, stem, video.name if video.is_dir() else video.stem)
+            )
             if found is not None:
                 return found
         return 0
@@ -260,6 +278,8 @@ def _chosen(
     """Labels with the objects that --ids names, by a number, a color or a name."""
     present = sorted({label for image in labels.values() for label in np.unique(image).tolist() if label > 0})
     wanted: list[int] = []
+    if not "".join(ids).strip(" ,"):
+        raise ConfigError("--ids names no object; leave it out to follow all, or give some, as --ids 3,7")
     for word in (word for words in ids for word in words.replace(",", " ").split()):
         found = [label for label in present if word.lower() in (color_name(label), called.get(label, "").lower())]
         if not found:

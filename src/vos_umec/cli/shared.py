@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vos_umec.errors import VideoReadError
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.frames import Frame, resize_frame
 from vos_umec.io.masks import read_mask
@@ -56,32 +57,38 @@ def save_comparison(
     segmenters: Mapping[str, VideoSegmenter],
     truth: Mapping[int, Path] | None = None,
     seconds: float = math.inf,
-    name: str = "",
 ) -> None:
     """Write a picture of six frames of a video: first its `truth`, if any, then a row for each new segmenter.
 
-    `prompts` and `truth` are masks by frame index; `segmenters` are named by the label of their row. After
-    `seconds` the picture is made of the frames that are segmented by then, two at least. `name` is what the user
-    knows `path` as.
+    `prompts` and `truth` are masks by frame index; `segmenters` are named by the label of their row. Frames are
+    those from the first prompt on, or before it if it is of the last frame. After `seconds`, and where a frame
+    cannot be read, the picture is made of the frames that are segmented by then: two at least, the prompt's too.
     """
-    name = name or path.name
     first, every, start = min(prompts), 1, monotonic()
+    indices = range(first, len(source)) if first + 1 < len(source) else range(first, -1, -1)
     kept: list[list[Frame]] = []  # small pictures of a frame, one a row: of `every` so many frames
-    for index, frame in progress(read_ahead(source), f"segmenting for {name}"):
-        if index < first:
-            continue
-        prompt = prompts.get(index)
-        mask = read_mask(prompt) if isinstance(prompt, Path) else prompt
-        found = [segmenter.step(frame, mask) for segmenter in segmenters.values()]
-        if (index - first) % every == 0:
-            masks = [*([] if truth is None else [read_mask(truth[index])]), *found]
-            size = (max(1, round(frame.shape[0] * _WIDTH / frame.shape[1])), _WIDTH)
-            kept.append([resize_frame(overlay(frame, ids), size) for ids in masks])
-        if len(kept) > 8 * _PICTURED:  # few are needed, and it is not known yet which
-            kept, every = kept[::2], 2 * every
-        if index > first and monotonic() - start > seconds and index + 1 < len(source):
-            log.info("%s shows the first %d of %d frames: its time is over", name, index + 1, len(source))
-            break
+    done = 0
+    try:
+        for index, frame in progress(
+            read_ahead(source, 1, indices), "segmenting frames for a picture", len(indices)
+        ):
+            prompt = prompts.get(index)
+            mask = read_mask(prompt) if isinstance(prompt, Path) else prompt
+            found = [segmenter.step(frame, mask) for segmenter in segmenters.values()]
+            if done % every == 0:
+                masks = [*([] if truth is None else [read_mask(truth[index])]), *found]
+                size = (max(1, round(frame.shape[0] * _WIDTH / frame.shape[1])), _WIDTH)
+                kept.append([resize_frame(overlay(frame, ids), size) for ids in masks])
+            if len(kept) > 8 * _PICTURED:  # few are needed, and it is not known yet which
+                kept, every = kept[::2], 2 * every
+            done += 1
+            if 1 < done < len(indices) and monotonic() - start > seconds:
+                log.info("the picture shows the first %d of %d frames: its time is over", done, len(indices))
+                break
+    except VideoReadError as error:
+        if not kept:
+            raise
+        log.warning("the picture shows the first %d of %d frames: %s", done, len(indices), error)
     places = sorted({round(i * (len(kept) - 1) / (_PICTURED - 1)) for i in range(_PICTURED)})
     labels = [*([] if truth is None else ["truth"]), *segmenters]
     pictures = [[kept[place][row] for place in places] for row in range(len(labels))]

@@ -2,9 +2,11 @@
 
 import copy
 import logging
+import re
 import shlex
 from collections.abc import Sequence
 from importlib.util import find_spec
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -18,7 +20,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 
 from vos_umec.cli.noise import hide_wandb_notices
 from vos_umec.cli.others_errors import LIGHTNING, in_one_line, raised_in
-from vos_umec.cli.parsing import Parser, find_config
+from vos_umec.cli.parsing import Parser, find_config, require_yaml
 from vos_umec.cli.run_record import RunRecord
 from vos_umec.device import multiplies_bf16, pick_device
 from vos_umec.errors import ConfigError, first_sentence
@@ -163,6 +165,14 @@ class _Parser(Parser, LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if "arguments are required" in message:
             message += "; a configuration has them: --config configs/folder.yaml, or another of configs/"
+        if unknown := re.search(r"Option '(\w+)' is not accepted", message):
+            owners = {"refresh": PseudoMaskRefresh, "budget": TimeBudget}
+            others = [
+                f"--{name}.{unknown[1]}"
+                for name, owner in owners.items()
+                if unknown[1] in signature(owner).parameters
+            ]
+            message += f"; there is {others[0]}" if others else ""
         super().error(message, ex)
 
 
@@ -292,5 +302,7 @@ def _with_configs(arguments: Sequence[str]) -> list[str]:
         words += word.split("=", 1) if word.startswith("--config=") else [word]
     for i, (flag, value) in enumerate(pairwise(words), start=1):
         if flag in ("--config", "-c"):
-            words[i] = str(find_config(value))
+            path = find_config(value)
+            require_yaml(path)
+            words[i] = str(path)
     return words

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vos_umec.clustering.segments import SegmentHealth, SpaceTimeClusterer
 from vos_umec.clustering.video import cluster_keys, encode_frames, frame_window, video_seed
+from vos_umec.data.crashes import ReadingTable
 from vos_umec.data.index import VideoEntry
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.errors import DataError
@@ -109,8 +110,11 @@ class _Windows(Dataset[tuple[VideoEntry, _Window]]):
 
     def __init__(self, generation: int, frames: int, gap: int, short_side: int) -> None:
         self.generation, self.frames, self.gap, self.short_side = generation, frames, gap, short_side
+        self.reading: ReadingTable | None = None  # what each worker of a loader reads
 
     def __getitem__(self, entry: VideoEntry) -> tuple[VideoEntry, _Window]:
+        if self.reading is not None:
+            self.reading.note(entry.path)
         try:
             source = entry.source()  # opened in the process that reads
             indices = frame_window(len(source), self.frames, self.gap, video_seed(entry.id, self.generation))
@@ -128,6 +132,7 @@ def _read(
         for _, reading in one_ahead(windows.__getitem__, entries):
             yield reading.result()
         return
+    windows.reading = ReadingTable(workers)
     yield from DataLoader(
         windows,
         batch_size=None,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from vos_umec.constants import IGNORE
+from vos_umec.data.crashes import ReadingTable
 from vos_umec.data.index import VideoEntry, VideoIndex
 from vos_umec.data.pseudo_masks import PseudoMaskStore
 from vos_umec.errors import ConfigError, DataError, VideoReadError
@@ -136,6 +137,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self.clips_per_video = clips_per_video
         self._failed: set[str] = set()
         self._open: OrderedDict[str, FrameSource] = OrderedDict()  # the most recently used one is last
+        self.reading: ReadingTable | None = None  # what each worker of a loader reads
 
     def __len__(self) -> int:
         return len(self.index) * self.clips_per_video
@@ -179,6 +181,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
         yield from (entries[i] for i in order.tolist() if i != first)
 
     def _clip(self, video: VideoEntry, rng: np.random.Generator) -> dict[str, Any]:
+        if self.reading is not None:
+            self.reading.note(video.path)
         # Read the counter once: a new generation may become current while this clip is read.
         generation = self.store.generation if self.store else 0
         stored = self.store.frame_indices(video.id, generation) if self.store else np.empty(0, np.int64)
@@ -349,6 +353,8 @@ def clip_loader(
             batch_size,
         )
     workers = default_workers(available_cores(), local_ranks) if num_workers is None else num_workers
+    if isinstance(sampler.dataset, ClipDataset):
+        sampler.dataset.reading = ReadingTable(workers)
     return ClipLoader(
         sampler.dataset,
         batch_size,

@@ -19,7 +19,7 @@ from vos_umec.data.probe import COPY_MARK
 from vos_umec.data.processes import ask_all, serve
 from vos_umec.data.search import find_videos
 from vos_umec.errors import ConfigError, DataError
-from vos_umec.io.atomic import atomic_folder
+from vos_umec.io.atomic import atomic_folder, remove_leftovers
 from vos_umec.io.frames import SourceFacts, report_progress, resized
 from vos_umec.io.source import open_source
 from vos_umec.io.written import RECORD, WrittenFiles
@@ -100,6 +100,7 @@ def prepare(
         if "unwritten" in answer:
             raise DataError(f"the copy in {out} cannot be written: {answer['unwritten']}")
         if "reason" in answer:
+            remove_leftovers(out / entry.id)  # of a process that crashed
             broken.append((entry.path, answer["reason"]))
         else:
             copied.append(entry.id)

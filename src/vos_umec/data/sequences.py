@@ -1,6 +1,5 @@
 """Annotated videos, and what the folders of DAVIS and YouTube-VOS have in common. Imports no torch."""
 
-import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
@@ -10,6 +9,7 @@ import numpy as np
 from vos_umec.errors import DataError
 from vos_umec.io.masks import Ids, read_mask
 from vos_umec.io.source import FrameSource, open_source
+from vos_umec.io.text import decode_text
 
 # Around a name: blanks, byte order marks of files that were joined, marks of no width, the end mark of DOS.
 _BLANK = " \t\r\n\f\v\x00\x1a\xa0\u200b\u200e\u2060\ufeff"
@@ -103,25 +103,6 @@ def read_names(path: str | Path) -> list[str]:
     for name in names:
         require_inside(name, path)
     return names
-
-
-def decode_text(data: bytes) -> str:
-    r"""Text of a file in UTF-8 or UTF-16, with or without a byte order mark.
-
-    Raises:
-        UnicodeDecodeError: It is neither.
-
-    Example:
-        >>> decode_text(b"\xef\xbb\xbfdog"), decode_text("dog".encode("utf-16")), decode_text(b"d\0o\0g\0")
-        ('dog', 'dog', 'dog')
-    """
-    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        return data.decode("utf-32")
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16")
-    if b"\0" in data[:100]:  # no text in UTF-8 has such bytes; in UTF-16 they are every second one
-        return data.decode("utf-16-be" if data.startswith(b"\0") else "utf-16-le")
-    return data.decode("utf-8-sig")
 
 
 def require_inside(name: str, listed: str | Path) -> None:

@@ -32,16 +32,16 @@ def check_settings(
     if not isinstance(network, PropagationNetwork):
         raise ConfigError(f"{type(network).__name__} is no network; of a UMECModule, give its `.network`")
     for name, value in (("rounds", rounds), ("references", references)):
-        if value < 0:
-            raise ConfigError(f"{name} must be 0 or more; found {value}")
+        if not isinstance(value, int | np.integer) or value < 0:
+            raise ConfigError(f"{name} must be 0 or more; found {value!r}")
     if not (crop_margin in ("auto", None) or (isinstance(crop_margin, int) and crop_margin >= 0)):
         raise ConfigError(f"crop_margin must be 0 or more, 'auto' or None; found {crop_margin!r}")
-    if search_margin is not None and search_margin < 0:
-        raise ConfigError(f"search_margin must be 0 or more cells, or None for all; found {search_margin}")
+    if search_margin is not None and not (isinstance(search_margin, int) and search_margin >= 0):
+        raise ConfigError(f"search_margin must be 0 or more cells, or None for all; found {search_margin!r}")
     if memory_masks not in get_args(MemoryMasks):
         raise ConfigError(f"memory_masks must be {', '.join(get_args(MemoryMasks))}; found {memory_masks!r}")
-    if max_extent is not None and max_extent <= 0:
-        raise ConfigError(f"max_extent must be above 0, or None to drop nothing; found {max_extent}")
+    if max_extent is not None and not (isinstance(max_extent, int | float) and max_extent > 0):
+        raise ConfigError(f"max_extent must be above 0, or None to drop nothing; found {max_extent!r}")
     if rounds and not isinstance(network, UMEC):
         raise ConfigError(
             f"{rounds} rounds of refinement need a frame-mask encoder and a decoder, and this network is an "
@@ -96,19 +96,22 @@ def mask_array(mask: MaskLike | None) -> np.ndarray | None:
     return array
 
 
-def object_ids(ids: Collection[int] | int | None) -> list[int] | None:
+def object_ids(ids: Collection[int] | int | None, has_mask: bool = True) -> list[int] | None:
     """Object ids as a list: of any collection of whole numbers, or of one number.
 
     Raises:
-        ConfigError: They are something else, such as texts.
+        ConfigError: They are something else, such as texts, or there is no mask that they could be of.
     """
     if ids is None:
         return None
     given: Any = ids.tolist() if isinstance(ids, np.ndarray | Tensor) else ids
     try:
-        return [index(i) for i in ([given] if isinstance(given, int | np.integer) else given)]
+        numbers = [index(i) for i in ([given] if isinstance(given, int | np.integer) else given)]
     except TypeError as error:
         raise ConfigError(f"ids are whole numbers, such as [1, 2]; found {ids!r}") from error
+    if numbers and not has_mask:
+        raise ConfigError(f"ids {numbers} say which objects of a mask are meant; give the mask, too")
+    return numbers
 
 
 def prompted_objects(mask: np.ndarray, size: tuple[int, int], ids: Collection[int] | None) -> list[int]:

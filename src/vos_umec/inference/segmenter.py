@@ -241,7 +241,7 @@ class VideoSegmenter:
             ConfigError: If the frame is no such array, or its size differs from the first one's.
         """
         check_frame(frame)
-        mask, ids = mask_array(mask), object_ids(ids)
+        mask, ids = mask_array(mask), object_ids(ids, mask is not None)
         size = (frame.shape[0], frame.shape[1])
         if self._size not in (None, size):
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from vos_umec.io.source import FrameSource, open_source
 
 if TYPE_CHECKING:
     from vos_umec.inference.segmenter import VideoSegmenter
+
+log = logging.getLogger(__name__)
 
 Frames = FrameSource | str | Path | Sequence[Frame] | np.ndarray | Iterable[Frame]
 """A video, opened or not, or its frames (H, W, 3) uint8."""
@@ -76,7 +79,7 @@ def segment_video(
         raise ConfigError(
             "masks are a mapping from the frame to its mask, such as {0: mask}; found " + type(masks).__name__
         )
-    if not masks:
+    if all(mask is None for mask in masks.values()):
         raise ConfigError("there is no mask, so nothing to follow; give one, such as {0: mask}")
     if isinstance(source, str | Path):
         opened: Any = open_source(source)
@@ -85,7 +88,7 @@ def segment_video(
         opened = FrameList(frames)
     else:
         opened = source
-    if not hasattr(opened, "read"):
+    if not (hasattr(opened, "read") and hasattr(opened, "__len__")):  # an opened file has the first alone
         if not isinstance(opened, Iterable):
             raise ConfigError(
                 "a video is a path, an opened source, or frames (H, W, 3) uint8; found " + type(opened).__name__
@@ -94,6 +97,8 @@ def segment_video(
             raise ConfigError("frames that come one by one cannot be read backward; give a list, or a path")
         return _stream(segmenter, opened, {_number(key): mask_array(mask) for key, mask in masks.items()})
     prompts = {_place(opened, key): mask_array(mask) for key, mask in masks.items()}
+    if not any(np.any(mask) for mask in prompts.values() if mask is not None):
+        log.warning("no mask shows an object: there is nothing to follow, and all results are background")
     if len(prompts) < len(masks):
         raise ConfigError("two masks are of the same frame; give one mask a frame")
     size = getattr(opened, "size", None)

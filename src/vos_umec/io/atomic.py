@@ -35,9 +35,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     same folder. Two processes must not write the same folder at the same time.
     """
     path = Path(path)
-    temporary, old = (path.with_name(f".{path.name}.{kind}") for kind in ("tmp", "old"))
-    for left_behind in (temporary, old):
-        shutil.rmtree(left_behind, ignore_errors=True)
+    temporary, old = _beside(path)
+    remove_leftovers(path)
     temporary.mkdir(parents=True)
     try:
         yield temporary
@@ -47,5 +46,15 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     finally:
         if old.exists() and not path.exists():  # interrupted between the two renames
             old.replace(path)
-        for left_behind in (temporary, old):
-            shutil.rmtree(left_behind, ignore_errors=True)
+        remove_leftovers(path)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what a killed process that wrote a folder by `atomic_folder` left beside it."""
+    for left_behind in _beside(path):
+        shutil.rmtree(left_behind, ignore_errors=True)
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    """The names of a folder's new version and of its old one, while it is replaced."""
+    return path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")

@@ -12,6 +12,7 @@ import numpy as np
 
 from vos_umec.errors import VideoReadError
 from vos_umec.io.frames import Frame, report_progress
+from vos_umec.io.text import LFS_ADVICE, is_lfs_pointer
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -69,6 +70,8 @@ def open_container(path: Path, threads: int = 1) -> tuple[InputContainer, VideoS
         )
     except (av.error.FFmpegError, OSError, ValueError, MemoryError) as error:
         reason = f"FFmpeg does not know it as a video ({_message(error)}); check that the file is complete"
+        if path.is_file() and is_lfs_pointer(path):
+            reason = LFS_ADVICE
         raise VideoReadError(path, reason) from error
     if container.format.name == "tty" or container.format.name.endswith("_pipe"):
         container.close()  # FFmpeg would render a text file as a video

@@ -204,6 +204,8 @@ def _look(path: Path) -> tuple[bool, bool]:
     """`look_at` of a file; a broken one is neither flat nor plain, and is reported as a frame."""
     try:
         with open_picture(path) as image:
+            if image.format == "JPEG":
+                check_scans(path.read_bytes())
             return look_at(image)
     except (OSError, ValueError, SyntaxError, struct.error):
         return False, False

@@ -156,6 +156,21 @@ def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
     return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
 
 
+def frame_numbers(indices: Sequence[int]) -> list[int]:
+    """The numbers of the frames that a read asks for.
+
+    Raises:
+        ConfigError: They are something else than whole numbers.
+    """
+    try:
+        numbers = np.asarray(indices).reshape(-1)
+        if numbers.size and numbers.dtype.kind not in "iu":
+            raise TypeError
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"frames are read by their numbers, such as [0, 5]; found {indices!r}") from error
+    return [int(number) for number in numbers]
+
+
 def gather(
     path: Path, count: int, indices: Sequence[int], size: tuple[int, int], fetch: Callable[[int], Frame]
 ) -> Frame:
@@ -163,9 +178,13 @@ def gather(
 
     `fetch` reads one frame as (H', W', 3) uint8. It is called once per distinct index, in ascending order.
     """
-    if min(size) < 1:
+    if not (
+        isinstance(size, tuple | list)
+        and len(size) == 2
+        and all(isinstance(side, int | np.integer) and side > 0 for side in size)
+    ):
         raise ConfigError(f"cannot read frames of size {size}: expected (H, W) of at least 1 pixel each")
-    wanted = np.asarray(indices, dtype=np.int64).reshape(-1)  # (T,)
+    wanted = np.array(frame_numbers(indices), np.int64)  # (T,)
     outside = wanted[(wanted < 0) | (wanted >= count)]
     if outside.size:
         raise VideoReadError(

@@ -50,6 +50,8 @@ def file_labels(path: Path, reading: MaskReading) -> tuple[Labels, Where | None,
     """Labels (H, W), before any of them is background; where the picture is opaque; the colors of a palette."""
     image = _single(path)
     palette = (image.getpalette() or []) if image.mode == "P" else []
+    if image.mode == "P" and reading.background is None:
+        _require_clear_background(image, path)
     opaque = None
     if image.mode in _ALPHA:
         opaque = _opaque(np.asarray(image.getchannel(image.getbands()[-1])), path, reading)
@@ -68,6 +70,18 @@ def file_labels(path: Path, reading: MaskReading) -> tuple[Labels, Where | None,
     if values.dtype == np.bool_:
         return values.astype(np.int64) * 255, opaque, palette
     return _whole(values, path, reading), opaque, palette
+
+
+def _require_clear_background(image: Image.Image, path: Path) -> None:
+    """Raise a MaskError if an indexed picture has another transparent index beside 0, as GIMP may write it."""
+    clear = image.info.get("transparency")
+    index = clear.find(b"\0") if isinstance(clear, bytes) else clear
+    shown = np.unique(np.asarray(image)).tolist()
+    if isinstance(index, int) and index > 0 and index in shown and 0 in shown:
+        raise MaskError(
+            f"id {index} of {path} is transparent, and id 0 is not, so either may be the background: "
+            f"--background {index} or --background 0 says which"
+        )
 
 
 def _single(path: Path) -> Image.Image:

@@ -8,6 +8,7 @@ from typing import Any
 from PIL import ImageColor
 
 from vos_umec.errors import MaskError
+from vos_umec.io.text import read_text
 
 _BACKGROUND = {"background", "bg", "unlabeled", "unlabelled", "_background_"}
 
@@ -38,10 +39,10 @@ def read_labelmap(path: Path) -> list[LabelColor]:
         MaskError: It is no such file, or names a color twice.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
         pairs = _of_json(json.loads(text)) if path.suffix.lower() == ".json" else _of_lines(text)
         colors = [(name, _color(color)) for name, color in pairs]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MaskError(
             f"the label map {path} cannot be read ({error}): expected labelmap.txt of CVAT, a line of `name "
             "#rrggbb` for each label, or JSON of names and colors"

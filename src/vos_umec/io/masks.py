@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from vos_umec.errors import MaskError
 from vos_umec.io.atomic import atomic_path
 from vos_umec.io.label_pixels import edge_labels
-from vos_umec.io.picture import open_picture
+from vos_umec.io.picture import check_scans, open_picture
 from vos_umec.io.png import DAVIS_COLORS, davis_palette, indexed_png, plain_indices, voc_palette
 
 Ids = npt.NDArray[np.uint8]
@@ -80,15 +80,15 @@ def image_ids(image: Image.Image, path: Path | str = "image") -> Ids:
 
 def decode_mask(path: Path) -> Ids | Image.Image:
     """The indices (H, W) of a usual indexed PNG, or any other image as Pillow decodes it."""
+    require_mask_file(path)
     try:
-        if not path.is_file():
-            what = "is a folder; name one file in it" if path.is_dir() else "does not exist; check the path"
-            raise MaskError(f"no mask at {path}, which {what}")
         data = path.read_bytes()
         ids = plain_indices(data)
         if ids is not None:
             return ids
         with open_picture(BytesIO(data)) as image:
+            if image.format == "JPEG":
+                check_scans(data)
             image.load()
             return image
     except UnidentifiedImageError as error:
@@ -96,6 +96,14 @@ def decode_mask(path: Path) -> Ids | Image.Image:
         raise MaskError(f"the mask {path} cannot be decoded: {found}; expected an indexed PNG") from error
     except (OSError, ValueError, SyntaxError, MemoryError, struct.error) as error:
         raise MaskError(f"the mask {path} cannot be decoded: {error}; expected an indexed PNG") from error
+
+
+def require_mask_file(path: Path) -> None:
+    """Raise a MaskError if there is no file at a path."""
+    if not path.is_file():
+        there = "is no file" if path.exists() else "does not exist; check the path"
+        what = "is a folder; name one file in it" if path.is_dir() else there
+        raise MaskError(f"no mask at {path}, which {what}")
 
 
 def write_mask(path: str | Path, ids: npt.ArrayLike) -> None:
@@ -115,10 +123,14 @@ def write_mask(path: str | Path, ids: npt.ArrayLike) -> None:
         >>> read_mask(file).tolist()
         [[0, 1], [2, 255]]
     """
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise MaskError(f"cannot write a mask to {path}: expected a name that ends in .png")
-    values = np.asarray(ids)
+    place: Any = path  # whatever its type says
+    if not isinstance(place, str | Path) or Path(place).suffix.lower() != ".png":
+        raise MaskError(f"cannot write a mask to {path!s}: expected a name that ends in .png")
+    path = Path(place)
+    try:
+        values = np.asarray(ids)
+    except ValueError as error:
+        raise MaskError(f"cannot write rows of different lengths to {path}: expected (H, W)") from error
     if values.ndim != 2 or not values.size:
         raise MaskError(f"cannot write a mask of shape {values.shape} to {path}: expected (H, W)")
     if values.dtype != np.bool_ and not np.issubdtype(values.dtype, np.integer):

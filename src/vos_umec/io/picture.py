@@ -4,7 +4,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+
+from vos_umec.io.text import LFS_ADVICE, is_lfs_pointer
 
 MOST_PIXELS = 2**26
 """Largest picture that is read, in pixels: 8192 x 8192. A small file may state any size, and memory is allocated
@@ -23,8 +25,14 @@ def open_picture(file: Path | BinaryIO) -> Image.Image:
         OSError: It cannot be read, or is of no format that is read. Broken headers raise SyntaxError and
             struct.error, too.
     """
+    if isinstance(file, Path) and not file.is_file():  # a pipe would be waited for
+        raise FileNotFoundError("it is no file, or a link that leads nowhere")
     try:
         image = Image.open(file, formats=_formats())
+    except UnidentifiedImageError as error:
+        if is_lfs_pointer(file):
+            raise ValueError(LFS_ADVICE) from error
+        raise
     except Image.DecompressionBombError as error:
         raise ValueError(f"its header states more pixels than are read ({MOST_PIXELS})") from error
     width, height = image.size

@@ -10,7 +10,7 @@ import numpy as np
 
 from vos_umec.errors import VideoReadError
 from vos_umec.io.container import FrameWalk, PictureMaker, decoding_threads, open_container
-from vos_umec.io.frames import Frame, KnownSource, ProcessHandle, SourceFacts, gather, unpack_stamps
+from vos_umec.io.frames import Frame, KnownSource, ProcessHandle, SourceFacts, frame_numbers, gather, unpack_stamps
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -42,7 +42,7 @@ class PyAVSource(KnownSource):
     def read(self, indices: Sequence[int], size: tuple[int, int] | None = None) -> Frame:
         """Read frames; see `FrameSource.read`."""
         wanted = size or self.size
-        pictures = self._pictures(sorted(set(indices)), wanted)
+        pictures = self._pictures(sorted(set(frame_numbers(indices))), wanted)
         return gather(self.path, len(self), indices, wanted, lambda index: next(pictures))
 
     def _pictures(self, indices: list[int], size: tuple[int, int]) -> Iterator[Frame]:

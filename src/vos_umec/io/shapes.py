@@ -19,8 +19,10 @@ from vos_umec.io.label_pixels import Labels, Where
 from vos_umec.io.labels import LabelImage
 from vos_umec.io.picture import open_picture
 from vos_umec.io.rle import decode_rle
+from vos_umec.io.text import read_text
 
 _MOST_PIXELS = 2**26
+_FARTHEST = 1e6  # pixels from the corner of the picture; beyond it Pillow's integers run over
 
 
 @dataclass
@@ -41,7 +43,7 @@ class _Canvas:
 
     def polygon(self, points: Sequence[Sequence[float]]) -> Where:
         """The inside of a polygon and its outline, as LabelMe fills it."""
-        corners = [(float(x), float(y)) for x, y in points]
+        corners = [(_finite(x), _finite(y)) for x, y in points]
         return self._drawn(lambda draw: draw.polygon(corners, fill=1, outline=1))
 
     def box(self, left: float, top: float, right: float, bottom: float) -> Where:
@@ -49,14 +51,15 @@ class _Canvas:
         self.boxes += 1
         where = np.zeros(self.labels.shape, np.bool_)
         rows, columns = (
-            slice(max(0, round(low)), max(0, round(high))) for low, high in ((top, bottom), (left, right))
+            slice(max(0, round(_finite(low))), max(0, round(_finite(high))))
+            for low, high in ((top, bottom), (left, right))
         )
         where[rows, columns] = True
         return where
 
     def circle(self, center: Sequence[float], edge: Sequence[float]) -> Where:
         (x, y), (u, v) = center, edge
-        radius = float(np.hypot(u - x, v - y))
+        radius = _finite(np.hypot(u - x, v - y))
         corners = (x - radius, y - radius, x + radius, y + radius)
         return self._drawn(lambda draw: draw.ellipse(corners, fill=1, outline=1))
 
@@ -97,7 +100,7 @@ def read_shapes(path: Path) -> list[LabelImage]:
         MaskError: It is neither, or shows no object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_text(path))
         if "shapes" in content:
             images = [_of_labelme(content)]
         elif "annotations" in content:
@@ -106,7 +109,7 @@ def read_shapes(path: Path) -> list[LabelImage]:
             raise MaskError(
                 f"{path} is JSON of an unknown kind: expected LabelMe (with `shapes`) or COCO (with `annotations`)"
             )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
         raise MaskError(
             f"the shapes of {path} cannot be read ({reason}); expected LabelMe or COCO JSON with polygons, boxes "
@@ -159,6 +162,8 @@ def _of_coco(content: dict[str, Any]) -> Iterable[LabelImage]:
     for annotation in content["annotations"]:
         of_image[annotation["image_id"]].append(annotation)
     shown = [image for image in content["images"] if of_image[image["id"]]]
+    if of_image and not shown:
+        raise ValueError(f"no picture has the image_id {next(iter(of_image))} of its annotations")
     tracks: dict[Any, int] = {}
     if len(shown) > 1 and any(_track(annotation) is None for annotation in content["annotations"]):
         raise MaskError(
@@ -186,14 +191,26 @@ def _track(annotation: dict[str, Any]) -> Any:
 def _of_annotation(canvas: _Canvas, annotation: dict[str, Any]) -> Where:
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict):
-        return decode_rle(segmentation)
+        try:
+            return decode_rle(segmentation)
+        except MaskError as error:
+            raise ValueError(str(error)) from error
     if segmentation:
         where = np.zeros(canvas.labels.shape, np.bool_)
         for numbers in segmentation:
+            if len(numbers) % 2:
+                raise ValueError(f"a polygon of {len(numbers)} numbers, and a corner has two")
             where |= canvas.polygon(list(pairwise(numbers))[::2])
         return where
     left, top, width, height = annotation["bbox"]
     return canvas.box(left, top, left + width, top + height)
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not abs(number) <= _FARTHEST:
+        raise ValueError(f"a corner at {number}, which is no place in a picture")
+    return number
 
 
 def _stem(name: str | None) -> str | None:

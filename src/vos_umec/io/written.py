@@ -36,7 +36,7 @@ class WrittenFiles:
         if record.is_file():
             for line in record.read_text(encoding="utf-8", errors="replace").splitlines():
                 digest, _, name = line.partition(" ")
-                with suppress(ValueError):  # a line that was cut off
+                with suppress(ValueError, RecursionError):  # a line that was cut off, or of a stranger
                     self._digests[str(json.loads(name))].add(digest)
 
     def foreign(self, paths: Iterable[Path]) -> list[Path]:

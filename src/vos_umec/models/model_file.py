@@ -237,10 +237,16 @@ def build_from_file(spec: NetworkSpec, path: str | Path) -> PropagationNetwork:
     """The network that a checkpoint or a model file describes, with its weights.
 
     Raises:
-        CheckpointError: If the file is missing, or its tensors are not those of the network that it describes.
+        CheckpointError: If the file is missing, or its tensors are not those of the network that it describes, or
+            are not finite.
         ConfigError: If it describes no network.
     """
     weights = _network_tensors(path)
+    if broken := [name for name, x in weights.items() if x.is_floating_point() and not x.isfinite().all()]:
+        raise CheckpointError(
+            f"{path} has weights that are no numbers (NaN or infinity, such as in {broken[0]}): its training went "
+            "astray; give another checkpoint"
+        )
     if isinstance(spec, str) or not any(_class_paths(spec)):
         with torch.device("meta"):  # takes no memory: a file may state any width
             check_fits(weights, build_network(spec).state_dict())

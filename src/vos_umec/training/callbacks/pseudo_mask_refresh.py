@@ -282,10 +282,15 @@ def _discarded_on_error(store: PseudoMaskStore, number: int) -> Iterator[None]:
 
 
 def _reading_processes(trainer: Trainer) -> int:
-    """Processes that read for one rank; none beside a CPU that encodes, which one thread keeps busy."""
-    if trainer.strategy.root_device.type != "cuda":
-        return 0
-    return default_workers(available_cores(), trainer.num_devices)
+    """Processes that read for one rank. Beside a CPU that encodes, one keeps it busy.
+
+    It is a process rather than a thread for the sake of decoders that crash: the training then ends with the name
+    of the video. Where loaders have no workers, there is none here either.
+    """
+    if trainer.strategy.root_device.type == "cuda":
+        return default_workers(available_cores(), trainer.num_devices)
+    given = getattr(getattr(trainer, "datamodule", None), "hparams", {})
+    return 0 if given.get("num_workers") == 0 else 1
 
 
 def _picture(folder: Path, number: int, video: str) -> Path:

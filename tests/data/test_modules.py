@@ -213,7 +213,7 @@ def test_a_module_works_without_a_trainer(
     module = VideoFolderDataModule(str(videos), num_workers=0, **{**TINY, "batch_size": 50})
     module.prepare_data()
     module.setup("fit")
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         (batch,) = module.train_dataloader()
     assert batch["frames"].shape == (6, 3, 3, 20, 20)
     assert batch["frames"].dtype == torch.uint8

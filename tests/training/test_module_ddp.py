@@ -54,6 +54,18 @@ class Watched(UMECModule):
         assert not torch.equal(first, second), "both processes crop and warp alike"
 
 
+class Unfit(Watched):
+    """Batches whose only segment is the whole picture: no process has an object to learn from."""
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return {**batch, "segments": torch.zeros_like(batch["segments"])}
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        assert loss == 0
+        return loss
+
+
 class Alone(Watched):
     """Two batches without pseudo masks, then two with them."""
 
@@ -81,22 +93,24 @@ class Steps(Dataset):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("options", "moves"),
+    ("module", "options", "moves"),
     [
-        ({"segmentation": {"max_objects": 1}, "freeze_encoder": True}, {"mask_encoder", "decoder"}),
+        (Watched, {"segmentation": {"max_objects": 1}, "freeze_encoder": True}, {"mask_encoder", "decoder"}),
+        (Unfit, {"freeze_encoder": True}, {"mask_encoder", "decoder"}),  # they decay
         (
+            Watched,
             {"segmentation": {"max_objects": 1, "rounds": 0}, "objectives": OBJECTIVES},
             {"encoder", "mask_encoder"},  # D takes no part
         ),
     ],
 )
-def test_two_processes_move_the_same_parts_alike(options, moves, tmp_path):
+def test_two_processes_move_the_same_parts_alike(module, options, moves, tmp_path):
     trainer = Trainer(
         accelerator="cpu", devices=2, strategy=QuickDDP(), max_epochs=1,
         use_distributed_sampler=False, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=tmp_path,
     )  # fmt: skip
-    trainer.fit(Watched(moves, **options))
+    trainer.fit(module(moves, **options))
 
 
 @pytest.mark.slow

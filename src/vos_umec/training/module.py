@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vos_umec.data.clips import seed_draws
 from vos_umec.data.sequences import VideoSequence
-from vos_umec.distributed import on_any_rank
+from vos_umec.distributed import number_of_processes, on_any_rank
 from vos_umec.errors import ConfigError
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.metrics.results import print_table
@@ -245,13 +245,15 @@ class UMECModule(LightningModule):
         return self
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """L = L_corr + L_seg of a batch of clips; L_seg alone with a frozen E; None where there is neither."""
+        """L = L_corr + L_seg of a batch; L_seg alone with a frozen E; None or 0 where there is neither."""
         _check_size(batch["frames"], self.network.stride)
         clip = EncodedClip(self.network.encoder, batch["frames"], batch["frame_indices"])
         losses = [] if self.encoder_frozen else [self.correspondence_step(clip)]
         if "segments" in batch and (segmentation := self.segmentation_step(clip, batch["segments"])) is not None:
             self.log("train/seg", segmentation)
             losses.append(segmentation)
+        if not losses and number_of_processes() > 1:  # where Lightning refuses to skip a step
+            losses.append(0 * torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum())
         if not losses:
             return None
         loss = torch.stack(losses).sum()

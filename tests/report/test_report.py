@@ -283,3 +283,10 @@ def test_a_long_line_is_thinned_and_ends_where_it_ends():
     assert np.mean([value for _, value in values[:-1]]) == pytest.approx(
         np.mean([y for _, y in points[:-1]]), abs=1e-3
     )
+
+
+def test_a_run_that_logged_nothing_yet_shows_what_was_run(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"command": ["vos-umec", "fit", "--data.root", "videos"]}))
+    page = tmp_path / "report.html"
+    assert main(["report", str(tmp_path), "--out", str(page)]) == 0
+    assert "vos-umec fit --data.root videos" in page.read_text()

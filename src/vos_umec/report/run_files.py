@@ -110,7 +110,7 @@ def read_run(place: Path) -> RunFiles:
     for folder in folders:
         _read_folder(run, folder)
     _read_scores(run, sorted({*place.glob("*.json"), *(f for each in folders for f in each.glob("scores/*.json"))}))
-    if not any((run.metrics, run.refreshes, run.overlays, run.scores, run.horizons, run.not_finite)):
+    if not any((run.metrics, run.refreshes, run.overlays, run.scores, run.horizons, run.not_finite, run.record)):
         raise DataError(
             f"{place} holds nothing that a report could show: expected metrics.csv, scores/*.json or horizon.json; "
             "give the folder of a run, such as runs/folder/version_0"

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 # Before torch is loaded.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the commands do
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as vos_umec does
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores already
 

@@ -15,13 +15,8 @@ _E = TypeVar("_E", bound=BaseException)
 log = logging.getLogger(__name__)
 
 LIGHTNING = ("pytorch_lightning", "lightning_fabric", "lightning_utilities")
-_CRASHES = (
-    "Segmentation fault",
-    "Aborted",
-    "Floating point exception",
-    "Illegal instruction",
-)  # not Bus error: that
-# is shared memory that is used up
+# Without "Bus error", which tells that shared memory is used up.
+_CRASHES = ("Segmentation fault", "Aborted", "Floating point exception", "Illegal instruction")
 _PACKAGES = (*LIGHTNING, "jsonargparse", "torch.optim", "wandb")
 """What they raise themselves concerns settings that they were given. Other errors may come from a fault of ours."""
 

@@ -45,8 +45,8 @@ def frame_of_file(names: Sequence[str], stem: str, video: str = "") -> int | Non
     """
     if stem in names:
         return list(names).index(stem)
-    if not video.isdigit():
-        stem = _word(video).sub("", stem) if video else stem
+    if video and not video.isdigit():
+        stem = _word(video).sub("", stem)
     small = stem.casefold()
     inside = [name for name in names if name.casefold() in small and (len(name) > 3 or not name.isdigit())]
     found = {name for name in inside if _word(name).search(stem)}

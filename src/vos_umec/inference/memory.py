@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,9 @@ _OBJECTS = {"masks": 3, "values": 3, "known": 1, "prompted": 1}
 _SEEN, _SURELY_SEEN = 0.25, 0.5
 """An object is seen where its mask is above the first; it was hardly seen if that is nowhere above the second."""
 
+_TRUSTED = 1e-3
+"""Where the cells that are read have less of their weight left, they count as if all were trusted."""
+
 
 class ReferenceMemory:
     """Keys, soft masks and mask embeddings of the reference frames, each stored once, bounded whatever the length.
@@ -39,6 +43,7 @@ class ReferenceMemory:
         references: How many of the last frames to keep beside the permanent ones, 0 or more.
         halve: Keep keys at half the size too, for a search from coarse to fine.
         corrections: How many references whose prompts were all replaced to keep, 0 or more.
+        weigh: Keep how much each cell is trusted, and let it count by that.
 
     Attributes:
         permanent: How many permanent references there are.
@@ -49,19 +54,23 @@ class ReferenceMemory:
         ConfigError: If `corrections` is negative.
     """
 
-    def __init__(self, references: int = 20, halve: bool = False, corrections: int = 10) -> None:
+    def __init__(
+        self, references: int = 20, halve: bool = False, corrections: int = 10, weigh: bool = False
+    ) -> None:
         if corrections < 0:
             raise ConfigError(f"corrections must be 0 or more; found {corrections}")
         self.references = references
         self.halve = halve
         self.corrections = corrections
+        self.weigh = weigh
         self.permanent = 0
         self.last: Tensor | None = None
         self.scratch = Scratch()
         self._ring = 0  # frames ever written to the ring
         # "keys" (slots, h, w, D), "halved" (slots, h/2, w/2, D), "masks" (slots, h, w, K), "values" (slots, h, w,
-        # K, Dv); "known" and "prompted", whether a slot knows an object and whether it holds a prompt of it (slots,
-        # K) bool. These two are on the CPU, for decisions hang on them, and a GPU would have to be waited for.
+        # K, Dv), "trust" (slots, h, w); "known" and "prompted", whether a slot knows an object and whether it holds
+        # a prompt of it (slots, K) bool. These two are on the CPU, for decisions hang on them, and a GPU would have
+        # to be waited for.
         self._slots: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
@@ -88,6 +97,11 @@ class ReferenceMemory:
         return self._held("values")
 
     @property
+    def trust(self) -> Tensor | None:
+        """How much each cell counts (N, h, w) in [0, 1], if that is kept."""
+        return self._held("trust") if self.weigh else None
+
+    @property
     def known(self) -> Tensor:
         """(N, K) bool on the CPU: whether a reference knows an object."""
         return self._held("known")
@@ -107,7 +121,14 @@ class ReferenceMemory:
             raise LookupError("the reference memory is empty; add a frame first")
         return self._slots[name][: len(self)]
 
-    def add(self, key: Tensor, masks: Tensor, values: Tensor | None, prompted: Sequence[int] = ()) -> None:
+    def add(
+        self,
+        key: Tensor,
+        masks: Tensor,
+        values: Tensor | None,
+        prompted: Sequence[int] = (),
+        trust: Tensor | None = None,
+    ) -> None:
         """Remember one frame.
 
         Args:
@@ -115,6 +136,7 @@ class ReferenceMemory:
             masks: Soft masks of all K objects known now (h, w, K).
             values: Mask embeddings (h, w, K, Dv), or None where no decoder is used.
             prompted: Places among the K of the objects whose prompt the frame holds; with any, it is permanent.
+            trust: How much each cell is to count (h, w) in [0, 1]; None for all of it.
         """
         permanent = len(prompted) > 0
         self.last = masks
@@ -127,6 +149,8 @@ class ReferenceMemory:
             frame["values"] = values
         if self.halve:
             frame["halved"] = halve_keys(key[None])[0]
+        if self.weigh:
+            frame["trust"] = masks.new_ones(masks.shape[:2]) if trust is None else trust
         for name, row in frame.items():
             self._slots[name] = self._fitted(self._slots.get(name), row, permanent)
         if permanent:
@@ -218,16 +242,22 @@ class MemoryReadout:
     Attributes:
         memory: The memory.
         grid: (h, w) of the query.
-        parts: Objects that are read alike, and the memory's cells they are read from.
+        parts: Objects that are read alike, and the memory's cells they are read from, by keys alone.
     """
 
     memory: ReferenceMemory
     grid: tuple[int, int]
     parts: list[tuple[list[int], TopK]]
 
+    @cached_property
+    def weighed(self) -> list[tuple[list[int], TopK]]:
+        """The parts, where each cell counts as much as it is trusted."""
+        trust = self.memory.trust
+        return self.parts if trust is None else [(objects, _trusted(best, trust)) for objects, best in self.parts]
+
     def coarse(self) -> Tensor:
         """Ybar_q (K, h, w), fp32; of all objects together no more than 1 at a cell."""
-        masks = self._read(self.parts)
+        masks = self._read(self.weighed)
         if len(self.parts) > 1:  # background is what all affinities leave, p_bg = prod (1 - p)
             taken = [torch.stack([masks[k] for k in objects]).sum(dim=0) for objects, _ in self.parts]
             background = torch.stack([1 - part for part in taken]).prod(dim=0)
@@ -266,7 +296,7 @@ class MemoryReadout:
         return sure[:, 0].T.reshape(-1, *self.grid)
 
     def _of(self, k: int) -> TopK:
-        return next(best for objects, best in self.parts if k in objects)
+        return next(best for objects, best in self.weighed if k in objects)
 
 
 def read_memory(
@@ -318,6 +348,39 @@ def _near_objects(memory: ReferenceMemory, margin: int) -> Tensor | None:
         return None
     seen = (masks > _SEEN).any(dim=0, keepdim=True).float()  # (1, h, w)
     return F.max_pool2d(seen, kernel_size=2 * margin + 1, stride=1, padding=margin)[0] > 0
+
+
+def _trusted(best: TopK, trust: Tensor) -> TopK:
+    """The same cells, their weights times how much each is trusted (N, h, w), brought to the sum that they had."""
+    weight = best.weight * trust.flatten()[best.index]  # (h*w, k)
+    total = weight.sum(dim=1, keepdim=True)
+    before = best.weight.sum(dim=1, keepdim=True)
+    return replace(best, weight=torch.where(total > _TRUSTED, weight * (before / total), best.weight))
+
+
+def agreement(coarse: Tensor, refined: Tensor) -> Tensor:
+    """How much a cell is to be trusted as a reference, by what the vote and the decoder say of it.
+
+    Memory keeps coarse masks, for what the decoder adds to them wrongly would persist. Where the decoder says
+    something else, one of the two is wrong, and later frames better read other cells. On six sequences of DAVIS the
+    square of the agreement is better than the agreement itself, and than its fourth power.
+
+    Args:
+        coarse: Ybar_q, the coarse masks (K, h, w) in [0, 1], of all objects together no more than 1 at a cell.
+        refined: The refined masks (K, h, w), likewise.
+
+    Returns:
+        (h, w) in [0, 1]: the square of what both distributions over background and objects have in common,
+        (1 - sum |Ybar_q - Yhat| / 2)^2.
+
+    Example:
+        >>> coarse = torch.tensor([[[1.0, 0.5, 0.0]]])
+        >>> agreement(coarse, torch.tensor([[[1.0, 1.0, 1.0]]])).tolist()
+        [[1.0, 0.25, 0.0]]
+    """
+    difference = coarse - refined
+    apart = (difference.abs().sum(dim=0) + difference.sum(dim=0).abs()) / 2  # (h, w), with the background
+    return (1 - apart).clamp(min=0) ** 2
 
 
 def _placed(best: TopK, rows: Tensor, cells: int) -> TopK:

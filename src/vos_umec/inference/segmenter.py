@@ -20,7 +20,7 @@ from vos_umec.inference.inputs import (
     object_ids,
     prompted_objects,
 )
-from vos_umec.inference.memory import MemoryReadout, ReferenceMemory, read_memory
+from vos_umec.inference.memory import MemoryReadout, ReferenceMemory, agreement, read_memory
 from vos_umec.inference.postprocess import frame_result, remove_outliers
 from vos_umec.inference.protocols import PROTOCOLS, change_settings
 from vos_umec.inference.refinement import FrameRefiner, object_windows
@@ -39,39 +39,37 @@ class VideoSegmenter:
 
     Args:
         network: A trained network; one without V and D (PropagationNetwork) works with `rounds=0`. The segmenter
-            works with a copy of it as it is now, made ready for inference, on the same device (CPU, CUDA, MPS).
+            works with a copy of it, made ready for inference, on the same device (CPU, CUDA, MPS).
         rounds: R, refinement rounds.
         references: The last frames kept in memory beside the permanent ones, which are the frames with a prompt.
         readout: How the memory is read: a `Readout`, or a mapping of its settings, such as {"radius": 18}.
-        memory_masks: "final" remembers the refined masks, "coarse" those before refinement; "coarse_vote" remembers
-            coarse masks for the vote, which label propagation alone then carries on, and the refined ones for V.
+        memory_masks: "final" remembers the refined masks, "coarse" those before refinement; "coarse_vote" coarse
+            masks for the vote, which label propagation alone then carries on, and the refined ones for V.
         max_extent: Drop what is farther from an object's place than so many times its size, as `remove_outliers`
             does; None to keep it.
         repeat_first: Until `references` frames have passed, repeat the first frame that knows an object in place of
-            each missing one, as published label propagation does. Its cells then displace others at first.
+            each missing one, as published label propagation does.
         short_side: Segment at this short side and give masks at the video's own size; None for the native size.
         crop_margin: Run V and D only where an object is seen and so many cells around it; None for the whole frame.
-            "auto" is 4 on a CPU, where it is quicker by the area saved, and None elsewhere, for it asks where the
-            objects are, and a GPU would be waited for twice a frame. Masks differ a little between the two.
-        bf16: Run the networks in bf16; keys, affinity and masks are fp32 in any case. None for wherever the
-            hardware multiplies in bf16.
-        fit: What is done about sides that are no multiples of the stride. "pad" repeats the last row and column up
-            to whole cells. "native" takes the frame as it is, into ceil(H / s) x ceil(W / s) cells, as ResNets do;
-            for `rounds=0`. A number scales the frame to fit, the longer side down to a multiple of so many pixels
-            and the shorter one to a multiple of the stride.
+            "auto" is 4 on a CPU, where it is quicker, and None elsewhere: a GPU would be waited for twice a frame.
+            Masks differ a little between the two.
+        bf16: Run the networks in bf16, but not keys, affinity and masks; None for where the hardware multiplies so.
+        fit: For sides that are no multiples of the stride, "pad" repeats the last row and column. "native" takes
+            the frame as it is, into ceil(H / s) x ceil(W / s) cells, as ResNets do; for `rounds=0`. A number scales
+            the longer side down to a multiple of so many pixels and the shorter one to a multiple of the stride.
         mask_sampling: How masks are brought to the grid: "area", means over cells; "bilinear", between the pixels
             around a cell's center; "aligned", the same with the centers of the corner cells on the corner pixels;
             "nearest", one pixel of each cell, with which ids at the working size become those of the video's own
             size by nearest pixels, too. From the grid, masks are always enlarged bilinearly.
         stretch_masks: Stretch each object's mask and the background to 0 to 1 before the largest wins a pixel, so
-            that a small object, whose mask is faint, is not lost. Acts on ids alone.
-        blend_coarse: Take the mean of the decoder's logits and the coarse masks for the logits of the result. Where
-            V remembers refined masks, it is given this mean as it is.
-        search_margin: Search the memory only for cells where an object was seen in the last frame, and so many
-            cells around; None for all cells. While an object is hardly seen, all cells are searched for. Acts on a
-            CPU alone: a GPU would be waited for.
+            that a small, faint object is not lost. Acts on ids alone.
+        blend_coarse: The logits of the result are the mean of the decoder's and the coarse masks. Where V remembers
+            refined masks, it is given this mean as it is.
+        search_margin: Search only for cells where an object was seen in the last frame, and so many cells around;
+            None, or while an object is hardly seen, for all. Acts on a CPU alone: a GPU would be waited for.
         corrections: A later prompt of an object replaces its earlier ones. So many frames whose prompts were all
             replaced stay in memory for the other objects' sake; the oldest go first, the first frame stays.
+        weigh_memory: A cell of memory counts by how far the coarse and the refined mask of its frame agree.
 
     Attributes:
         ids: The objects that are followed, in the order of their first prompts.
@@ -109,6 +107,7 @@ class VideoSegmenter:
         blend_coarse: bool = False,
         search_margin: int | None = None,
         corrections: int = 10,
+        weigh_memory: bool = False,
     ) -> None:
         check_settings(network, rounds, references, memory_masks, max_extent, crop_margin, fit, search_margin)
         self.readout = Readout.of(readout)
@@ -121,6 +120,7 @@ class VideoSegmenter:
         self.network = fuse_for_inference(network, self.bf16)
         self.rounds = rounds
         self.references, self.corrections = references, corrections
+        self.weigh_memory = weigh_memory and rounds > 0
         self.tau = network.tau if self.readout.tau is None else self.readout.tau
         self.memory_masks = memory_masks
         self.max_extent = max_extent
@@ -253,22 +253,23 @@ class VideoSegmenter:
             mask = np.where(np.isin(mask, ids), mask, 0)
         objects = prompted_objects(mask, size, ids) if mask is not None else []
         if not self.ids and not objects:
-            self._size = size
-            nothing = np.zeros(size, np.uint8)
+            self._size, nothing = size, np.zeros(size, np.uint8)
             return (nothing, np.ones((1, *size), np.float32)) if return_probabilities else nothing
         features = self._encode(image)
         key = features.key[0].permute(1, 2, 0)  # (h, w, D); no copy where E works in channels-last layout
-        self.resizing.require_cells((key.shape[0], key.shape[1]), image)
+        grid = (key.shape[0], key.shape[1])
+        self.resizing.require_cells(grid, image)
         before = len(self.ids)
         prompted = self._note(objects)
         self._size = size  # only now: a frame that is refused leaves no trace
         refiner = self._refiner(image, features) if self.rounds else None
         p, given, vote = self._propagate(image, key, refiner)
+        trust = agreement(vote, self.resizing.to_grid(p, grid)) if self.weigh_memory and not prompted else None
         if mask is not None:
             p, given, vote = self._overwrite(mask, prompted, p, given, vote)
         values = None if refiner is None else self._embed(refiner, given, vote, whole=bool(prompted))
         self.memory.forget([k for k in prompted if k < before])
-        self.memory.add(key, vote.permute(1, 2, 0), values, prompted)
+        self.memory.add(key, vote.permute(1, 2, 0), values, prompted, trust)
         result, probabilities = frame_result(
             self.resizing.restore(p, size), self.ids, size, mask, self.stretch_masks
         )
@@ -301,8 +302,7 @@ class VideoSegmenter:
 
     def state(self) -> dict[str, Tensor]:
         """All that `step` has learnt of the video, as copies, for `restore`."""
-        size = self._size or (0, 0)
-        return self.memory.state() | {"ids": torch.tensor(self.ids), "size": torch.tensor(size)}
+        return self.memory.state() | {"ids": torch.tensor(self.ids), "size": torch.tensor(self._size or (0, 0))}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on where a segmenter of the same network and settings was; the same frames give the same masks.
@@ -318,7 +318,8 @@ class VideoSegmenter:
         self.memory.restore(remembered, self.device)
 
     def _new_memory(self) -> ReferenceMemory:
-        return ReferenceMemory(self.references, self.readout.coarse_to_fine is not None, self.corrections)
+        halve = self.readout.coarse_to_fine is not None
+        return ReferenceMemory(self.references, halve, self.corrections, self.weigh_memory)
 
     def _note(self, objects: list[int]) -> list[int]:
         """Follow the objects of a prompt; give their places among all."""
@@ -335,8 +336,7 @@ class VideoSegmenter:
 
     def _encode(self, image: Tensor) -> Features:
         with self._autocast():
-            features: Features = self.network.encoder(image)
-        return features
+            return cast(Features, self.network.encoder(image))
 
     def _readout(self, key: Tensor) -> MemoryReadout:
         return read_memory(self.memory, key, self.readout, self.tau, self.repeat_first, self.search_margin)

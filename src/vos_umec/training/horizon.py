@@ -24,6 +24,7 @@ _AFTER_SEARCH = (
     "mask_sampling",
     "stretch_masks",
     "blend_coarse",
+    "weigh_memory",
 )
 """Settings that change neither keys nor the search for the best cells."""
 

@@ -26,6 +26,7 @@ def sequences(tmp_path_factory) -> list[VideoSequence]:
     [
         {"rounds": 2},
         {"rounds": 1, "memory_masks": "coarse", "repeat_first": True},
+        {"rounds": 1, "memory_masks": "coarse", "weigh_memory": True},
         {"rounds": 1, "search_margin": 2},
     ],
 )

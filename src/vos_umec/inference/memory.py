@@ -362,8 +362,8 @@ def agreement(coarse: Tensor, refined: Tensor) -> Tensor:
     """How much a cell is to be trusted as a reference, by what the vote and the decoder say of it.
 
     Memory keeps coarse masks, for what the decoder adds to them wrongly would persist. Where the decoder says
-    something else, one of the two is wrong, and later frames better read other cells. On six sequences of DAVIS the
-    square of the agreement is better than the agreement itself, and than its fourth power.
+    something else, one of the two is wrong, and later frames better read other cells. The square was chosen by six
+    sequences of DAVIS, where other powers are within 0.2 of J&F.
 
     Args:
         coarse: Ybar_q, the coarse masks (K, h, w) in [0, 1], of all objects together no more than 1 at a cell.

@@ -71,7 +71,7 @@ PROTOCOLS: dict[str, Settings] = {
 
 FAST: Settings = {"search_margin": 12, "readout": {"coarse_to_fine": 64}}
 """A search that is not exact. On a CPU a frame of the shipped model takes a seventh of the time, and on six
-sequences of DAVIS it lost half a point of J&F, before it weighed its memory."""
+sequences of DAVIS, without the margin, it has J&F 68.7 for 69.2."""
 
 
 def adjust_settings(own: Mapping[str, Any], changes: Mapping[str, Any], fast: bool = False) -> Settings:

@@ -39,7 +39,7 @@ class VideoSegmenter:
 
     Args:
         network: A trained network; one without V and D (PropagationNetwork) works with `rounds=0`. The segmenter
-            works with a copy of it, made ready for inference, on the same device (CPU, CUDA, MPS).
+            works with a copy of it as it is now, made ready for inference, on the same device (CPU, CUDA, MPS).
         rounds: R, refinement rounds.
         references: The last frames kept in memory beside the permanent ones, which are the frames with a prompt.
         readout: How the memory is read: a `Readout`, or a mapping of its settings, such as {"radius": 18}.
@@ -69,7 +69,8 @@ class VideoSegmenter:
             None, or while an object is hardly seen, for all. Acts on a CPU alone: a GPU would be waited for.
         corrections: A later prompt of an object replaces its earlier ones. So many frames whose prompts were all
             replaced stay in memory for the other objects' sake; the oldest go first, the first frame stays.
-        weigh_memory: A cell of memory counts by how far the coarse and the refined mask of its frame agree.
+        weigh_memory: A cell of memory counts by how far the coarse and the refined mask of its frame agree, see
+            `agreement`; those of frames with a prompt count fully. Changes nothing with memory_masks "final".
 
     Attributes:
         ids: The objects that are followed, in the order of their first prompts.
@@ -253,14 +254,16 @@ class VideoSegmenter:
             mask = np.where(np.isin(mask, ids), mask, 0)
         objects = prompted_objects(mask, size, ids) if mask is not None else []
         if not self.ids and not objects:
-            self._size, nothing = size, np.zeros(size, np.uint8)
+            self._size = size
+            nothing = np.zeros(size, np.uint8)
             return (nothing, np.ones((1, *size), np.float32)) if return_probabilities else nothing
         features = self._encode(image)
         key = features.key[0].permute(1, 2, 0)  # (h, w, D); no copy where E works in channels-last layout
         grid = (key.shape[0], key.shape[1])
         self.resizing.require_cells(grid, image)
         before = len(self.ids)
-        prompted = self._note(objects)
+        self.ids.extend(i for i in objects if i not in self.ids)
+        prompted = [self.ids.index(i) for i in objects]  # their places among all
         self._size = size  # only now: a frame that is refused leaves no trace
         refiner = self._refiner(image, features) if self.rounds else None
         p, given, vote = self._propagate(image, key, refiner)
@@ -320,11 +323,6 @@ class VideoSegmenter:
     def _new_memory(self) -> ReferenceMemory:
         halve = self.readout.coarse_to_fine is not None
         return ReferenceMemory(self.references, halve, self.corrections, self.weigh_memory)
-
-    def _note(self, objects: list[int]) -> list[int]:
-        """Follow the objects of a prompt; give their places among all."""
-        self.ids.extend(i for i in objects if i not in self.ids)
-        return [self.ids.index(i) for i in objects]
 
     def _prepare(self, frame: np.ndarray) -> Tensor:
         """The frame as E takes it (1, 3, H', W')."""

@@ -29,6 +29,7 @@ BASES = {
     "folder": ["folder.yaml"],
     "two_cores": ["two_cores.yaml"],
     "quick": ["two_cores.yaml", QUICK],
+    "three minutes": ["two_cores.yaml", QUICK.with_name("three_minutes.yaml")],
     "paper": ["ytvos_resnet18.yaml"],
 }
 
@@ -41,7 +42,9 @@ RUNS = {"data.run_length"}  # frames equally far apart, or pairs of successive o
 CRW_CLIPS = {"data.crop_scale", "data.crop_each_frame"} | RUNS
 NAMED = {
     "4a_short": {OBJECTIVES} | RUNS | ALONE,
+    "4a_short_seg": {OBJECTIVES} | RUNS,
     "4a_long": {OBJECTIVES} | RUNS | ALONE,
+    "4a_long_seg": {OBJECTIVES} | RUNS,
     "4a_both": {OBJECTIVES} | RUNS | ALONE,
     "4a_seg": {OBJECTIVES, WARMUP, "model.mask_phase_rate"} | RUNS,
     "4a_all": {OBJECTIVES} | RUNS,
@@ -173,7 +176,8 @@ def test_the_equivariance_of_all_cells_has_the_same_weights(runs):
         for each in run.config["model"]["init_args"]["objectives"]:
             if each["class_path"] == "vos_umec.EquivarianceObjective":
                 found[cell] = (each["init_args"]["w_short"], each["init_args"]["w_long"])
-    alone = {"4a_short": (1.0, 0.0), "4a_long": (0.0, 1.0), "4a_seg": (0.0, 0.0)}
+    alone = {"4a_short": (1.0, 0.0), "4a_long": (0.0, 1.0)}
+    alone |= {f"{cell}_seg": weights for cell, weights in alone.items()} | {"4a_seg": (0.0, 0.0)}
     assert found == {cell: alone.get(cell, (0.1, 1.0)) for cell in found}
 
 

@@ -66,7 +66,7 @@ NAMED = {
     "4f_ours_seg": {OBJECTIVES} | RUNS,
     "beside_*": {OBJECTIVES} | RUNS | ALONE,
     "budget_*": {"refresh.at"},
-    "memory_*": {f"{SEGMENTER}memory_masks"},
+    "memory_*": {f"{SEGMENTER}memory_masks", f"{SEGMENTER}weigh_memory"},
     "parted_no_batch_norm": {"model.network.mask_encoder.batch_norm"},
     "parted_*": set(),  # they bring a small base back to the paper
     "position_*": {"refresh.position_weight"},

@@ -58,6 +58,21 @@ def test_training_that_ends_before_the_first_masks_says_so(videos, tmp_path, cap
     assert "warmup_epochs" not in caplog.text
 
 
+def test_training_that_ends_soon_after_the_first_masks_says_so(videos, tmp_path, caplog, monkeypatch):
+    """Also if it was resumed after them, and not if it began with trained weights."""
+    path = checkpointed(videos, tmp_path, epochs=3)
+    assert "ended 2 steps after the first pseudo masks" in caplog.text
+    fit(videos, tmp_path, make(every_n_epochs=2), epochs=6, ckpt_path=path)
+    assert "ended 5 steps after the first pseudo masks" in caplog.text
+    caplog.clear()
+    module = Toy()
+    module.started_from = [{"path": "shipped"}]
+    fit(videos, tmp_path / "trained", make(), epochs=3, module=module)
+    monkeypatch.setattr(callback_module, "FEW_STEPS", 2)
+    fit(videos, tmp_path / "longer", make(), epochs=3)
+    assert "after the first pseudo masks" not in caplog.text
+
+
 def test_no_refresh_follows_the_last_step(videos, tmp_path):
     trainer = fit(videos, tmp_path, make(every_n_epochs=1), epochs=-1, max_steps=2)  # 1 step an epoch
     assert trainer.datamodule.store.manifest["epoch"] == 1
@@ -80,7 +95,7 @@ def checkpointed(videos, folder, epochs, every=2, **hooks):
 def test_a_resumed_run_goes_on_with_the_masks_and_the_schedule(videos, tmp_path):
     path = checkpointed(videos, tmp_path, epochs=3)  # a generation before epoch 1
     state = torch.load(path, weights_only=True)["callbacks"]["PseudoMaskRefresh"]
-    assert state == {"done": 1}
+    assert state == {"done": 1, "first_step": 1}
     module = Toy()
     fit(videos, tmp_path, make(every_n_epochs=2), epochs=6, module=module, ckpt_path=path)
     assert module.generations() == {3: {2}, 4: {2}, 5: {3}}  # before 3, since training went on after all; before 5

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 HEALTH = tuple(field.name for field in fields(SegmentHealth))
 MOSTLY_POSITION = 0.5  # fraction of the objective above which a warning says that segments may be tiles
+FEW_STEPS = 50  # V and D learn little in fewer
 
 
 class PseudoMaskRefresh(Callback):
@@ -94,6 +95,7 @@ class PseudoMaskRefresh(Callback):
         self._clusterer = self.build_clusterer()  # here, so that a wrong setting shows before the warm-up
         self._ranks = [0]  # those that share the store of this one
         self._done = -1  # the last refresh: the epoch before which it ran, or with `at` its index there
+        self._first_step = 0  # steps that were done before the first refresh
 
     def build_clusterer(self) -> SpaceTimeClusterer:
         """The clusterer, which makes segments from a video's keys."""
@@ -151,7 +153,8 @@ class PseudoMaskRefresh(Callback):
             self._refresh_if_due(trainer, pl_module, trainer.current_epoch + 1)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Warn where the mask encoder V and the decoder D have not been trained at all."""
+        """Warn where the mask encoder V and the decoder D are untrained, or hardly trained."""
+        steps = trainer.global_step - self._first_step
         if self._done < 0:
             log.warning(
                 "training ended after %d steps in %d epochs, before the first pseudo masks (%s): the mask encoder "
@@ -160,14 +163,21 @@ class PseudoMaskRefresh(Callback):
                 trainer.current_epoch,
                 f"warmup_epochs {self.warmup_epochs}" if self.at is None else f"at {list(self.at)}",
             )
+        elif steps < FEW_STEPS and not getattr(pl_module, "started_from", []):
+            log.warning(
+                "training ended %d steps after the first pseudo masks: the mask encoder and the decoder are hardly "
+                "trained; train longer (a time budget includes the clustering), refresh earlier, or segment with "
+                "--rounds 0",
+                steps,
+            )
 
     def state_dict(self) -> dict[str, Any]:
-        """When the last refresh ran."""
-        return {"done": self._done}
+        """When the last refresh and the first one ran."""
+        return {"done": self._done, "first_step": self._first_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the schedule of the resumed run."""
-        self._done = state_dict["done"]
+        self._done, self._first_step = state_dict["done"], state_dict["first_step"]
 
     def _due(self, trainer: Trainer, epoch: int) -> int:
         """The latest refresh that is due before an epoch, or with `at` before now; -1 for none."""
@@ -224,6 +234,7 @@ class PseudoMaskRefresh(Callback):
                 settings = {"clusters": self.clusters, "position_weight": self.position_weight}
                 store.commit(number, {**when, **settings, "health": health})
         store.reload()
+        self._first_step = trainer.global_step if self._done < 0 else self._first_step
         self._done = due
         if trainer.is_global_zero:
             figures = ", ".join(f"{name} {value:.3f}" for name, value in health.items())

@@ -29,7 +29,7 @@ BASES = {
     "folder": ["folder.yaml"],
     "two_cores": ["two_cores.yaml"],
     "quick": ["two_cores.yaml", QUICK],
-    "three minutes": ["two_cores.yaml", QUICK.with_name("three_minutes.yaml")],
+    "few minutes": ["two_cores.yaml", QUICK.with_name("few_minutes.yaml")],
     "paper": ["ytvos_resnet18.yaml"],
 }
 

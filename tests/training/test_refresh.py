@@ -59,18 +59,31 @@ def test_training_that_ends_before_the_first_masks_says_so(videos, tmp_path, cap
 
 
 def test_training_that_ends_soon_after_the_first_masks_says_so(videos, tmp_path, caplog, monkeypatch):
-    """Also if it was resumed after them, and not if it began with trained weights."""
+    """Also if it was resumed after them."""
     path = checkpointed(videos, tmp_path, epochs=3)
     assert "ended 2 steps after the first pseudo masks" in caplog.text
     fit(videos, tmp_path, make(every_n_epochs=2), epochs=6, ckpt_path=path)
     assert "ended 5 steps after the first pseudo masks" in caplog.text
     caplog.clear()
-    module = Toy()
-    module.started_from = [{"path": "shipped"}]
-    fit(videos, tmp_path / "trained", make(), epochs=3, module=module)
     monkeypatch.setattr(callback_module, "FEW_STEPS", 2)
     fit(videos, tmp_path / "longer", make(), epochs=3)
     assert "after the first pseudo masks" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("began", "warns"),
+    [
+        ({"path": "shipped"}, False),
+        ({"path": "shipped", "parts": ["encoder", "mask_encoder", "decoder"]}, False),
+        ({"path": "shipped", "parts": ["encoder"]}, True),
+        ({"encoder": "resnet18.pth", "used_labels": False}, True),
+    ],
+)
+def test_a_short_training_is_enough_for_a_decoder_that_was_trained_before(videos, tmp_path, caplog, began, warns):
+    module = Toy()
+    module.started_from = [began]
+    fit(videos, tmp_path, make(), epochs=3, module=module)
+    assert ("after the first pseudo masks" in caplog.text) == warns
 
 
 def test_no_refresh_follows_the_last_step(videos, tmp_path):

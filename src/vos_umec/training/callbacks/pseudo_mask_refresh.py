@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 HEALTH = tuple(field.name for field in fields(SegmentHealth))
 MOSTLY_POSITION = 0.5  # fraction of the objective above which a warning says that segments may be tiles
-FEW_STEPS = 50  # V and D learn little in fewer
+FEW_STEPS = 20  # V and D of one step harmed, those of 39 steps helped (docs/conclusions.md)
 
 
 class PseudoMaskRefresh(Callback):
@@ -163,7 +163,7 @@ class PseudoMaskRefresh(Callback):
                 trainer.current_epoch,
                 f"warmup_epochs {self.warmup_epochs}" if self.at is None else f"at {list(self.at)}",
             )
-        elif steps < FEW_STEPS and not getattr(pl_module, "started_from", []):
+        elif steps < FEW_STEPS and not _began_with_decoder(pl_module):
             log.warning(
                 "training ended %d steps after the first pseudo masks: the mask encoder and the decoder are hardly "
                 "trained; train longer (a time budget includes the clustering), refresh earlier, or segment with "
@@ -290,6 +290,12 @@ def _discarded_on_error(store: PseudoMaskStore, number: int) -> Iterator[None]:
     except Exception:
         store.discard(number)
         raise
+
+
+def _began_with_decoder(module: LightningModule) -> bool:
+    """Whether training began with weights of a decoder, not of an encoder alone or none."""
+    began = getattr(module, "started_from", [])[-1:]
+    return any("path" in each and "decoder" in each.get("parts", ["decoder"]) for each in began)
 
 
 def _reading_processes(trainer: Trainer) -> int:

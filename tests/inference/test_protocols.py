@@ -284,7 +284,7 @@ def test_what_cannot_be_asked_says_so(arguments, words):
 
 def test_fast_searches_less_gives_nearly_the_same_masks_and_gives_way_to_what_is_asked_for():
     exact, fast = load_segmenter(short_side=96), load_segmenter(fast=True, short_side=96)
-    assert (fast.readout.coarse_to_fine, fast.search_margin) == (64, 12)
+    assert (fast.readout.coarse_to_fine, fast.search_margin) == (192, 12)
     assert (fast.rounds, fast.readout.radius) == (exact.rounds, exact.readout.radius)
     asked = load_segmenter(fast=True, search_margin=None, readout={"coarse_to_fine": 16, "top_k": 5})
     assert (asked.readout.coarse_to_fine, asked.readout.top_k, asked.search_margin) == (16, 5, None)

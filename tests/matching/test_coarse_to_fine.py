@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vos_umec.matching import coarse_to_fine, topk
+from vos_umec.matching.search import Scratch, search_window
 from vos_umec.matching.topk import top_k_affinity
 
 
@@ -124,3 +125,30 @@ def test_halves_are_unit_means_in_bf16_where_that_is_quick(monkeypatch):
     torch.testing.assert_close(halved[1, 2, 1], F.normalize(keys[1, 4, 2] + keys[1, 4, 3], dim=0))
     monkeypatch.setattr(coarse_to_fine, "multiplies_bf16", lambda device: True)
     assert coarse_to_fine.halve_keys(keys).dtype == torch.bfloat16
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(3, 20), st.integers(3, 20), st.integers(2, 9), st.integers(1, 8), st.integers(0, 40))
+def test_a_pool_of_fewer_groups_keeps_the_best_cell(h, w, N, top_k, more):
+    keys = unit_keys(N + 1, h, w).float()
+    pool, where = top_k + more, (top_k, 4.0, Scratch())
+    exact, exact_index = search_window(keys[-1], keys[:-1], *where)
+    scores, index = search_window(keys[-1], keys[:-1], *where, pool=pool)
+    torch.testing.assert_close(scores[:, 0], exact[:, 0])
+    some = scores.isfinite()
+    products = torch.einsum("qd,qkd->qk", keys[-1].flatten(0, 1), keys[:-1].flatten(0, 2)[index])
+    torch.testing.assert_close(scores[some], products[some])
+    assert (scores <= exact).all()
+    if pool >= top_k * N:
+        assert torch.equal(index[some], exact_index[some])
+
+
+def test_bf16_keys_are_compared_in_bf16_and_nearly_the_same_cells_are_found(monkeypatch):
+    monkeypatch.setattr(coarse_to_fine, "multiplies_bf16", lambda device: True)
+    keys = unit_keys(4, 20, 24, D=32).float()
+    arguments = {"permanent": 1, "top_k": 5, "radius": 6, "permanent_radius": 9, "coarse_to_fine": 24}
+    arguments["halved"] = coarse_to_fine.halve_keys(keys[:3])
+    single = top_k_affinity(keys[3], keys[:3], **arguments)
+    halves = top_k_affinity(keys[3], keys[:3].bfloat16(), **arguments)
+    assert halves.score.dtype == halves.weight.dtype == torch.float32
+    torch.testing.assert_close(halves.score, single.score, atol=0.01, rtol=0)

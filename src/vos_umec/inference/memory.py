@@ -11,7 +11,7 @@ from torch import Tensor
 from vos_umec.device import send
 from vos_umec.errors import ConfigError
 from vos_umec.inference.refinement import Window
-from vos_umec.matching.coarse_to_fine import halve_keys
+from vos_umec.matching.coarse_to_fine import compared_type, halve_keys
 from vos_umec.matching.evidence import match_evidence
 from vos_umec.matching.readout import Readout
 from vos_umec.matching.search import Scratch
@@ -148,7 +148,7 @@ class ReferenceMemory:
         if values is not None:
             frame["values"] = values
         if self.halve:
-            frame["halved"] = halve_keys(key[None])[0]
+            frame |= {"keys": key.to(compared_type(key)), "halved": halve_keys(key[None])[0]}
         if self.weigh:
             frame["trust"] = masks.new_ones(masks.shape[:2]) if trust is None else trust
         for name, row in frame.items():

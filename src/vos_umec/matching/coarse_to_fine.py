@@ -3,9 +3,10 @@
 A coarse cell stands for 2 x 2 cells, by the mean of their keys. Coarse queries see a quarter of the cells inside
 their windows, and there are a quarter as many of them; half a radius is their reach, so that each match holds a
 cell inside the window. Four queries that share a coarse cell then compare the cells inside its best matches, all of
-them in one product. What is chosen is approximate; its scores are exact.
+them in one product. What is chosen is approximate, and so are scores of keys in bf16, the products being rounded.
 """
 
+from functools import lru_cache
 from math import ceil, inf
 
 import torch
@@ -18,6 +19,11 @@ from vos_umec.matching.search import outside_window
 _CPU_BYTES, _BYTES = 4 * 2**20, 256 * 2**20  # of compared keys at a time: on a CPU they stay in its cache
 
 
+def compared_type(keys: Tensor) -> torch.dtype:
+    """The type in which keys are compared here: bf16 where the hardware multiplies it, else their own."""
+    return torch.bfloat16 if multiplies_bf16(keys.device) else keys.dtype
+
+
 def halve_keys(keys: Tensor) -> Tensor:
     """Keys of 2 x 2 cells: their mean, at unit norm; a last odd row or column is taken alone.
 
@@ -25,11 +31,10 @@ def halve_keys(keys: Tensor) -> Tensor:
         keys: Unit-norm keys (N, h, w, D).
 
     Returns:
-        Keys (N, ceil(h / 2), ceil(w / 2), D), in bf16 where the hardware multiplies it.
+        Keys (N, ceil(h / 2), ceil(w / 2), D), of `compared_type`.
     """
     means = F.avg_pool2d(keys.permute(0, 3, 1, 2).float(), kernel_size=2, ceil_mode=True)  # (N, D, h2, w2)
-    kind = torch.bfloat16 if multiplies_bf16(keys.device) else keys.dtype
-    return F.normalize(means, dim=1).permute(0, 2, 3, 1).to(kind)
+    return F.normalize(means, dim=1).permute(0, 2, 3, 1).to(compared_type(keys))
 
 
 def halve_wanted(wanted: Tensor) -> Tensor:
@@ -70,53 +75,92 @@ def compare_inside(
     h2, w2 = ceil(h / 2), ceil(w / 2)
     # A last odd row or column lacks its other half: queries of zeros stand there, and are dropped in the end.
     odd = (0, 0, 0, w % 2, 0, h % 2)
-    queries = F.pad(key_q, odd).reshape(h2, 2, w2, 2, D).transpose(1, 2).reshape(-1, 4, D)  # (h2*w2, 4, D)
+    queries = F.pad(key_q.to(keys.dtype), odd).reshape(h2, 2, w2, 2, D)
+    queries = queries.transpose(1, 2).reshape(-1, 4, D)  # (h2*w2, 4, D)
     cells = torch.arange(h2 * w2, device=keys.device) if wanted is None else wanted.flatten().nonzero()[:, 0]
     scores = torch.full((h2 * w2, 4, top_k), -torch.inf, device=keys.device)
     index = torch.zeros(h2 * w2, 4, top_k, dtype=torch.int64, device=keys.device)
-    limits = inf if radii[0] is None else radii[0], inf if radii[1] is None else radii[1]
+    M, held = parents.shape[1], keys.flatten(0, 2)  # (N*h*w, D)
     budget = _CPU_BYTES if keys.device.type == "cpu" else _BYTES
-    for part in cells.split(max(1, budget // (4 * parents.shape[1] * D * keys.element_size()))):
-        n = parents[part] // (h2 * w2)  # (Q, M)
-        reach = torch.where(n < permanent, *limits)  # (Q, M)
-        child, hidden = _children(part, parents[part], reach, (h, w), window)
-        hidden = hidden | found[part].isneginf().repeat_interleave(4, dim=1)[:, None]  # (Q, 4, 4M)
-        compared = keys.flatten(0, 2).index_select(0, child.flatten()).view(*child.shape, D)  # (Q, 4M, D)
-        products = torch.bmm(queries[part], compared.mT).float().masked_fill_(hidden, -torch.inf)  # (Q, 4, 4M)
-        scores[part], order = products.topk(top_k, dim=2)
+    parts = cells.split(max(1, budget // (4 * M * D * keys.element_size())))
+    block = keys.new_empty(len(parts[0]) * 4 * M, D)  # of every part: fresh pages cost more than what is copied
+    for part in parts:
+        child = _children(parents[part], (h, w)).clamp_(max=len(held) - 1)  # (Q, 4M)
+        compared = torch.index_select(held, 0, child.flatten(), out=block[: child.numel()])
+        products = torch.bmm(queries[part], compared.view(*child.shape, D).mT)  # (Q, 4, 4M)
+        hidden = _hidden(part, parents[part], found[part].isneginf(), permanent, radii, (h, w), window)
+        best, order = products.view(*hidden.shape).masked_fill_(hidden, -inf).flatten(2).topk(top_k, dim=2)
+        scores[part] = best.float()
         index[part] = child[:, None].expand_as(products).gather(2, order)
     return _on_grid(scores, (h, w)), _on_grid(index, (h, w))
 
 
-def _children(
-    cells: Tensor, parents: Tensor, reach: Tensor, grid: tuple[int, int], window: str
-) -> tuple[Tensor, Tensor]:
-    """The cells inside coarse cells.
+def _children(parents: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Positions of the cells inside coarse cells: (Q, M) to (Q, 4M). Beyond an odd border they are of no cell."""
+    h, w = grid
+    h2, w2 = ceil(h / 2), ceil(w / 2)
+    first = (parents // (h2 * w2) * h + parents // w2 % h2 * 2) * w + parents % w2 * 2  # (Q, M)
+    child = first[:, :, None] + torch.tensor([0, 1, w, w + 1], device=parents.device)
+    return child.flatten(1)
+
+
+def _hidden(
+    cells: Tensor,
+    parents: Tensor,
+    missing: Tensor,
+    permanent: int,
+    radii: tuple[float | None, float | None],
+    grid: tuple[int, int],
+    window: str,
+) -> Tensor:
+    """Whether cells inside matches do not count for a query.
 
     Args:
         cells: Coarse query cells (Q,).
         parents: Positions of their matches (Q, M).
-        reach: Of the windows on these matches' frames (Q, M), in cells.
+        missing: Matches that are none (Q, M) bool.
+        permanent: How many references, the first ones, are permanent.
+        radii: Reach of the windows on them and on the others.
         grid: (h, w).
         window: Shape of the windows.
 
     Returns:
-        Positions of the children (Q, 4M), inside the grid, and those that do not count for each of the 4 queries
-        (Q, 4, 4M) bool.
+        (Q, 4, M, 4) bool, of the four queries in a coarse cell and the four cells in a match.
     """
-    h, w = grid
-    h2, w2 = ceil(h / 2), ceil(w / 2)
-    step = torch.arange(2, device=cells.device)
-    n, Y, X = parents // (h2 * w2), parents // w2 % h2, parents % w2  # (Q, M)
-    y, x = 2 * Y[:, :, None] + step, 2 * X[:, :, None] + step  # (Q, M, 2)
-    rows = (n[:, :, None] * h + y.clamp(max=h - 1)) * w  # (Q, M, 2)
-    child = rows[:, :, :, None] + x.clamp(max=w - 1)[:, :, None, :]  # (Q, M, 2, 2)
-    qy, qx = 2 * (cells // w2)[:, None] + step, 2 * (cells % w2)[:, None] + step  # (Q, 2)
-    dy = (y[:, None] - qy[:, :, None, None])[:, :, None, :, :, None].float()  # (Q, 2, 1, M, 2, 1)
-    dx = (x[:, None] - qx[:, :, None, None])[:, None, :, :, None, :].float()  # (Q, 1, 2, M, 1, 2)
-    hidden = outside_window(dy, dx, reach[:, None, None, :, None, None], window)  # (Q, 2, 2, M, 2, 2)
-    hidden |= ((y >= h)[:, :, :, None] | (x >= w)[:, :, None, :])[:, None, None]
-    return child.flatten(1), hidden.flatten(3).flatten(1, 2)
+    h2, w2 = (ceil(side / 2) for side in grid)
+    cases = _cases(radii, grid, window, cells.device)
+    rows, columns = cases.shape[3:5]
+    n, row, column = parents // (h2 * w2), parents // w2 % h2, parents % w2  # (Q, M)
+    case = (n >= permanent) * 2 + (row == grid[0] // 2)  # true in a last row that is alone, in an odd grid
+    case = case * 2 + (column == grid[1] // 2)
+    case = case * rows + row - (cells // w2)[:, None] + rows // 2
+    case = case * columns + column - (cells % w2)[:, None] + columns // 2
+    hidden = cases.view(-1, 16).index_select(0, case.masked_fill(missing, 0).flatten())
+    return hidden.view(*parents.shape, 4, 4).masked_fill_(missing[:, :, None, None], True).transpose(1, 2)
+
+
+@lru_cache(maxsize=8)
+def _cases(
+    radii: tuple[float | None, float | None], grid: tuple[int, int], window: str, device: torch.device
+) -> Tensor:
+    """What `_hidden` looks up: to work it out for each pair of cells would take longer than their products.
+
+    Returns:
+        (2, 2, 2, rows, columns, 4, 4) bool. By whether the reference is permanent (0) or not (1); whether the match
+        is in a last row that is alone, and in such a column; how many rows and columns it is away from the query's
+        coarse cell; of the four queries and the four cells.
+    """
+    limits = [inf if radius is None else radius for radius in radii]
+    step = torch.arange(2, device=device)
+    reach = [min(ceil(side / 2) - 1, ceil(min(max(limits), side) / 2)) for side in grid]
+    away = [torch.arange(-far, far + 1, device=device)[:, None, None] for far in reach]
+    dy, dx = (2 * each - step[:, None] + step for each in away)  # (away, of a query, of a cell), in cells
+    dy, dx = dy.float()[:, None, :, None, :, None], dx.float()[None, :, None, :, None, :]
+    outside = torch.stack([outside_window(dy, dx, limit, window) for limit in limits])
+    cases = outside[:, None, None].repeat(1, 2, 2, *[1] * 6)  # (2, 2, 2, rows, columns, 2, 2, 2, 2)
+    cases[:, 1, ..., 1, :] = True
+    cases[:, :, 1, ..., 1] = True
+    return cases.flatten(5, 6).flatten(6, 7)
 
 
 def _on_grid(found: Tensor, grid: tuple[int, int]) -> Tensor:

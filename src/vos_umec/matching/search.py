@@ -58,6 +58,7 @@ def search_window(
     scratch: Scratch,
     window: str = "disc",
     wanted: Tensor | None = None,
+    pool: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The best cells within a window around the query's own position.
 
@@ -69,6 +70,8 @@ def search_window(
         scratch: Working memory.
         window: "disc" for Euclidean distance, "square" for the larger one of those along rows and columns.
         wanted: Query cells to search for (h, w) bool; None for all. Tiles without any are left out.
+        pool: Choose among the cells of the best groups, which together hold so many, at least `top_k`; None for k
+            groups, with which the search is exact.
 
     Returns:
         Scores (h*w, k) fp32, the best first, -inf where there are fewer than k cells; their positions
@@ -81,9 +84,10 @@ def search_window(
     if turns > 1 and N > 1:
         parts = keys.chunk(turns)
         starts = range(0, N, len(parts[0]))
-        found = [search_window(key_q, part, top_k, radius, scratch, window, wanted) for part in parts]
+        found = [search_window(key_q, part, top_k, radius, scratch, window, wanted, pool) for part in parts]
         return merge([(s, i + n * h * w) for (s, i), n in zip(found, starts, strict=True)], top_k)
 
+    groups = top_k if pool is None else min(top_k, ceil(pool / N))
     outside = _outside(halo, radius, window, keys.device)
     scores = torch.full((h, w, top_k), -torch.inf, device=keys.device)
     index = torch.zeros(h, w, top_k, dtype=torch.int64, device=keys.device)
@@ -110,7 +114,7 @@ def search_window(
                 candidates, place = _candidates(
                     strip[top - above : bottom - above],
                     key_q[rows, columns].flatten(0, 1),
-                    top_k,
+                    groups,
                     far[:, :, y : y + bottom - top, x : x + width],
                 )
                 found.append((candidates, (place // width + top) * w + place % width + left))
@@ -120,7 +124,7 @@ def search_window(
             candidates, cells = (torch.cat(part) for part in zip(*found, strict=True))
             best, order = candidates.flatten(1).topk(top_k, dim=1)
             tile = (len(searched), columns.stop - columns.start, top_k)
-            scores[searched, columns] = best.view(tile)
+            scores[searched, columns] = best.float().view(tile)
             index[searched, columns] = (cells.gather(1, order // N) + order % N * (h * w)).view(tile)
     return scores.flatten(0, 1), index.flatten(0, 1)
 
@@ -150,7 +154,8 @@ def search_all(key_q: Tensor, keys: Tensor, top_k: int, wanted: Tensor | None = 
             size = (1, _GROUP, length // _GROUP) if block.stop <= whole else (1, 1, length)
             candidates, place = _candidates(cells[block].view(*size, -1), queries, top_k)
             best, order = candidates.flatten(1).topk(top_k, dim=1)
-            found.append((best, place.gather(1, order // size[1]) + order % size[1] * size[2] + block.start))
+            cell = place.gather(1, order // size[1]) + order % size[1] * size[2] + block.start
+            found.append((best.float(), cell))
         scores[some], index[some] = merge(found, top_k)
     return scores, index
 
@@ -196,32 +201,35 @@ def _products(cells: Tensor, queries: Tensor) -> Tensor:
     return (cells.view(-1, D) @ queries.T).view(Y, G, X, -1)
 
 
-def _candidates(cells: Tensor, queries: Tensor, top_k: int, outside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The cells that can be among the k best: all G cells of the k groups whose best cell is best.
+def _candidates(
+    cells: Tensor, queries: Tensor, groups: int, outside: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The cells that can be among the k best: all G cells of the k groups whose best cell is best, or of fewer.
 
     Args:
         cells: Keys of reference cells (Y, G, X, D): the G cells of one y, x are a group.
         queries: Keys of query cells (n, D).
-        top_k: k.
+        groups: How many groups; k for all cells that can be.
         outside: Added to a group's best score for each query, 0 or -inf (th, tw, Y, X), with th*tw = n.
 
     Returns:
-        Scores (n, k, G) fp32, and their groups y*X + x (n, k).
+        Scores (n, groups, G) of the keys' type, and their groups y*X + x (n, groups).
     """
     Y, G, X, _ = cells.shape
     n = len(queries)
     products = _products(cells, queries)  # (Y, G, X, n)
-    best = products.amax(dim=1).float()  # (Y, X, n)
+    best = products.amax(dim=1)  # (Y, X, n)
     if outside is None:
         best = best.flatten(0, 1).T  # (n, Y*X)
     else:
-        best = (best.view(Y, X, *outside.shape[:2]).permute(2, 3, 0, 1) + outside).flatten(2).flatten(0, 1)
-    if (missing := top_k - Y * X) > 0:
+        best = best.view(Y, X, *outside.shape[:2]).permute(2, 3, 0, 1) + outside.to(best.dtype)
+        best = best.flatten(2).flatten(0, 1)
+    if (missing := groups - Y * X) > 0:
         best = F.pad(best, (0, missing), value=-torch.inf)
-    highest, group = best.topk(top_k, dim=1, sorted=False)
+    highest, group = best.topk(groups, dim=1, sorted=False)
     group.clamp_(max=Y * X - 1)
     query = torch.arange(n, device=cells.device)[:, None]
-    first = (group + group // X * ((G - 1) * X)) * n + query  # (n, k), where a group begins in `products`
+    first = (group + group // X * ((G - 1) * X)) * n + query  # (n, groups), where a group begins in `products`
     members = torch.arange(G, device=cells.device) * (X * n)
-    scores = products.flatten()[first[:, :, None] + members].float()
+    scores = products.flatten()[first[:, :, None] + members]
     return scores.masked_fill_(highest.isneginf()[:, :, None], -torch.inf), group

@@ -13,6 +13,7 @@ from vos_umec.matching.coarse_to_fine import compare_inside, halve_keys, halve_w
 from vos_umec.matching.search import Scratch, merge, search_all, search_window
 
 _TILED = ("cpu",)  # devices on which small products are quick; elsewhere the search goes by bands
+_POOL = 8  # from coarse to fine, coarse cells that are looked at for each one that is taken
 _HALF = ("cuda",)  # where its products of fp32 keys are in fp16, at many times the speed
 
 
@@ -98,7 +99,8 @@ def top_k_affinity(
         if reach is None or reach > hypot(h, w):
             found = search_all(queries, keys, k, asked) if tiled else search_all_in_bands(queries, keys, k, half)
         elif tiled:
-            found = search_window(queries, keys, k, reach, scratch, window, asked)
+            pool = None if coarse_to_fine is None else _POOL * k
+            found = search_window(queries, keys, k, reach, scratch, window, asked, pool)
         else:
             found = search_window_in_bands(queries, keys, k, reach, half, window)
         return found[0], found[1] + first * h * w

@@ -38,6 +38,7 @@ from segmenting import (
     stepping,
 )
 
+from vos_umec.inference.load import load_segmenter
 from vos_umec.inference.segmenter import VideoSegmenter
 from vos_umec.io.masks import write_mask
 from vos_umec.io.video_writer import VideoWriter
@@ -46,6 +47,12 @@ from vos_umec.viz.overlays import overlay
 
 RADIUS, TOP_K = 12, 10
 WIDTHS = {"paper": PAPER, "narrow": NARROW}
+METHODS = {  # of a step, and the methods of VideoSegmenter that do them
+    "encode": ("_prepare", "_encode"),
+    "read-out": ("_readout",),
+    "embed": ("_refiner", "_embed"),
+    "decode mask": ("_refine",),
+}
 MARGIN = 4  # cells around an object, where V and D are cropped: VideoSegmenter's default
 
 
@@ -111,14 +118,14 @@ def objects(title: str, widths: dict, margin: int | None, counts: tuple[int, ...
     return result
 
 
-def parts(title: str, rounds: int, widths: dict) -> Parts:
-    """(d) Where the time of a frame goes, nothing overlapped."""
+def of_random_weights(rounds: int, widths: dict) -> VideoSegmenter:
     segmenter = full(VideoSegmenter(network(**widths), rounds=rounds, crop_margin=MARGIN))
-    if rounds:
-        segmenter = annotated_windows(segmenter, 1)
-    spent: dict[str, float] = dict.fromkeys(
-        ("decode", "encode", "read-out", "embed", "decode mask", "ids", "write mask", "write overlay"), 0.0
-    )
+    return annotated_windows(segmenter, 1) if rounds else segmenter
+
+
+def parts(title: str, segmenter: VideoSegmenter) -> Parts:
+    """(d) Where the time of a frame goes, nothing overlapped."""
+    spent: dict[str, float] = dict.fromkeys(("decode", *METHODS, "write mask", "write overlay"), 0.0)
 
     def timing(part: str, work: Callable) -> Callable:
         def clocked(*arguments, **named):
@@ -129,13 +136,7 @@ def parts(title: str, rounds: int, widths: dict) -> Parts:
 
         return clocked
 
-    for part, names in {
-        "encode": ("_prepare", "_encode"),
-        "read-out": ("_readout",),
-        "embed": ("_refiner", "_embed"),
-        "decode mask": ("_refine",),
-        "ids": ("_result",),
-    }.items():
+    for part, names in METHODS.items():
         for name in names:
             setattr(segmenter, name, timing(part, getattr(segmenter, name)))
     source, frames = clip().source, range(22, 32)
@@ -149,13 +150,13 @@ def parts(title: str, rounds: int, widths: dict) -> Parts:
             ids = segmenter.step(frame)
             save(Path(folder) / f"{t}.png", ids)
             show(frame, ids)
-    total = time.perf_counter() - start
+    total, rounds = time.perf_counter() - start, segmenter.rounds
     spent["rest"] = total - sum(spent.values())
     return Parts(
         f"{title}, a frame of {clip().name}, one object",
         {part: seconds / len(frames) for part, seconds in spent.items() if seconds},
         "measured one after another; `vos-umec segment` decodes and writes beside the rest"
-        + ("; embed is V on the new mask, decode mask is V and D in three rounds" if rounds else ""),
+        + (f"; embed is V on the new mask, decode mask is V and D, {rounds} rounds" if rounds else ""),
     )
 
 
@@ -246,9 +247,11 @@ def run() -> list[Result]:
     results.append(objects(f"Dv = 512 (the paper preset's widths), {window}", PAPER, MARGIN))
     results.append(objects(f"Dv = 128, D's widths 128, 64, 64, {window}", NARROW, MARGIN))
     results.append(objects("Dv = 128, D's widths 128, 64, 64, on the whole frame", NARROW, None, (1, 2)))
-    results.append(parts("Label propagation", 0, NARROW))
-    results.append(parts("Whole model, Dv = 512", 3, PAPER))
-    results.append(parts("Whole model, Dv = 128", 3, NARROW))
+    results.append(parts("Label propagation", of_random_weights(0, NARROW)))
+    results.append(parts("Whole model, Dv = 512", of_random_weights(3, PAPER)))
+    results.append(parts("Whole model, Dv = 128", of_random_weights(3, NARROW)))
+    results.append(parts("The shipped model", full(load_segmenter())))
+    results.append(parts("The shipped model with --fast", full(load_segmenter(fast=True))))
     results += curves()
     return results
 

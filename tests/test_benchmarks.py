@@ -5,10 +5,13 @@ import json
 import subprocess
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import torch
+
+from vos_umec.inference.segmenter import VideoSegmenter
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -32,7 +35,9 @@ def load(monkeypatch):
 def test_what_a_benchmark_measures_is_where_it_looks_for_it(load, name):
     if name == "clustering":
         pytest.importorskip("sklearn")  # of the bench extra
-    load(name)
+    module = load(name)
+    for method in chain.from_iterable(getattr(module, "METHODS", {}).values()):
+        assert callable(getattr(VideoSegmenter, method))
 
 
 @pytest.mark.slow

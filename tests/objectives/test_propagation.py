@@ -96,3 +96,31 @@ def test_drift_leaves_the_gradients_of_what_follows(memory_masks):
         assert gradient is not None, name
         assert gradient.abs().sum() > 0, name
         assert torch.cosine_similarity(rounded[name].flatten(), gradient.flatten(), dim=0) > 0.8, name
+
+
+@pytest.mark.parametrize("own", [0.0, 1.0])
+def test_only_later_references_fade_and_no_more_than_so_much(own, monkeypatch):
+    torch.manual_seed(0)
+    network = build_network("tiny").eval()
+    frames, masks = torch.rand(6, 3, 3, 32, 32), torch.ones(6, 3, 2, 32, 32)
+    embedded = []
+    embed = network.embed
+    monkeypatch.setattr(network, "embed", lambda *parts: embedded.append(parts[2]) or embed(*parts))
+
+    def remembered(fade):
+        embedded.clear()
+        with torch.no_grad():
+            features = network.encoder(frames.flatten(0, 1))
+            propagate_masks(
+                network, frames, features, masks, torch.ones(6, 2).bool(), 1, own_mask_probability=own, fade=fade
+            )
+        return embedded[:2]  # of the first frame and of the first query
+
+    first, whole = remembered(0.0)
+    same, faded = remembered(0.6)
+    assert torch.equal(first, same)
+    left = faded / whole
+    assert (left <= 1 + 1e-6).all()
+    assert left.amin() >= 0.4 - 0.15  # bicubic patches overshoot
+    assert left.amin(dim=(1, 2, 3)).min() < 0.9
+    assert (left.amin(dim=(1, 2, 3)) > 1 - 1e-6).any()  # clips that do not fade

@@ -55,6 +55,7 @@ def test_the_coarse_mask_has_a_loss_of_its_own_only_where_no_round_refines_it(ro
     ("settings", "words"),
     [
         ({"drift": -1}, "drift -1"),
+        ({"fade": 1.5}, "fade 1.5.*a fraction"),
         ({"memory_masks": "coarse"}, "memory_masks 'coarse'.*a list of final, coarse, coarse_vote"),
         ({"memory_masks": ["soft"]}, "soft"),
         ({"memory_masks": []}, "a list of"),
@@ -85,13 +86,13 @@ def test_masks_drift_through_up_to_so_many_frames_as_the_clip_has(frames, drifts
     objective = SegmentationObjective(1, 2, rounds=1, drift=3, memory_masks=["coarse", "final"])
     for _ in range(20):
         assert objective(network, EncodedClip(network.encoder, clips, torch.arange(frames)[None]), segments) > 0
-    kept = {arguments[-2] for _, arguments in calls}
+    kept = {arguments[-3] for _, arguments in calls}
     assert kept == {"coarse", "final"}
-    assert {arguments[-1] for _, arguments in calls} == drifts
+    assert {arguments[-2] for _, arguments in calls} == drifts
     for used, arguments in calls:
         places = used[0, :, 0, 0, 0].tolist()
         assert places == sorted(set(places))
-        assert (places[0], len(places)) == (0, 1 + arguments[-1] + 2)
+        assert (places[0], len(places)) == (0, 1 + arguments[-2] + 2)
 
 
 def record(rank: int, folder: str) -> None:

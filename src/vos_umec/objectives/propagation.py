@@ -11,6 +11,9 @@ from vos_umec.models.umec import UMEC
 
 ALL_CELLS = Readout(top_k=None)
 
+_FADING, _PATCHES = 0.7, 4
+"""The fraction of clips in which masks fade, and how many patches to a side differ in it."""
+
 
 @weights_prepared_once()
 def propagate_masks(
@@ -25,13 +28,15 @@ def propagate_masks(
     readout: Readout = ALL_CELLS,
     memory_masks: MemoryMasks = "final",
     drift: int = 0,
+    fade: float = 0.0,
 ) -> list[list[Tensor]]:
     """Segment frames 1..T-1 of each clip, one after another, from the masks of frame 0.
 
     Frame 0 is always a reference, the permanent one. The nearest earlier frames join it with their pseudo mask or,
     with probability `own_mask_probability`, with the network's own detached prediction (scheduled sampling). The
     first `drift` frames are propagated without gradient, on the network's own masks alone: what is learned then
-    starts from masks that have drifted, as in inference.
+    starts from masks that have drifted, as in inference. With `fade` the masks of later references are weaker in
+    smooth patches, as masks are in inference that were carried far; the network learns to make them whole again.
 
     Args:
         network: The network.
@@ -46,6 +51,7 @@ def propagate_masks(
         memory_masks: What the network's own prediction is: "final", the refined masks; "coarse", those before
             refinement; "coarse_vote", coarse ones for the vote and refined ones for V.
         drift: Frames that are propagated without gradient, at most T - 2.
+        fade: The most that masks of later references lose, as a fraction in [0, 1], in 7 of 10 clips.
 
     Returns:
         For each of the frames drift+1..T-1 the logits of every round, (B, K+1, H, W) each.
@@ -55,6 +61,7 @@ def propagate_masks(
     keys = [frame.key for frame in by_frame]  # T times (B, D, h, w)
     votes = [network.to_grid(masks[:, 0])]  # (B, K, h, w)
     values = [network.embed(frames[:, 0], by_frame[0], masks[:, 0])]  # (B, K, Dv, h, w)
+    left = _patches(valid, fade) if fade else None
 
     def propagate(t: int, rounds: int) -> tuple[Tensor, list[Tensor]]:
         """Ybar_q (B, K, h, w) of frame t, and the logits of its rounds."""
@@ -69,8 +76,8 @@ def propagate_masks(
         vote = network.to_grid(final) if memory_masks == "final" else coarse
         if memory_masks == "coarse":
             final = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
-        votes.append(vote)
-        values.append(network.embed(frames[:, t], by_frame[t], final))
+        votes.append(_faded(vote, left))
+        values.append(network.embed(frames[:, t], by_frame[t], _faded(final, left)))
 
     with torch.no_grad():
         for t in range(1, drift + 1):
@@ -86,9 +93,26 @@ def propagate_masks(
         if torch.rand(()) < own_mask_probability:
             remember(t, coarse, logits)
         else:
-            votes.append(network.to_grid(masks[:, t]))
-            values.append(network.embed(frames[:, t], by_frame[t], masks[:, t]))
+            Y_t = _faded(masks[:, t], left)
+            votes.append(network.to_grid(Y_t))
+            values.append(network.embed(frames[:, t], by_frame[t], Y_t))
     return outputs
+
+
+def _patches(valid: Tensor, fade: float) -> Tensor:
+    """What is left of the masks of objects (B, K), in some patches of each (B, K, 4, 4), in [1 - fade, 1]."""
+    B, K = valid.shape
+    fading = torch.rand(B, 1, 1, 1, device=valid.device) < _FADING
+    depth = fade * torch.rand(B, K, 1, 1, device=valid.device) * fading
+    return 1 - depth * torch.rand(B, K, _PATCHES, _PATCHES, device=valid.device)
+
+
+def _faded(masks: Tensor, left: Tensor | None) -> Tensor:
+    """Masks (B, K, H, W) times what is left of them; None for masks as they are."""
+    if left is None:
+        return masks
+    smooth = F.interpolate(left, size=masks.shape[-2:], mode="bicubic", align_corners=False)  # may overshoot
+    return masks * smooth.clamp(0, 1)
 
 
 def _by_frame(features: Features, T: int) -> list[Features]:

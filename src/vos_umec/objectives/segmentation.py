@@ -37,6 +37,8 @@ class SegmentationObjective:
             `propagate_masks`. Of several, each step draws one.
         drift: Frames at most, between the first one and the queries, through which the network propagates its own
             masks without gradient; their number is uniform from 0. Clips need 1 + drift + queries frames.
+        fade: The most that masks of references lose in smooth patches, the first frame's apart, as a fraction; see
+            `propagate_masks`.
         iou_weight: Weight of 1 - IoU beside the cross-entropy.
         readout: How references are read; None for all of their cells, as in the paper (eq. 4).
 
@@ -53,6 +55,7 @@ class SegmentationObjective:
     readout: Readout | None = None
     memory_masks: Sequence[MemoryMasks] = ("final",)
     drift: int = 0
+    fade: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -66,6 +69,8 @@ class SegmentationObjective:
             )
         if self.drift < 0:
             raise ConfigError(f"segmentation has drift {self.drift}; expected 0 frames or more")
+        if not 0 <= self.fade <= 1:
+            raise ConfigError(f"segmentation has fade {self.fade}; expected a fraction, 0 for no fading")
         known = get_args(MemoryMasks)
         if isinstance(self.memory_masks, str) or not self.memory_masks or set(self.memory_masks) - set(known):
             raise ConfigError(
@@ -115,6 +120,7 @@ class SegmentationObjective:
             self.readout or ALL_CELLS,
             self.memory_masks[kept],
             drift,
+            self.fade,
         )
         losses = [
             segmentation_loss(logits, masks[:, q], valid, known[:, q], self.iou_weight)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from vos_umec.inference.memory import ReferenceMemory, read_memory
 from vos_umec.inference.refinement import Window
+from vos_umec.matching import coarse_to_fine
 from vos_umec.matching.readout import Readout
 from vos_umec.matching.topk import top_k_affinity
 
@@ -240,3 +241,21 @@ def test_a_frame_is_read_without_a_wait_for_the_device(late, coarse_to_fine):
         found = read_memory(memory, empty(h, w, D), readout, tau=0.1, repeat_first=True)
     assert found.coarse().shape == found.from_permanent().shape == (3, h, w)
     assert found.values(2, Window(2, 3, 4, 5)).shape == (Dv, 4, 5)
+
+
+@pytest.mark.parametrize("saved", [torch.float32, torch.bfloat16])
+def test_a_memory_goes_on_where_keys_are_compared_in_another_type(saved, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(coarse_to_fine, "multiplies_bf16", lambda device: saved == torch.bfloat16)
+    one, other = ReferenceMemory(references=3, halve=True), ReferenceMemory(references=3, halve=True)
+    for t in range(3):
+        remember(one, 1, prompted=[0] if t == 0 else [])
+    state = one.state()
+    assert state["keys"].dtype == state["halved"].dtype == saved
+    monkeypatch.setattr(coarse_to_fine, "multiplies_bf16", lambda device: saved != torch.bfloat16)
+    other.restore(state, torch.device("cpu"))
+    remember(other, 1)
+    key = F.normalize(torch.randn(h, w, D), dim=-1)
+    found = read_memory(other, key, Readout(top_k=4, radius=3, coarse_to_fine=99), tau=0.1).coarse()
+    expected = read_memory(other, key, Readout(top_k=4, radius=3), tau=0.1).coarse()
+    assert (found - expected).abs().mean() < 0.01  # of nearly equal cells, bf16 may choose another

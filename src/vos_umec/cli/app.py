@@ -40,8 +40,8 @@ def run(
         sessions: The folder where the work is saved, one folder a video.
         port: The port on 127.0.0.1; 0 for any free one.
         browser: Open the browser.
-        fast: Search from coarse to fine and near the objects: on a CPU a frame takes a fraction of the time, and
-            scores are half a point of J&F lower.
+        fast: Search from coarse to fine and near the objects: on a CPU a frame takes a third of the time, and
+            scores are 0.3 J&F lower.
         **settings: Arguments of `VideoSegmenter.from_protocol` and of `Readout` that replace the model's own.
     """
     try:

@@ -6,7 +6,6 @@ cell inside the window. Four queries that share a coarse cell then compare the c
 them in one product. What is chosen is approximate, and so are scores of keys in bf16, the products being rounded.
 """
 
-from functools import lru_cache
 from math import ceil, inf
 
 import torch
@@ -49,8 +48,7 @@ def compare_inside(
     parents: Tensor,
     top_k: int,
     permanent: int,
-    radii: tuple[float | None, float | None],
-    window: str = "disc",
+    cases: Tensor,
     wanted: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The best cells among those inside coarse cells.
@@ -58,13 +56,12 @@ def compare_inside(
     Args:
         key_q: Unit-norm key of the query (h, w, D).
         keys: Unit-norm keys of the references (N, h, w, D).
-        found: Scores of the matches of each coarse query cell (h2*w2, M), -inf where there is none; the coarse grid
-            has h2 = ceil(h / 2) rows of w2 = ceil(w / 2) cells.
+        found: Scores of the matches of each coarse query cell (h2*w2, M), inside the coarse windows; -inf where
+            there is none. The coarse grid has h2 = ceil(h / 2) rows of w2 = ceil(w / 2) cells.
         parents: Positions n*h2*w2 + Y*w2 + X of these matches (h2*w2, M).
         top_k: k, cells to find for each query cell; at most 4 M.
         permanent: How many of the N, the first ones, are permanent.
-        radii: Reach of the windows on permanent references and on the others in cells; None for no window.
-        window: Shape of the windows, see `search_window`.
+        cases: The windows, of `window_cases`.
         wanted: Coarse query cells to search for (h2, w2) bool; None for all.
 
     Returns:
@@ -88,7 +85,7 @@ def compare_inside(
         child = _children(parents[part], (h, w)).clamp_(max=len(held) - 1)  # (Q, 4M)
         compared = torch.index_select(held, 0, child.flatten(), out=block[: child.numel()])
         products = torch.bmm(queries[part], compared.view(*child.shape, D).mT)  # (Q, 4, 4M)
-        hidden = _hidden(part, parents[part], found[part].isneginf(), permanent, radii, (h, w), window)
+        hidden = _hidden(part, parents[part], found[part].isneginf(), permanent, (h, w), cases)
         best, order = products.view(*hidden.shape).masked_fill_(hidden, -inf).flatten(2).topk(top_k, dim=2)
         scores[part] = best.float()
         index[part] = child[:, None].expand_as(products).gather(2, order)
@@ -100,8 +97,8 @@ def _children(parents: Tensor, grid: tuple[int, int]) -> Tensor:
     h, w = grid
     h2, w2 = ceil(h / 2), ceil(w / 2)
     first = (parents // (h2 * w2) * h + parents // w2 % h2 * 2) * w + parents % w2 * 2  # (Q, M)
-    child = first[:, :, None] + torch.tensor([0, 1, w, w + 1], device=parents.device)
-    return child.flatten(1)
+    step = torch.arange(2, device=parents.device)
+    return (first[:, :, None, None] + step[:, None] * w + step).flatten(1)
 
 
 def _hidden(
@@ -109,26 +106,23 @@ def _hidden(
     parents: Tensor,
     missing: Tensor,
     permanent: int,
-    radii: tuple[float | None, float | None],
     grid: tuple[int, int],
-    window: str,
+    cases: Tensor,
 ) -> Tensor:
     """Whether cells inside matches do not count for a query.
 
     Args:
         cells: Coarse query cells (Q,).
-        parents: Positions of their matches (Q, M).
+        parents: Positions of their matches (Q, M), inside the coarse windows.
         missing: Matches that are none (Q, M) bool.
         permanent: How many references, the first ones, are permanent.
-        radii: Reach of the windows on them and on the others.
         grid: (h, w).
-        window: Shape of the windows.
+        cases: The windows, of `window_cases`.
 
     Returns:
         (Q, 4, M, 4) bool, of the four queries in a coarse cell and the four cells in a match.
     """
     h2, w2 = (ceil(side / 2) for side in grid)
-    cases = _cases(radii, grid, window, cells.device)
     rows, columns = cases.shape[3:5]
     n, row, column = parents // (h2 * w2), parents // w2 % h2, parents % w2  # (Q, M)
     case = (n >= permanent) * 2 + (row == grid[0] // 2)  # true in a last row that is alone, in an odd grid
@@ -139,11 +133,16 @@ def _hidden(
     return hidden.view(*parents.shape, 4, 4).masked_fill_(missing[:, :, None, None], True).transpose(1, 2)
 
 
-@lru_cache(maxsize=8)
-def _cases(
+def window_cases(
     radii: tuple[float | None, float | None], grid: tuple[int, int], window: str, device: torch.device
 ) -> Tensor:
-    """What `_hidden` looks up: to work it out for each pair of cells would take longer than their products.
+    """Which cells are outside the windows, to be looked up: for each pair anew it would take longer than products.
+
+    Args:
+        radii: Reach of the windows on permanent references and on the others in cells; None for no window.
+        grid: (h, w).
+        window: Shape of the windows, see `search_window`.
+        device: Where the cells are compared.
 
     Returns:
         (2, 2, 2, rows, columns, 4, 4) bool. By whether the reference is permanent (0) or not (1); whether the match

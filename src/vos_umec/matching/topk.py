@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vos_umec.errors import ConfigError
 from vos_umec.matching.bands import search_all_in_bands, search_window_in_bands
-from vos_umec.matching.coarse_to_fine import compare_inside, halve_keys, halve_wanted
+from vos_umec.matching.coarse_to_fine import compare_inside, halve_keys, halve_wanted, window_cases
 from vos_umec.matching.search import Scratch, merge, search_all, search_window
 
 _TILED = ("cpu",)  # devices on which small products are quick; elsewhere the search goes by bands
@@ -54,11 +54,11 @@ def top_k_affinity(
     """The affinity of inference: softmax over the k best cells of all references jointly.
 
     A cell of a reference frame counts if its distance from the query's position is strictly below the frame's
-    radius. Products are taken in the keys' own type, fp32 or bf16; scores are compared in fp32. On CUDA products of
-    fp32 keys are first taken in fp16, to choose 2 k + 12 cells a query, and those of the chosen ones again in fp32;
-    see `matching/bands.py` for how exact this is. Beside its result the search needs about 60 MiB at radius 12 on a
-    CPU, whatever the size of the grid and the number of references; elsewhere 0.5 GiB and a copy of a part of the
-    keys.
+    radius. Products are taken and compared in the references' own type, fp32 or bf16, without gradient. On CUDA
+    products of fp32 keys are first taken in fp16, to choose 2 k + 12 cells a query, and those of the chosen ones
+    again in fp32; see `matching/bands.py` for how exact this is. Beside its result the search needs about 60 MiB
+    at radius 12 on a CPU, whatever the size of the grid and the number of references; elsewhere 0.5 GiB and a copy
+    of a part of the keys.
 
     Args:
         key_q: Unit-norm key of the query (h, w, D).
@@ -84,11 +84,13 @@ def top_k_affinity(
     scratch = Scratch() if scratch is None else scratch
     tiled = key_q.device.type in _TILED
     asked = wanted if tiled else None  # in bands all are found: which are wanted would have to be waited for
-    queries, references, places = key_q, keys_r, top_k  # what is searched first
+    queries, references, places = key_q.to(keys_r.dtype), keys_r, top_k  # what is searched first
     if coarse_to_fine is not None:
         queries, references = halve_keys(key_q[None])[0], halve_keys(keys_r) if halved is None else halved
         places = coarse_to_fine
         asked = None if asked is None else halve_wanted(asked)
+
+    queries = queries.to(references.dtype)  # references may come from where another type is quick
 
     def search(first: int, last: int, k: int, reach: float | None) -> tuple[Tensor, Tensor]:
         keys = references[first:last]
@@ -105,26 +107,31 @@ def top_k_affinity(
             found = search_window_in_bands(queries, keys, k, reach, half, window)
         return found[0], found[1] + first * h * w
 
-    def finest(found: tuple[Tensor, Tensor], k: int, reach: float | None) -> tuple[Tensor, Tensor]:
-        if coarse_to_fine is None:
-            return found
-        return compare_inside(key_q, keys_r, *found, k, permanent, (reach, radius), window, asked)
+    def cases(reach: float | None) -> Tensor | None:
+        grid = (key_q.shape[0], key_q.shape[1])
+        return None if coarse_to_fine is None else window_cases((reach, radius), grid, window, key_q.device)
+
+    def finest(found: tuple[Tensor, Tensor], k: int, cases: Tensor | None) -> tuple[Tensor, Tensor]:
+        return found if cases is None else compare_inside(key_q, keys_r, *found, k, permanent, cases, asked)
 
     found = []
-    with torch.autocast(key_q.device.type, enabled=False):  # rounded scores would choose other cells
+    with (
+        torch.no_grad(),
+        torch.autocast(key_q.device.type, enabled=False),
+    ):  # rounded scores would choose other cells
         if permanent > 0:
             found.append(search(0, permanent, places, permanent_radius))
         if permanent < N:
             found.append(search(permanent, N, places, radius))
-        alone = None
+        alone, near = None, cases(permanent_radius)
         if permanent > 0:
             few = found[0][0][:, :top_k], found[0][1][:, :top_k]
-            alone = _weighted(*finest(few, top_k, permanent_radius), tau, wanted)
-        best = finest(merge(found, places), top_k, permanent_radius)
+            alone = _weighted(*finest(few, top_k, near), tau, wanted)
+        best = finest(merge(found, places), top_k, near)
         if permanent > 0 and copies > 0:
             times = min(copies, top_k)
             k = ceil(top_k / times)  # repeated, they fill all k places
-            once = finest(search(0, 1, k if coarse_to_fine is None else places, radius), k, radius)
+            once = finest(search(0, 1, k if coarse_to_fine is None else places, radius), k, cases(radius))
             repeated = once[0].repeat_interleave(times, dim=1), once[1].repeat_interleave(times, dim=1)
             best = merge([best, repeated], top_k)
     return replace(_weighted(*best, tau, wanted), permanent=alone)

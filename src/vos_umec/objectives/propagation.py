@@ -51,7 +51,7 @@ def propagate_masks(
         memory_masks: What the network's own prediction is: "final", the refined masks; "coarse", those before
             refinement; "coarse_vote", coarse ones for the vote and refined ones for V.
         drift: Frames that are propagated without gradient, at most T - 2.
-        fade: The most that masks of later references lose, as a fraction in [0, 1], in 7 of 10 clips.
+        fade: The most that a mask loses each time it is remembered, as a fraction in [0, 1], in 7 of 10 clips.
 
     Returns:
         For each of the frames drift+1..T-1 the logits of every round, (B, K+1, H, W) each.

@@ -37,8 +37,8 @@ class SegmentationObjective:
             `propagate_masks`. Of several, each step draws one.
         drift: Frames at most, between the first one and the queries, through which the network propagates its own
             masks without gradient; their number is uniform from 0. Clips need 1 + drift + queries frames.
-        fade: The most that masks of references lose in smooth patches, the first frame's apart, as a fraction; see
-            `propagate_masks`.
+        fade: The most that a mask loses in smooth patches each time it is remembered, the first frame's apart, as a
+            fraction; see `propagate_masks`.
         iou_weight: Weight of 1 - IoU beside the cross-entropy.
         readout: How references are read; None for all of their cells, as in the paper (eq. 4).
 

@@ -150,13 +150,17 @@ def parts(title: str, segmenter: VideoSegmenter) -> Parts:
             ids = segmenter.step(frame)
             save(Path(folder) / f"{t}.png", ids)
             show(frame, ids)
-    total, rounds = time.perf_counter() - start, segmenter.rounds
+    total = time.perf_counter() - start
     spent["rest"] = total - sum(spent.values())
     return Parts(
         f"{title}, a frame of {clip().name}, one object",
         {part: seconds / len(frames) for part, seconds in spent.items() if seconds},
         "measured one after another; `vos-umec segment` decodes and writes beside the rest"
-        + (f"; embed is V on the new mask, decode mask is V and D, {rounds} rounds" if rounds else ""),
+        + (
+            f"; embed is V on the new mask, decode mask is V and D, {segmenter.rounds} rounds"
+            if segmenter.rounds
+            else ""
+        ),
     )
 
 

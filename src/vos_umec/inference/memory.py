@@ -41,7 +41,8 @@ class ReferenceMemory:
 
     Args:
         references: How many of the last frames to keep beside the permanent ones, 0 or more.
-        halve: Keep keys at half the size too, for a search from coarse to fine.
+        halve: Keep keys for a search from coarse to fine: at half the size too, and all in the type in which they
+            are compared here (`compared_type`).
         corrections: How many references whose prompts were all replaced to keep, 0 or more.
         weigh: Keep how much each cell is trusted, and let it count by that.
 

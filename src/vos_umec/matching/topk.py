@@ -111,14 +111,12 @@ def top_k_affinity(
         grid = (key_q.shape[0], key_q.shape[1])
         return None if coarse_to_fine is None else window_cases((reach, radius), grid, window, key_q.device)
 
-    def finest(found: tuple[Tensor, Tensor], k: int, cases: Tensor | None) -> tuple[Tensor, Tensor]:
-        return found if cases is None else compare_inside(key_q, keys_r, *found, k, permanent, cases, asked)
+    def finest(found: tuple[Tensor, Tensor], k: int, near: Tensor | None) -> tuple[Tensor, Tensor]:
+        return found if near is None else compare_inside(key_q, keys_r, *found, k, permanent, near, asked)
 
     found = []
-    with (
-        torch.no_grad(),
-        torch.autocast(key_q.device.type, enabled=False),
-    ):  # rounded scores would choose other cells
+    # Autocast would round scores and choose other cells.
+    with torch.no_grad(), torch.autocast(key_q.device.type, enabled=False):
         if permanent > 0:
             found.append(search(0, permanent, places, permanent_radius))
         if permanent < N:

@@ -61,7 +61,7 @@ def propagate_masks(
     keys = [frame.key for frame in by_frame]  # T times (B, D, h, w)
     votes = [network.to_grid(masks[:, 0])]  # (B, K, h, w)
     values = [network.embed(frames[:, 0], by_frame[0], masks[:, 0])]  # (B, K, Dv, h, w)
-    left = _patches(valid, fade) if fade else None
+    fading = _draw_fading(valid, fade) if fade else None
 
     def propagate(t: int, rounds: int) -> tuple[Tensor, list[Tensor]]:
         """Ybar_q (B, K, h, w) of frame t, and the logits of its rounds."""
@@ -76,8 +76,8 @@ def propagate_masks(
         vote = network.to_grid(final) if memory_masks == "final" else coarse
         if memory_masks == "coarse":
             final = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
-        votes.append(_faded(vote, left))
-        values.append(network.embed(frames[:, t], by_frame[t], _faded(final, left)))
+        votes.append(_faded(vote, fading))
+        values.append(network.embed(frames[:, t], by_frame[t], _faded(final, fading)))
 
     with torch.no_grad():
         for t in range(1, drift + 1):
@@ -93,26 +93,27 @@ def propagate_masks(
         if torch.rand(()) < own_mask_probability:
             remember(t, coarse, logits)
         else:
-            Y_t = _faded(masks[:, t], left)
+            Y_t = _faded(masks[:, t], fading)
             votes.append(network.to_grid(Y_t))
             values.append(network.embed(frames[:, t], by_frame[t], Y_t))
     return outputs
 
 
-def _patches(valid: Tensor, fade: float) -> Tensor:
-    """What is left of the masks of objects (B, K), in some patches of each (B, K, 4, 4), in [1 - fade, 1]."""
+def _draw_fading(valid: Tensor, fade: float) -> tuple[Tensor, Tensor]:
+    """How much the masks of objects (B, K) lose at most (B, K, 1, 1), and where: patches in [0, 1] (B, K, 4, 4)."""
     B, K = valid.shape
-    fading = torch.rand(B, 1, 1, 1, device=valid.device) < _FADING
-    depth = fade * torch.rand(B, K, 1, 1, device=valid.device) * fading
-    return 1 - depth * torch.rand(B, K, _PATCHES, _PATCHES, device=valid.device)
+    device = valid.device
+    depth = fade * torch.rand(B, K, 1, 1, device=device) * (torch.rand(B, 1, 1, 1, device=device) < _FADING)
+    return depth, torch.rand(B, K, _PATCHES, _PATCHES, device=device)
 
 
-def _faded(masks: Tensor, left: Tensor | None) -> Tensor:
-    """Masks (B, K, H, W) times what is left of them; None for masks as they are."""
-    if left is None:
+def _faded(masks: Tensor, fading: tuple[Tensor, Tensor] | None) -> Tensor:
+    """What is left of masks (B, K, H, W) after fading; None for all."""
+    if fading is None:
         return masks
-    smooth = F.interpolate(left, size=masks.shape[-2:], mode="bicubic", align_corners=False)  # may overshoot
-    return masks * smooth.clamp(0, 1)
+    depth, patches = fading
+    smooth = F.interpolate(patches, size=masks.shape[-2:], mode="bicubic", align_corners=False)
+    return masks * (1 - depth * smooth.clamp(0, 1))  # bicubic values overshoot
 
 
 def _by_frame(features: Features, T: int) -> list[Features]:

@@ -58,6 +58,17 @@ def test_training_that_ends_before_the_first_masks_says_so(videos, tmp_path, cap
     assert "warmup_epochs" not in caplog.text
 
 
+def test_masks_of_another_origin_that_training_keeps_are_masks_too(videos, tmp_path, caplog, monkeypatch):
+    """As of experiments/moving_objects, whose data module does not let them be hidden."""
+    checkpointed(videos, tmp_path, epochs=3)
+    monkeypatch.setattr(PseudoMaskStore, "hide", lambda self: None)
+    caplog.clear()
+    module = Toy()
+    fit(videos, tmp_path, make(warmup_epochs=9), epochs=2, module=module)
+    assert module.generations() == {0: {1}, 1: {1}}
+    assert "training ended" not in caplog.text
+
+
 def test_training_that_ends_soon_after_the_first_masks_says_so(videos, tmp_path, caplog, monkeypatch):
     """Also if it was resumed after them."""
     path = checkpointed(videos, tmp_path, epochs=3)

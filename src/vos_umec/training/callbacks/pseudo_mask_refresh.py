@@ -155,9 +155,9 @@ class PseudoMaskRefresh(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn where the mask encoder V and the decoder D are untrained, or hardly trained."""
         steps = trainer.global_step - self._first_step
-        if self._done < 0 and _training_data(trainer).store.generation:
-            return  # a data module of one's own keeps masks that were made in another way
         if self._done < 0:
+            if _training_data(trainer).store.generation:
+                return  # a data module of one's own keeps masks that were made in another way
             log.warning(
                 "training ended after %d steps in %d epochs, before the first pseudo masks (%s): the mask encoder "
                 "and the decoder are untrained; train longer, refresh earlier, or segment with --rounds 0",
